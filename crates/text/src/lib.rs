@@ -1,0 +1,2 @@
+//! (see Cargo.toml)
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! pondera: own an open-weight language model.

@@ -1,0 +1,2 @@
+//! The `pondera` binary.
+fn main() {}

@@ -1,17 +1,19 @@
 //! The operations of a forward pass: one coarse trait, its handles, and the scalar specification.
 //!
 //! Owns: [`Ops`] (what every backend provides), the handles ([`Act`], [`W`]), the ragged [`Batch`],
-//! the specs of the operations, [`reference`] (what each operation means, to the bit) and the decorators
-//! [`count`] and [`trace`]. Does not own: fast kernels (`pondera-cpu`), families (`pondera-arch`), files.
+//! the specs of the operations, [`reference`] (what each operation means, to the bit) and decorators
+//! such as [`trace`]. Does not own: fast kernels (`pondera-cpu`), families (`pondera-arch`), files.
 //!
 //! Activations are always `[rows, cols]`: rows are tokens of a ragged batch, heads are groups of columns,
 //! nothing is ever transposed.
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod forward;
+
 pub mod act;
 pub mod batch;
 pub mod conformance;
-pub mod count;
 pub mod math;
 pub mod reference;
 pub mod spec;

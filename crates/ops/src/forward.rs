@@ -1,0 +1,73 @@
+//! Forwarding for decorators: every method but `observe`, so that none is silently bypassed.
+
+/// Implements all of [`crate::Ops`] but `observe` by calling the field `$inner`, a `&dyn Ops`.
+macro_rules! forward_ops {
+    ($inner:ident) => {
+        fn input(&self, rows: usize, cols: usize, data: &[f32]) -> Act {
+            self.$inner.input(rows, cols, data)
+        }
+        fn read(&self, x: &Act, out: &mut Vec<f32>) {
+            self.$inner.read(x, out)
+        }
+        fn reserve(&self, caches: &[CacheSpec], kv: KvType, pages: usize) {
+            self.$inner.reserve(caches, kv, pages)
+        }
+        fn embed(&self, table: &W, index: Index, scale: f32, batch: &Batch) -> Act {
+            self.$inner.embed(table, index, scale, batch)
+        }
+        fn linear(&self, l: &Linear, x: &Act) -> Act {
+            self.$inner.linear(l, x)
+        }
+        fn linears(&self, ls: &[&Linear], x: &Act) -> Acts {
+            self.$inner.linears(ls, x)
+        }
+        fn linear_heads(&self, w: &W, x: &Act, transpose: bool) -> Act {
+            self.$inner.linear_heads(w, x, transpose)
+        }
+        fn norm(&self, n: &Norm, x: &Act, group: usize) -> Act {
+            self.$inner.norm(n, x, group)
+        }
+        fn rotary(&self, rope: &Rope, batch: &Batch) -> Act {
+            self.$inner.rotary(rope, batch)
+        }
+        fn rope(&self, x: Act, table: &Act, layout: &RopeLayout) -> Act {
+            self.$inner.rope(x, table, layout)
+        }
+        fn append(&self, cache: CacheId, k: &Act, v: Option<&Act>, batch: &Batch) {
+            self.$inner.append(cache, k, v, batch)
+        }
+        fn attention(&self, a: &Attention, q: &Act, batch: &Batch) -> Act {
+            self.$inner.attention(a, q, batch)
+        }
+        fn columns(&self, x: &Act, group: usize, from: usize, to: usize) -> Act {
+            self.$inner.columns(x, group, from, to)
+        }
+        fn concat_heads(&self, a: &Act, b: &Act, heads: usize) -> Act {
+            self.$inner.concat_heads(a, b, heads)
+        }
+        fn select_rows(&self, x: &Act, rows: &[u32]) -> Act {
+            self.$inner.select_rows(x, rows)
+        }
+        fn add(&self, a: Act, b: &Act) -> Act {
+            self.$inner.add(a, b)
+        }
+        fn scale(&self, x: Act, factor: f32) -> Act {
+            self.$inner.scale(x, factor)
+        }
+        fn softcap(&self, x: Act, cap: f32) -> Act {
+            self.$inner.softcap(x, cap)
+        }
+        fn sigmoid_mul(&self, x: Act, gate: &Act) -> Act {
+            self.$inner.sigmoid_mul(x, gate)
+        }
+        fn mlp(&self, m: &Mlp, x: &Act) -> Act {
+            self.$inner.mlp(m, x)
+        }
+        fn route(&self, r: &Route, logits: &Act) -> Act {
+            self.$inner.route(r, logits)
+        }
+        fn experts(&self, e: &Experts, route: &Act, x: &Act) -> Act {
+            self.$inner.experts(e, route, x)
+        }
+    };
+}

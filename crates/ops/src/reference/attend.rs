@@ -1,0 +1,65 @@
+//! Attention of one query head, span by span (rule 4 of docs/numerics.md).
+use super::{cache::Cache, row};
+use crate::{Attention, PAGE, Sequence, math};
+
+/// Head `h` of the query `q` at position `p` of sequence `s`, into `y`.
+///
+/// Spans of [`PAGE`] positions are aligned to absolute positions. Within a span: scores (one FMA chain each),
+/// their maximum, exponentials, their sum by lanes of the position within the span, the weighted values as one chain
+/// per column with positions ascending. Spans combine ascending, the sink joins last.
+pub fn head(a: &Attention, h: usize, q: &[f32], cache: &Cache, s: &Sequence, p: usize, y: &mut [f32]) {
+    let kv_head = h / (a.heads / a.kv_heads);
+    let first = a.mask.first(p);
+    let mut state = Softmax { max: f32::NEG_INFINITY, sum: 0.0 };
+    let mut values = vec![0.0; a.v_dim];
+    y.fill(0.0);
+    for span in first / PAGE..=p / PAGE {
+        let (from, to) = (first.max(span * PAGE), (p + 1).min((span + 1) * PAGE));
+        let mut weights = [0.0f32; PAGE];
+        let mut max = f32::NEG_INFINITY;
+        for t in from..to {
+            let score = math::chain(cache.key(s, t, kv_head), q) * a.scale;
+            let score = a.softcap.map_or(score, |cap| row::softcap(score, cap));
+            weights[t % PAGE] = score;
+            if score > max || score.is_nan() {
+                max = score;
+            }
+        }
+        // Positions outside of the mask keep weight 0, which adds nothing to the sum; their values are not read.
+        for w in &mut weights[from % PAGE..=(to - 1) % PAGE] {
+            *w = math::exp(*w - max);
+        }
+        values.fill(0.0);
+        for t in from..to {
+            let w = weights[t % PAGE];
+            for (o, v) in values.iter_mut().zip(cache.value(s, t, kv_head)) {
+                *o = w.mul_add(*v, *o);
+            }
+        }
+        state.join(max, math::sum(&weights), &values, y);
+    }
+    if let Some(sinks) = &a.sinks {
+        state.join(sinks.vector()[h], 1.0, &[], y);
+    }
+    let inverse = 1.0 / state.sum;
+    y.iter_mut().for_each(|v| *v *= inverse);
+}
+
+/// A softmax under way: maximum and sum of exponentials so far.
+struct Softmax {
+    max: f32,
+    sum: f32,
+}
+
+impl Softmax {
+    /// Joins a span (`values`, unnormalised) or, with no values, a sink, to what `y` holds.
+    fn join(&mut self, max: f32, sum: f32, values: &[f32], y: &mut [f32]) {
+        let top = if max > self.max || max.is_nan() { max } else { self.max };
+        let (old, new) = (math::exp(self.max - top), math::exp(max - top));
+        self.max = top;
+        self.sum = sum.mul_add(new, self.sum * old);
+        for (i, y) in y.iter_mut().enumerate() {
+            *y = values.get(i).map_or(*y * old, |v| v.mul_add(new, *y * old));
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The scalar backend: the specification of every operation, written to be read.
+//!
+//! One loop per formula, in the order of docs/numerics.md. Fast backends equal it to the bit; formats without
+//! a fast kernel run through its functions.
+
+pub mod attend;
+pub mod cache;
+pub mod moe;
+pub mod product;
+pub mod row;
+
+use crate::*;
+use cache::Cache;
+use std::cell::RefCell;
+
+/// The scalar backend.
+#[derive(Default)]
+pub struct Reference {
+    arena: Arena,
+    caches: RefCell<Vec<Cache>>,
+}
+
+impl Reference {
+    /// A backend without caches; see [`Ops::reserve`].
+    pub fn new() -> Reference {
+        Reference::default()
+    }
+
+    /// A new activation whose row `r` is written by `f(row of x, row of y)`.
+    fn map(&self, x: &Act, cols: usize, mut f: impl FnMut(&[f32], &mut [f32])) -> Act {
+        let y = self.arena.alloc(x.rows, cols);
+        for (x, y) in x.data().chunks_exact(x.cols.max(1)).zip(y.data_mut().chunks_exact_mut(cols.max(1))) {
+            f(x, y);
+        }
+        y
+    }
+
+    /// `x` with every value replaced, in place where nobody else holds it.
+    fn each(&self, x: Act, mut f: impl FnMut(usize, &mut f32)) -> Act {
+        let y = self.arena.owned(x);
+        y.data_mut().iter_mut().enumerate().for_each(|(i, v)| f(i, v));
+        y
+    }
+}
+
+impl Ops for Reference {
+    fn input(&self, rows: usize, cols: usize, data: &[f32]) -> Act {
+        let y = self.arena.alloc(rows, cols);
+        y.data_mut().copy_from_slice(data);
+        y
+    }
+
+    fn read(&self, x: &Act, out: &mut Vec<f32>) {
+        out.extend_from_slice(&x.data());
+    }
+
+    fn reserve(&self, caches: &[CacheSpec], kv: KvType, pages: usize) {
+        *self.caches.borrow_mut() = caches.iter().map(|c| Cache::new(*c, kv, pages)).collect();
+    }
+
+    fn embed(&self, table: &W, index: Index, scale: f32, batch: &Batch) -> Act {
+        let y = self.arena.alloc(batch.len(), table.inp);
+        for (r, y) in y.data_mut().chunks_exact_mut(table.inp).enumerate() {
+            row::embed(table, row::index(index, batch, r), scale, y);
+        }
+        y
+    }
+
+    fn linear(&self, l: &Linear, x: &Act) -> Act {
+        let mut product = product::Product::new(&l.weight.groups[0]);
+        let y = self.map(x, l.weight.out, |x, y| product.row(x, y));
+        match &l.bias {
+            None => y,
+            Some(b) => self.each(y, |i, v| *v += b.vector()[i % l.weight.out]),
+        }
+    }
+
+    fn linears(&self, ls: &[&Linear], x: &Act) -> Acts {
+        ls.iter().map(|l| self.linear(l, x)).collect()
+    }
+
+    fn linear_heads(&self, w: &W, x: &Act, transpose: bool) -> Act {
+        let (inp, out) = if transpose { (w.out, w.inp) } else { (w.inp, w.out) };
+        let y = self.arena.alloc(x.rows, w.groups.len() * out);
+        let (xs, mut ys) = (x.data(), y.data_mut());
+        for (g, m) in w.groups.iter().enumerate() {
+            let mut product = product::Product::new(m);
+            for (x, y) in xs.chunks_exact(x.cols).zip(ys.chunks_exact_mut(y.cols)) {
+                let (x, y) = (&x[g * inp..][..inp], &mut y[g * out..][..out]);
+                if transpose { product.row_transposed(x, y) } else { product.row(x, y) }
+            }
+        }
+        drop(ys);
+        y
+    }
+
+    fn norm(&self, n: &Norm, x: &Act, group: usize) -> Act {
+        self.map(x, x.cols, |x, y| {
+            for (x, y) in x.chunks_exact(group).zip(y.chunks_exact_mut(group)) {
+                row::norm(n, x, y);
+            }
+        })
+    }
+
+    fn rotary(&self, rope: &Rope, batch: &Batch) -> Act {
+        let pairs = rope.pairs();
+        let y = self.arena.alloc(batch.len(), 2 * pairs);
+        let mut data = y.data_mut();
+        for s in &batch.sequences {
+            let frequencies = rope.at_length(s.rope_length);
+            for r in s.rows.clone() {
+                row::rotary(&frequencies, rope.scale, batch.positions[r], &mut data[r * 2 * pairs..][..2 * pairs]);
+            }
+        }
+        drop(data);
+        y
+    }
+
+    fn rope(&self, x: Act, table: &Act, layout: &RopeLayout) -> Act {
+        let y = self.arena.owned(x);
+        for (x, t) in y.data_mut().chunks_exact_mut(y.cols).zip(table.data().chunks_exact(table.cols)) {
+            for head in x.chunks_exact_mut(layout.head_dim) {
+                row::rope(&mut head[layout.offset..], t, layout.interleaved);
+            }
+        }
+        y
+    }
+
+    fn append(&self, cache: CacheId, k: &Act, v: Option<&Act>, batch: &Batch) {
+        let cache = &mut self.caches.borrow_mut()[cache];
+        let (ks, vs) = (k.data(), v.map(|v| v.data()));
+        for s in &batch.sequences {
+            for r in s.rows.clone() {
+                let k = &ks[r * k.cols..][..k.cols];
+                let v = vs.as_ref().zip(v).map(|(vs, v)| &vs[r * v.cols..][..v.cols]);
+                cache.write(s, batch.positions[r] as usize, k, v);
+            }
+        }
+    }
+
+    fn attention(&self, a: &Attention, q: &Act, batch: &Batch) -> Act {
+        let cache = &self.caches.borrow()[a.cache];
+        let y = self.arena.alloc(q.rows, a.heads * a.v_dim);
+        let (qs, mut ys) = (q.data(), y.data_mut());
+        for s in &batch.sequences {
+            for r in s.rows.clone() {
+                for h in 0..a.heads {
+                    let q = &qs[r * q.cols + h * a.qk_dim..][..a.qk_dim];
+                    let y = &mut ys[(r * a.heads + h) * a.v_dim..][..a.v_dim];
+                    attend::head(a, h, q, cache, s, batch.positions[r] as usize, y);
+                }
+            }
+        }
+        drop(ys);
+        y
+    }
+
+    fn columns(&self, x: &Act, group: usize, from: usize, to: usize) -> Act {
+        self.map(x, x.cols / group * (to - from), |x, y| {
+            for (x, y) in x.chunks_exact(group).zip(y.chunks_exact_mut(to - from)) {
+                y.copy_from_slice(&x[from..to]);
+            }
+        })
+    }
+
+    fn concat_heads(&self, a: &Act, b: &Act, heads: usize) -> Act {
+        let (ca, cb) = (a.cols / heads, b.cols / heads);
+        let y = self.arena.alloc(a.rows, a.cols + b.cols);
+        for (i, y) in y.data_mut().chunks_exact_mut(ca + cb).enumerate() {
+            y[..ca].copy_from_slice(&a.data()[i * ca..][..ca]);
+            y[ca..].copy_from_slice(&b.data()[i * cb..][..cb]);
+        }
+        y
+    }
+
+    fn select_rows(&self, x: &Act, rows: &[u32]) -> Act {
+        let y = self.arena.alloc(rows.len(), x.cols);
+        for (r, y) in rows.iter().zip(y.data_mut().chunks_exact_mut(x.cols)) {
+            y.copy_from_slice(&x.data()[*r as usize * x.cols..][..x.cols]);
+        }
+        y
+    }
+
+    fn add(&self, a: Act, b: &Act) -> Act {
+        assert_eq!((a.rows, a.cols), (b.rows, b.cols));
+        let a = self.arena.owned(a);
+        a.data_mut().iter_mut().zip(b.data().iter()).for_each(|(a, b)| *a += b);
+        a
+    }
+
+    fn scale(&self, x: Act, factor: f32) -> Act {
+        self.each(x, |_, v| *v *= factor)
+    }
+
+    fn softcap(&self, x: Act, cap: f32) -> Act {
+        self.each(x, |_, v| *v = row::softcap(*v, cap))
+    }
+
+    fn sigmoid_mul(&self, x: Act, gate: &Act) -> Act {
+        let (width, gates) = (x.cols / gate.cols, gate.data());
+        self.each(x, |i, v| *v *= math::sigmoid(gates[i / width]))
+    }
+
+    fn mlp(&self, m: &Mlp, x: &Act) -> Act {
+        let up = self.linear(&m.up, x);
+        let h = match &m.gate {
+            Some(g) => {
+                let gate = self.linear(g, x);
+                self.each(gate, |i, g| *g = row::glu(m.act, *g, up.data()[i]))
+            }
+            None => self.each(up, |_, u| *u = row::activation(m.act, *u)),
+        };
+        self.linear(&m.down, &h)
+    }
+
+    fn route(&self, r: &Route, logits: &Act) -> Act {
+        self.map(logits, 2 * r.top_k, |x, y| moe::route(r, x, y))
+    }
+
+    fn experts(&self, e: &Experts, route: &Act, x: &Act) -> Act {
+        let y = self.arena.alloc(x.rows, e.down.out);
+        let (xs, routes) = (x.data(), route.data());
+        for (r, y) in y.data_mut().chunks_exact_mut(e.down.out).enumerate() {
+            moe::experts(e, &routes[r * route.cols..][..route.cols], &xs[r * x.cols..][..x.cols], y);
+        }
+        y
+    }
+
+    fn observe(&self, _: Point, _: &Act) {}
+}

@@ -1,0 +1,35 @@
+//! The table of commands: a command is one file and one line here.
+use crate::{Context, error::Result};
+
+macro_rules! commands {
+    ($($name:ident in $module:ident),* $(,)?) => {
+        $(mod $module;)*
+
+        /// A verb with its arguments.
+        #[derive(clap::Subcommand)]
+        #[allow(clippy::large_enum_variant)] // one value per process
+        pub enum Command {
+            $(
+                #[allow(missing_docs)]
+                $name($module::Args),
+            )*
+        }
+
+        impl Command {
+            /// Does what the verb says.
+            pub fn run(self, context: &Context) -> Result<()> {
+                match self {
+                    $(Command::$name(args) => $module::run(&args, context),)*
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    Tokenize in tokenize,
+    Detokenize in detokenize,
+    Template in template,
+    Completions in completions,
+    Man in man,
+}

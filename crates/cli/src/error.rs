@@ -1,0 +1,107 @@
+//! The one error of the command line: an exit status, a line that says what is wrong, a line that says what to do.
+use crate::out;
+use std::{fmt, io, process::ExitCode};
+
+/// How a command ended, as scripts see it (docs/commands.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It worked, or whoever read the output has had enough.
+    Ok = 0,
+    /// It failed for a reason of the machine or of the request.
+    Failed = 1,
+    /// The command line does not say what to do.
+    Usage = 2,
+    /// A file is invalid, unsafe or unsupported, or no runnable model.
+    File = 3,
+    /// Policy refuses it.
+    Refused = 4,
+    /// Memory or disk does not hold it.
+    DoesNotFit = 5,
+    /// A check did not hold.
+    CheckFailed = 6,
+    /// Stopped from the keyboard: 128 + SIGINT, as shells have it.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The process's status.
+    pub fn code(self) -> ExitCode {
+        ExitCode::from(self as u8)
+    }
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub struct Error {
+    exit: Exit,
+    what: String,
+    hint: Option<String>,
+}
+
+/// What commands return.
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error with its exit status and its sentence.
+    pub fn new(exit: Exit, what: impl Into<String>) -> Error {
+        Error { exit, what: what.into(), hint: None }
+    }
+
+    /// Exit 1.
+    pub fn failed(what: impl Into<String>) -> Error {
+        Error::new(Exit::Failed, what)
+    }
+
+    /// Exit 2.
+    pub fn usage(what: impl Into<String>) -> Error {
+        Error::new(Exit::Usage, what)
+    }
+
+    /// Exit 3.
+    pub fn file(what: impl Into<String>) -> Error {
+        Error::new(Exit::File, what)
+    }
+
+    /// Says what to do next, unless a nearer place has said it before.
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// The exit status.
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Writes its lines to standard error; nothing for a reader that went away.
+    pub fn print(&self) {
+        if !self.what.is_empty() {
+            out::error_lines(&self.what, self.hint.as_deref());
+        }
+    }
+
+    /// An error of the operating system about `what` (a path).
+    pub fn io(what: impl fmt::Display, e: &io::Error) -> Error {
+        match e.kind() {
+            io::ErrorKind::BrokenPipe => Error::new(Exit::Ok, ""),
+            io::ErrorKind::NotFound => Error::file(format!("{what}: no such file")).hint("check the path"),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::new(Exit::DoesNotFit, format!("{what}: {e}")).hint("free space, or name another place")
+            }
+            _ => Error::failed(format!("{what}: {e}")),
+        }
+    }
+
+    /// An error while writing to standard output.
+    pub fn stdout(e: &io::Error) -> Error {
+        Error::io("standard output", e)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -6,10 +6,40 @@
 //! No IO, no unsafe.
 #![forbid(unsafe_code)]
 
+mod block;
 mod bytes;
+pub mod float;
 mod format;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
+mod iq4_nl;
+mod iq4_xs;
+mod iq_grid;
 mod matrix;
+mod mxfp4;
+mod nvfp4;
+mod plain;
+mod q1_0;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
 mod q8;
+mod q8_0;
+mod q8_1;
+mod q8_k;
+mod tq1_0;
+mod tq2_0;
 
 pub use bytes::{Bytes, Owner};
 pub use format::{Activation, FORMATS, Format, FormatInfo};

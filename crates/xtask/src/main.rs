@@ -1,1 +1,32 @@
-fn main() {}
+//! Development tasks: `cargo xtask TASK`. Owns what a contributor runs besides cargo itself.
+#![forbid(unsafe_code)]
+
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  test [--quick]   format, tidy, clippy, all tests; the last line says how many passed and failed
+  tidy             what the compiler cannot check: who may import whom, unsafe, file heads, dependencies
+  fuzz [SECONDS]   drives every fuzz target on this toolchain (20 seconds each by default)
+  corpus ...       the text that pebble is trained on (see models/pebble/README.md)";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let rest = args.get(1..).unwrap_or(&[]);
+    let done = match args.first().map(String::as_str) {
+        Some("test") => test::run(rest),
+        Some("tidy") => tidy::run(),
+        _ => Err(USAGE.into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}

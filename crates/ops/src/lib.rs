@@ -58,7 +58,6 @@ pub trait Ops {
     /// Outputs in the order of `ls`.
     fn linears(&self, ls: &[&Linear], x: &Act) -> Acts;
 
-
     /// Group `g` of the columns of `x` times group `g` of `w`: `[rows, groups · inp]` to `[rows, groups · out]`;
     /// with `transpose` times its transpose: `[rows, groups · out]` to `[rows, groups · inp]`.
     fn linear_heads(&self, w: &W, x: &Act, transpose: bool) -> Act;

@@ -38,7 +38,8 @@ pub fn run(args: &[String]) -> Result<(), String> {
 
 /// Runs `cargo test`, shows its output, and adds up the result lines of its test programs.
 fn cargo_test(args: &[&str]) -> Result<(u64, u64), String> {
-    let mut child = Command::new("cargo").args(args).stdout(Stdio::piped()).spawn().map_err(|e| format!("cargo: {e}"))?;
+    let mut child =
+        Command::new("cargo").args(args).stdout(Stdio::piped()).spawn().map_err(|e| format!("cargo: {e}"))?;
     let (mut passed, mut failed) = (0, 0);
     if let Some(out) = child.stdout.take() {
         for line in BufReader::new(out).lines() {

@@ -110,7 +110,9 @@ fn source(name: &str, text: &str, findings: &mut Vec<String>) {
     }
     let code = || text.lines().enumerate().filter(|(_, l)| !l.trim_start().starts_with("//"));
     if !UNSAFE.iter().any(|p| name.starts_with(p)) && !name.starts_with("crates/xtask") {
-        for (i, _) in code().filter(|(_, l)| l.contains("unsafe {") || l.contains("unsafe fn") || l.contains("unsafe impl")) {
+        for (i, _) in
+            code().filter(|(_, l)| l.contains("unsafe {") || l.contains("unsafe fn") || l.contains("unsafe impl"))
+        {
             findings.push(format!("{name}:{}: unsafe outside of the rooms for it", i + 1));
         }
     }
@@ -143,7 +145,11 @@ mod tests {
     #[test]
     fn findings_are_found() {
         let mut f = vec![];
-        super::source("crates/ops/src/x.rs", "fn f() { unsafe { g() } }\nlet x = std::env::var(\"A\");\ntodo!()", &mut f);
+        super::source(
+            "crates/ops/src/x.rs",
+            "fn f() { unsafe { g() } }\nlet x = std::env::var(\"A\");\ntodo!()",
+            &mut f,
+        );
         assert_eq!(f.len(), 4, "{f:?}");
     }
 }

@@ -119,10 +119,14 @@ mod tests {
             }
             for info in pondera_quant::FORMATS {
                 let Some(kernel) = kernel(info.format, isa) else { continue };
-                let Activation::Q8 { block } = info.activation else { panic!("{}: no quantized activations", info.name) };
+                let Activation::Q8 { block } = info.activation else {
+                    panic!("{}: no quantized activations", info.name)
+                };
                 let dot = info.dot.expect("a scalar dot");
                 for (case, (out, blocks, n)) in
-                    [(1, 1, 1), (3, 2, 1), (4, 1, 4), (5, 3, 5), (37, 2, 9), (8, 9, 3), (33, 1, 2)].into_iter().enumerate()
+                    [(1, 1, 1), (3, 2, 1), (4, 1, 4), (5, 3, 5), (37, 2, 9), (8, 9, 3), (33, 1, 2)]
+                        .into_iter()
+                        .enumerate()
                 {
                     let inp = blocks * info.block.max(block);
                     let mut next = rng(case as u64 + 17);
@@ -150,11 +154,18 @@ mod tests {
                     let x: Vec<f32> = (0..n * inp)
                         .map(|i| match (i / inp) % 3 {
                             0 => (next() as i32) as f32 / 1e9,
-                            1 => if next() % 2 == 0 { 1.0 } else { -1.0 },
+                            1 => {
+                                if next() % 2 == 0 {
+                                    1.0
+                                } else {
+                                    -1.0
+                                }
+                            }
                             _ => 0.0,
                         })
                         .collect();
-                    let (mut q, mut d, mut sums) = (vec![0i8; n * inp], vec![0f32; n * inp / block], vec![0i16; n * inp / 16]);
+                    let (mut q, mut d, mut sums) =
+                        (vec![0i8; n * inp], vec![0f32; n * inp / block], vec![0i16; n * inp / 16]);
                     Q8::quantize(block, &x, &mut q, &mut d, &mut sums);
                     let rows = Rows { bytes: &bytes[1..], stride, inp };
                     let tokens = Tokens { n, inp, q: &q, d: &d, sums: &sums };
@@ -174,7 +185,12 @@ mod tests {
                             };
                             let want = dot(&bytes[1 + o * stride..][..row], x, 0.0);
                             let got = y[t * out + o];
-                            assert_eq!(want.to_bits(), got.to_bits(), "{} case {case} row {o} token {t}: {want} {got}", info.name);
+                            assert_eq!(
+                                want.to_bits(),
+                                got.to_bits(),
+                                "{} case {case} row {o} token {t}: {want} {got}",
+                                info.name
+                            );
                         }
                     }
                 }

@@ -53,7 +53,11 @@ impl Block for Q4K {
     const MIN: bool = true;
 
     #[inline(always)]
-    unsafe fn dots<const T: usize>(w: *const u8, x: [*const i8; T], s: [*const i16; T]) -> ([__m256i; T], [__m256i; T]) {
+    unsafe fn dots<const T: usize>(
+        w: *const u8,
+        x: [*const i8; T],
+        s: [*const i16; T],
+    ) -> ([__m256i; T], [__m256i; T]) {
         // SAFETY: AVX2 and valid pointers by the trait's contract.
         unsafe {
             let both = scales_and_mins(w.add(4));

@@ -20,7 +20,11 @@ impl Block for Q6K {
     const MIN: bool = false;
 
     #[inline(always)]
-    unsafe fn dots<const T: usize>(w: *const u8, x: [*const i8; T], s: [*const i16; T]) -> ([__m256i; T], [__m256i; T]) {
+    unsafe fn dots<const T: usize>(
+        w: *const u8,
+        x: [*const i8; T],
+        s: [*const i16; T],
+    ) -> ([__m256i; T], [__m256i; T]) {
         // SAFETY: AVX2 and valid pointers by the trait's contract.
         unsafe {
             let sc = _mm_loadu_si128(w.add(192).cast());

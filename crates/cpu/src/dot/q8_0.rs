@@ -13,7 +13,11 @@ impl Block for Q8_0 {
     const MIN: bool = false;
 
     #[inline(always)]
-    unsafe fn dots<const T: usize>(w: *const u8, x: [*const i8; T], _: [*const i16; T]) -> ([__m256i; T], [__m256i; T]) {
+    unsafe fn dots<const T: usize>(
+        w: *const u8,
+        x: [*const i8; T],
+        _: [*const i16; T],
+    ) -> ([__m256i; T], [__m256i; T]) {
         // SAFETY: AVX2 and valid pointers by the trait's contract.
         unsafe {
             let q = _mm256_loadu_si256(w.add(2).cast());

@@ -27,7 +27,8 @@ pub trait Block {
     ///
     /// # Safety
     /// AVX2; the pointers are valid for a block.
-    unsafe fn dots<const T: usize>(w: *const u8, x: [*const i8; T], s: [*const i16; T]) -> ([__m256i; T], [__m256i; T]);
+    unsafe fn dots<const T: usize>(w: *const u8, x: [*const i8; T], s: [*const i16; T])
+    -> ([__m256i; T], [__m256i; T]);
 
     /// The block's scale and minimum (as stored; the minimum enters negated).
     ///

@@ -83,3 +83,90 @@ pub fn e8m0_to_f32(b: u8) -> f32 {
 
 /// The eight magnitudes of E2M1 (bit 3 is the sign), doubled so that they are whole numbers.
 pub const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sign, exponent and mantissa as the formats define them, in f64.
+    fn value(code: u32, exponent_bits: u32, mantissa_bits: u32) -> f64 {
+        let bias = (1i32 << (exponent_bits - 1)) - 1;
+        let mantissa = f64::from(code & ((1 << mantissa_bits) - 1)) / f64::from(1 << mantissa_bits);
+        let exponent = (code >> mantissa_bits & ((1 << exponent_bits) - 1)) as i32;
+        let sign = if code >> (exponent_bits + mantissa_bits) & 1 == 1 { -1.0 } else { 1.0 };
+        let (lead, exponent) = if exponent == 0 { (0.0, 1) } else { (1.0, exponent) };
+        sign * (lead + mantissa) * 2f64.powi(exponent - bias)
+    }
+
+    #[test]
+    fn every_half_has_its_value_and_comes_back() {
+        for h in 0..=u16::MAX {
+            let v = f16_to_f32(h);
+            match h & 0x7fff {
+                0x7c01.. => assert!(v.is_nan() && f16_to_f32(f32_to_f16(v)).is_nan(), "{h:#x}"),
+                0x7c00 => assert!(v.is_infinite() && f32_to_f16(v) == h, "{h:#x}"),
+                _ => {
+                    assert_eq!(f64::from(v), value(u32::from(h), 5, 10), "{h:#x}");
+                    assert_eq!(f32_to_f16(v), h);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn halves_round_to_nearest_even() {
+        for h in 0..0x7bffu16 {
+            let (low, high) = (f16_to_f32(h), f16_to_f32(h + 1));
+            let middle = (low + high) / 2.0;
+            let even = h + (h & 1);
+            assert_eq!(f32_to_f16(middle), even, "{h:#x}");
+            assert_eq!(f32_to_f16(-middle), even | 0x8000);
+            assert_eq!(f32_to_f16(f32::from_bits(middle.to_bits() - 1)), h);
+            assert_eq!(f32_to_f16(f32::from_bits(middle.to_bits() + 1)), h + 1);
+        }
+        assert_eq!(f32_to_f16(65519.996), 0x7bff);
+        assert_eq!(f32_to_f16(65520.0), 0x7c00);
+        assert_eq!(f32_to_f16(1e-30), 0);
+    }
+
+    #[test]
+    fn brain_floats_round_to_nearest_even() {
+        let cases = [(0x3f80_8000u32, 0x3f80u16), (0x3f81_8000, 0x3f82), (0x3f80_8001, 0x3f81), (0x7f7f_ffff, 0x7f80)];
+        for (bits, want) in cases {
+            assert_eq!(f32_to_bf16(f32::from_bits(bits)), want, "{bits:#x}");
+        }
+        assert!(bf16_to_f32(f32_to_bf16(f32::from_bits(0x7f80_0001))).is_nan());
+    }
+
+    #[test]
+    fn every_small_float_has_its_value() {
+        for b in 0..=255u8 {
+            let v = e4m3_to_f32(b);
+            if b & 0x7f == 0x7f {
+                assert!(v.is_nan());
+            } else {
+                assert_eq!(f64::from(v), value(u32::from(b), 4, 3), "{b:#x}");
+                assert_eq!(f32_to_e4m3(v), b);
+            }
+            let v = e5m2_to_f32(b);
+            match b & 0x7f {
+                0x7d.. => assert!(v.is_nan()),
+                0x7c => assert!(v.is_infinite()),
+                _ => assert_eq!(f64::from(v), value(u32::from(b), 5, 2), "{b:#x}"),
+            }
+            let v = e8m0_to_f32(b);
+            assert!(if b == 255 { v.is_nan() } else { f64::from(v) == 2f64.powi(i32::from(b) - 127) });
+        }
+    }
+
+    #[test]
+    fn e4m3_rounds_to_nearest_even_and_saturates() {
+        for b in 0..0x7eu8 {
+            let middle = (E4M3[usize::from(b)] + E4M3[usize::from(b) + 1]) / 2.0;
+            assert_eq!(f32_to_e4m3(middle), b + (b & 1), "{b:#x}");
+        }
+        assert_eq!(f32_to_e4m3(1e9), 0x7e);
+        assert_eq!(f32_to_e4m3(f32::NEG_INFINITY), 0xfe);
+        assert_eq!(f32_to_e4m3(f32::NAN), 0x7f);
+    }
+}

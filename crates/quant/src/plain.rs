@@ -108,8 +108,8 @@ fn random_e4m3(next: &mut dyn FnMut() -> u64, std: f32, dst: &mut [u8]) {
 }
 
 fn random_e5m2(next: &mut dyn FnMut() -> u64, std: f32, dst: &mut [u8]) {
-    // The upper byte of an f16, cut instead of rounded: half a step towards zero is no matter here.
-    bells(next, std, dst, |v| [float::f32_to_f16(v.clamp(-57344.0, 57344.0)).to_be_bytes()[0]]);
+    // The upper byte of an f16, halves rounded up: the tie does not matter here, the range does.
+    bells(next, std, dst, |v| [((float::f32_to_f16(v.clamp(-57344.0, 57344.0)) + 0x80) >> 8) as u8]);
 }
 
 /// Powers of two with root mean square near `std`: the type has no sign and no zero.

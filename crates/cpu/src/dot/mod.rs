@@ -117,7 +117,7 @@ mod tests {
             if !isa.supported() {
                 continue;
             }
-            for info in pondera_quant::FORMATS {
+            for info in &pondera_quant::FORMATS {
                 let Some(kernel) = kernel(info.format, isa) else { continue };
                 let Activation::Q8 { block } = info.activation else {
                     panic!("{}: no quantized activations", info.name)

@@ -11,13 +11,15 @@
 
 pub mod bounded;
 mod error;
+pub mod fuzz;
 pub mod gguf;
 pub mod index;
 #[allow(unsafe_code)]
 pub mod mmap;
+pub mod pickle;
 pub mod safetensors;
 mod tensor;
-mod torch;
+pub mod torch;
 mod weights;
 pub mod zip;
 

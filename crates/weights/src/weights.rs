@@ -76,20 +76,10 @@ impl Weights {
     ///
     /// All headers are read and every extent is proven; no tensor's data is touched.
     pub fn open(path: impl AsRef<Path>) -> Result<Weights> {
-        let path = path.as_ref();
-        let found = if fs::metadata(path).map_err(|e| Error::io(path, &e))?.is_dir() {
-            discover(path)?
-        } else {
-            path.to_path_buf()
-        };
-        if found.to_string_lossy().ends_with(".index.json") {
-            return open_index(&found);
-        }
-        let file = File::map(&found)?;
-        match kind_of(&found, file.bytes.as_slice())? {
-            Kind::Gguf => open_gguf(file),
-            kind => open_files(kind, vec![file], None),
-        }
+        open(path.as_ref()).map_err(|e| match e.kind() {
+            ErrorKind::Invalid => e.hint("the file is damaged or not what its name says: fetch it again"),
+            _ => e,
+        })
     }
 
     /// A safetensors or GGUF file whose bytes are in memory already; `name` stands for its path in messages.
@@ -264,6 +254,19 @@ impl File {
     }
 }
 
+fn open(path: &Path) -> Result<Weights> {
+    let is_folder = fs::metadata(path).map_err(|e| Error::io(path, &e))?.is_dir();
+    let found = if is_folder { discover(path)? } else { path.to_path_buf() };
+    if found.to_string_lossy().ends_with(".index.json") {
+        return open_index(&found);
+    }
+    let file = File::map(&found)?;
+    match kind_of(&found, file.bytes.as_slice())? {
+        Kind::Gguf => open_gguf(file),
+        kind => open_files(kind, vec![file], None),
+    }
+}
+
 /// The file or index in `folder` that names its weights.
 fn discover(folder: &Path) -> Result<PathBuf> {
     if let Some(found) = FOLDER.iter().map(|name| folder.join(name)).find(|p| p.is_file()) {
@@ -297,11 +300,12 @@ fn kind_of(path: &Path, bytes: &[u8]) -> Result<Kind> {
     if bytes.starts_with(gguf::MAGIC) {
         return Ok(Kind::Gguf);
     }
-    if torch::looks_like(bytes) {
-        return Ok(Kind::Torch);
-    }
+    // Before PyTorch: a header of 640 bytes begins like a pickle.
     if safetensors::looks_like(bytes) {
         return Ok(Kind::Safetensors);
+    }
+    if torch::looks_like(bytes) {
+        return Ok(Kind::Torch);
     }
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     match &*extension {

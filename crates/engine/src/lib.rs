@@ -1,2 +1,40 @@
-//! (see Cargo.toml)
+//! Requests to tokens: sequences, the scheduler, the paged KV cache, sampling, stop strings.
+//!
+//! Owns: [`Engine`] (an open model), the step (admit, schedule, forward, sample, emit), what memory it takes, and
+//! the choice of a backend: no other library names one. Does not own: a model's equations (`pondera-arch`),
+//! arithmetic (`pondera-ops`, `pondera-cpu`), tokens and templates (`pondera-text`), files (`pondera-weights`).
+//!
+//! What a request gets back depends on the weights and the request alone: never on the batch it shares, the size
+//! of chunks, preemption or the number of threads.
 #![forbid(unsafe_code)]
+
+mod backend;
+mod engine;
+mod error;
+mod kv;
+mod math;
+mod memory;
+mod net;
+mod open;
+mod options;
+mod request;
+mod rows;
+mod runner;
+mod sampler;
+mod scheduler;
+mod sequence;
+mod stop;
+
+pub use backend::{Backend, Isa};
+pub use engine::{Engine, plan};
+pub use error::{Error, ErrorKind, Result};
+pub use math::log_sum_exp;
+pub use memory::MemoryPlan;
+pub use open::{Keys, Named, read_config, shape};
+pub use options::{EngineOptions, Progress, Source};
+pub use pondera_ops::KvType;
+pub use request::{
+    Completion, Event, FinishReason, Logprob, Request, RequestId, STOP_BYTES_MAX, STOPS_MAX, Sampling,
+    TOP_LOGPROBS_MAX, Timings, Usage,
+};
+pub use rows::{Routing, Score, Trace, TraceOptions};

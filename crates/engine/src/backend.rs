@@ -1,0 +1,30 @@
+//! Which backend computes. The only file of the project's libraries that names one.
+use crate::{Error, ErrorKind, Result};
+use pondera_cpu::{Cpu, Options, default_threads};
+use pondera_ops::Ops;
+
+pub use pondera_cpu::Isa;
+
+/// What was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Instruction set in use.
+    pub isa: Isa,
+    /// Threads that compute.
+    pub threads: usize,
+}
+
+/// The backend for `threads` (0: one per core) and `isa` (none: the fastest).
+pub(crate) fn open(threads: usize, isa: Option<Isa>) -> Result<(Box<dyn Ops>, Backend)> {
+    let threads = if threads == 0 { default_threads() } else { threads };
+    let isa = isa.unwrap_or_else(Isa::detect);
+    let cpu = Cpu::new(Options { isa, threads }).map_err(|e| {
+        let kind = match e {
+            pondera_cpu::Error::Threads(_) => ErrorKind::Invalid,
+            _ => ErrorKind::Isa,
+        };
+        Error::new(kind, e.to_string())
+    })?;
+    let chosen = Backend { isa: cpu.isa(), threads: cpu.threads() };
+    Ok((Box::new(cpu), chosen))
+}

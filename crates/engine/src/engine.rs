@@ -1,0 +1,236 @@
+//! A model that is open: its weights, its vocabulary, its backend, and the requests under way.
+use crate::{
+    Backend, Completion, EngineOptions, Error, Event, MemoryPlan, Progress, Request, RequestId, Result, Score, Source,
+    Trace, TraceOptions, memory,
+    net::Net,
+    open::{self, Opened},
+    runner::{Parts, Runner},
+    scheduler::Limits,
+};
+use pondera_arch::{Config, Model};
+use pondera_ops::{Act, Batch, CacheSpec, Ops, PAGE};
+use pondera_weights::Weights;
+use std::{ops::ControlFlow, sync::Arc};
+
+/// A model ready to answer. One thread owns it; none of its results depends on what else it does at the time.
+pub struct Engine {
+    runner: Runner,
+    model: Arc<Model>,
+    config: Config,
+    weights: Option<Arc<Weights>>,
+    plan: MemoryPlan,
+    backend: Backend,
+}
+
+impl Engine {
+    /// Opens a model. Weights are mapped, not read; `progress` hears of what takes long.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::File`] for what is broken or not supported, [`crate::ErrorKind::DoesNotFit`] with the bytes it takes,
+    /// [`crate::ErrorKind::Isa`] and [`crate::ErrorKind::Invalid`] for options that make no sense.
+    pub fn open(source: &Source<'_>, options: &EngineOptions, progress: &mut dyn FnMut(Progress)) -> Result<Engine> {
+        options.check()?;
+        let (ops, backend) = crate::backend::open(options.threads, options.isa)?;
+        let Opened { config, model, weights, .. } = open::open(source, progress)?;
+        let model = Arc::new(model);
+        let (ctx, plan) = context(&model, options)?;
+        let limits =
+            Limits { ctx, chunk: options.chunk, max_rows: options.max_rows, max_sequences: options.max_sequences };
+        let files = weights.clone();
+        let runner = Runner::new(Parts {
+            net: Box::new(Shared(model.clone())),
+            ops,
+            words: None,
+            trust: Box::new(move || files.as_ref().map_or(Ok(()), |w| Ok(w.check()?))),
+            limits,
+            kv: options.kv,
+            kv_tokens: plan.kv_tokens,
+            max_waiting: options.max_waiting,
+        });
+        Ok(Engine { runner, model, config, weights, plan, backend })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its files; none for random weights.
+    pub fn weights(&self) -> Option<&Weights> {
+        self.weights.as_deref()
+    }
+
+    /// What memory it takes.
+    pub fn plan(&self) -> &MemoryPlan {
+        &self.plan
+    }
+
+    /// What computes.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Most tokens of a sequence, prompt and completion together.
+    pub fn ctx(&self) -> usize {
+        self.runner.limits().ctx
+    }
+
+    /// Puts a request in the queue.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Invalid`] names the field; [`crate::ErrorKind::Context`] says how many tokens do not fit;
+    /// [`crate::ErrorKind::Busy`] if too many wait. A prompt is never cut.
+    pub fn submit(&mut self, request: Request) -> Result<RequestId> {
+        self.runner.submit(request)
+    }
+
+    /// Ends a request at the next step; it still gets its last event. Does nothing for one that has ended.
+    pub fn cancel(&mut self, id: RequestId) {
+        self.runner.cancel(id);
+    }
+
+    /// One step of all requests that fit. False if nothing is left to do.
+    pub fn step(&mut self, emit: &mut dyn FnMut(RequestId, Event<'_>)) -> bool {
+        self.runner.step(emit)
+    }
+
+    /// Whether no request runs or waits.
+    pub fn is_idle(&self) -> bool {
+        self.runner.is_idle()
+    }
+
+    /// Runs one request to its end. `watch` sees its events as they come; `Break` cancels it, and the completion so
+    /// far is returned with [`crate::FinishReason::Cancelled`]. Meant for one caller: events of other requests are
+    /// not seen.
+    pub fn generate(
+        &mut self,
+        request: Request,
+        watch: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Completion> {
+        self.runner.generate(request, watch)
+    }
+
+    /// A forward pass over `tokens`, laid open. Length-dependent rotary frequencies are those of the whole sequence.
+    /// The context's limit does not hold here, only the model's own.
+    pub fn trace(&mut self, tokens: &[u32], options: TraceOptions) -> Result<Trace> {
+        self.check_positions(tokens.len())?;
+        self.runner.trace(tokens, options)
+    }
+
+    /// Scores every token but the first, given all before it; appends to `out` in order. For perplexity and
+    /// likelihoods.
+    pub fn score(&mut self, tokens: &[u32], out: &mut Vec<Score>) -> Result<()> {
+        self.check_positions(tokens.len())?;
+        self.runner.score(tokens, out)
+    }
+
+    fn check_positions(&self, tokens: usize) -> Result<()> {
+        match positions_limit(&self.model) {
+            Some(limit) if tokens > limit => Err(Error::context(tokens, limit)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl EngineOptions {
+    fn check(&self) -> Result<()> {
+        let sizes = [
+            ("chunk", self.chunk),
+            ("max_rows", self.max_rows),
+            ("max_sequences", self.max_sequences),
+            ("max_waiting", self.max_waiting),
+            ("ctx", self.ctx.unwrap_or(1)),
+        ];
+        match sizes.iter().find(|(_, v)| *v == 0) {
+            Some((name, _)) => Err(Error::invalid(format!("{name}: expected at least 1, got 0"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Longest default context: beyond it, page tables alone would be felt.
+const DEFAULT_CTX_MAX: usize = 1 << 20;
+/// A default context is not shortened below this: rather say that the model does not fit.
+const DEFAULT_CTX_MIN: usize = 512;
+/// Dynamic NTK is made to go past `max_position_embeddings`; by this much where no context is named.
+const DYNAMIC_CTX: usize = 8;
+
+/// The most positions that the model can compute at all; none where nothing but quality ends it.
+fn positions_limit(_model: &Model) -> Option<usize> {
+    None
+}
+
+/// Length of a sequence, and what memory it takes.
+fn context(model: &Model, o: &EngineOptions) -> Result<(usize, MemoryPlan)> {
+    let promised = promised_positions(model);
+    if let (Some(ctx), Some(limit)) = (o.ctx, positions_limit(model)) {
+        if ctx > limit {
+            return Err(Error::context(ctx, limit).hint("this model has no positions beyond"));
+        }
+    }
+    let per_token: usize = model.caches().iter().map(|c| c.width() * o.kv.bytes()).sum();
+    let plan = |tokens: usize| {
+        let tokens = tokens.max(o.kv_tokens.unwrap_or(0)).next_multiple_of(PAGE);
+        MemoryPlan::new(model.description().weight_bytes, per_token as u64, tokens)
+    };
+    let ctx = match o.ctx {
+        Some(ctx) => {
+            if ctx > promised {
+                tracing::warn!(ctx, promised, "the context is longer than the model was trained for");
+            }
+            ctx
+        }
+        None => fitting(promised.min(DEFAULT_CTX_MAX), per_token, &plan(0)),
+    };
+    let plan = plan(ctx);
+    plan.check()?;
+    Ok((ctx, plan))
+}
+
+/// `wanted`, or less where memory is short.
+fn fitting(wanted: usize, per_token: usize, plan: &MemoryPlan) -> usize {
+    let room = plan.kv_room_bytes() / (per_token as u64).max(1);
+    let room = usize::try_from(room).unwrap_or(usize::MAX) / PAGE * PAGE;
+    if room >= wanted {
+        return wanted;
+    }
+    let ctx = room.max(wanted.min(DEFAULT_CTX_MIN));
+    tracing::warn!(wanted, ctx, "memory is short: the context is shorter than the model's own");
+    ctx
+}
+
+fn promised_positions(model: &Model) -> usize {
+    let n = model.max_positions();
+    let epoch = |len: usize| model.rope_epoch(u32::try_from(len).unwrap_or(u32::MAX));
+    let dynamic = epoch(n) != epoch(n.saturating_add(1));
+    if dynamic { n.saturating_mul(DYNAMIC_CTX) } else { n }
+}
+
+/// A model that the engine and its runner share.
+struct Shared(Arc<Model>);
+
+impl Net for Shared {
+    fn forward(&self, ops: &dyn Ops, batch: &Batch) -> Act {
+        self.0.forward(ops, batch)
+    }
+    fn caches(&self) -> &[CacheSpec] {
+        self.0.caches()
+    }
+    fn rope_epoch(&self, length: u32) -> u32 {
+        self.0.rope_epoch(length)
+    }
+    fn vocab_size(&self) -> usize {
+        self.0.vocab_size()
+    }
+}
+
+/// What a model takes on this machine for `tokens` tokens, without opening it.
+pub fn plan(model: &Model, kv: pondera_ops::KvType, tokens: usize) -> MemoryPlan {
+    let per_token: usize = model.caches().iter().map(|c| c.width() * kv.bytes()).sum();
+    memory::MemoryPlan::new(model.description().weight_bytes, per_token as u64, tokens)
+}

@@ -1,0 +1,144 @@
+//! From a source to a model: which files are read, in what order, and what is made of them.
+use crate::{Error, ErrorKind, Progress, Result, Source};
+use pondera_arch::{Config, Metadata, Model, SHAPES, Source as Weighing, Tensors};
+use pondera_quant::TensorView;
+use pondera_weights::{Gguf, Weights};
+use std::{fs, io::Read, path::Path, sync::Arc};
+
+/// What was found.
+pub(crate) struct Opened {
+    pub config: Config,
+    pub model: Model,
+    pub weights: Option<Arc<Weights>>,
+}
+
+/// Largest `config.json` that is read.
+const CONFIG_BYTES_MAX: u64 = 16 << 20;
+
+pub(crate) fn open(source: &Source<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Opened> {
+    let mut stage = |stage, done| progress(Progress { stage, done, total: 3 });
+    stage("files", 0);
+    let weights = match source {
+        Source::Path(path) => Weights::open(path)?,
+        Source::Gguf { name, bytes } => Weights::from_bytes(name, bytes.clone())?,
+        Source::Shape { name, format, layers, seed } => {
+            stage("random weights", 1);
+            let config = shape(name, *layers)?;
+            let model = Model::load(&config, &Weighing::Random { format: *format, seed: *seed })
+                .map_err(|e| about(name, &e))?;
+            stage("random weights", 3);
+            return Ok(Opened { config, model, weights: None });
+        }
+    };
+    let place = place(source);
+    stage("configuration", 1);
+    let config = read_config(&weights)?;
+    stage("weights", 2);
+    let model = Model::load(&config, &Weighing::Files(&Named(&weights))).map_err(|e| about(&place, &e))?;
+    for warning in model.warnings() {
+        tracing::warn!("{place}: {warning}");
+    }
+    stage("weights", 3);
+    Ok(Opened { config, model, weights: Some(Arc::new(weights)) })
+}
+
+fn place(source: &Source<'_>) -> String {
+    match source {
+        Source::Path(path) => path.display().to_string(),
+        Source::Gguf { name, .. } | Source::Shape { name, .. } => name.to_string(),
+    }
+}
+
+/// An error of the model's configuration or tensors, with the place that they came from.
+fn about(place: &str, e: &pondera_arch::Error) -> Error {
+    let error = Error::new(ErrorKind::File, format!("{e} ({place})"));
+    match e.hint_text() {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// The configuration that lies in the file or beside it.
+pub fn read_config(weights: &Weights) -> Result<Config> {
+    if let Some(gguf) = weights.gguf() {
+        return Config::from_gguf(&Keys(gguf)).map_err(|e| about("GGUF metadata", &e));
+    }
+    let path = weights.folder().join("config.json");
+    let Some(text) = read_small(&path)? else {
+        let what = format!(
+            "{}: no config.json beside the tensors, so nothing says what model they make",
+            weights.folder().display()
+        );
+        return Err(Error::new(ErrorKind::File, what).hint("name a model's folder or a GGUF file"));
+    };
+    let name = path.display().to_string();
+    let config = Config::from_json(&text).map_err(|e| about(&name, &e))?;
+    let quantization = weights.folder().join("hf_quant_config.json");
+    match read_small(&quantization)? {
+        Some(text) => config.with_quantization_file(&text).map_err(|e| about(&quantization.display().to_string(), &e)),
+        None => Ok(config),
+    }
+}
+
+/// A file's bytes; none if it is not there.
+fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
+    let failed = |e: &std::io::Error| Error::from(pondera_weights::Error::io(path, e));
+    let file = match fs::File::open(path) {
+        Ok(f) => f,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed(&e)),
+    };
+    let mut text = Vec::new();
+    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut text).map_err(|e| failed(&e))?;
+    if text.len() as u64 > CONFIG_BYTES_MAX {
+        let what = format!("{}: longer than {CONFIG_BYTES_MAX} bytes", path.display());
+        return Err(Error::new(ErrorKind::File, what));
+    }
+    Ok(Some(text))
+}
+
+/// The configuration of a published shape.
+pub fn shape(name: &str, layers: Option<usize>) -> Result<Config> {
+    let Some(shape) = SHAPES.iter().find(|s| s.name == name) else {
+        let known: Vec<&str> = SHAPES.iter().map(|s| s.name).collect();
+        return Err(Error::invalid(format!("shape `{name}` is not known")).hint(format!("one of {}", known.join(", "))));
+    };
+    shape.config(layers).map_err(|e| about(name, &e))
+}
+
+/// The tensors of files, as families look for them.
+pub struct Named<'a>(pub &'a Weights);
+
+impl Tensors for Named<'_> {
+    fn get(&self, name: &str) -> Option<TensorView> {
+        self.0.info(name).and_then(|t| self.0.view(t).ok())
+    }
+    fn names(&self) -> Vec<String> {
+        self.0.names().map(str::to_string).collect()
+    }
+}
+
+/// GGUF metadata, as configurations look for it.
+pub struct Keys<'a>(pub &'a Gguf);
+
+impl Metadata for Keys<'_> {
+    fn number(&self, key: &str) -> Option<f64> {
+        self.0.f64(key).ok().flatten()
+    }
+    fn size(&self, key: &str) -> Option<u64> {
+        self.0.u64(key).ok().flatten()
+    }
+    fn flag(&self, key: &str) -> Option<bool> {
+        self.0.bool(key).ok().flatten()
+    }
+    fn text(&self, key: &str) -> Option<String> {
+        self.0.str(key).ok().flatten().map(str::to_string)
+    }
+    fn sizes(&self, key: &str) -> Option<Vec<u64>> {
+        let bools = || Some(self.0.bools(key).ok()??.into_iter().map(u64::from).collect());
+        self.0.u64s(key).ok().flatten().or_else(bools)
+    }
+    fn array_len(&self, key: &str) -> Option<usize> {
+        self.0.array(key).ok().flatten().map(|a| a.len())
+    }
+}

@@ -1,0 +1,81 @@
+//! How an engine is set up: where the model is, and its sizes.
+use crate::Isa;
+use pondera_ops::KvType;
+use pondera_quant::{Bytes, Format};
+use std::path::Path;
+
+/// Where a model comes from.
+#[derive(Clone, Debug)]
+pub enum Source<'a> {
+    /// A folder or file.
+    Path(&'a Path),
+    /// A GGUF file in memory (the model in the box).
+    Gguf {
+        /// Its name in messages.
+        name: &'a str,
+        /// The file's bytes.
+        bytes: Bytes,
+    },
+    /// Random weights of a published shape.
+    Shape {
+        /// The shape's name in the table of `pondera-arch`.
+        name: &'a str,
+        /// Type of the matrices.
+        format: Format,
+        /// Only so many layers.
+        layers: Option<usize>,
+        /// Of the random weights.
+        seed: u64,
+    },
+}
+
+/// Sizes and choices of an engine. None of them changes a bit of any result, but for `kv`.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Threads that compute; 0: as many as the machine offers.
+    pub threads: usize,
+    /// Instruction set; none: the best that the machine has.
+    pub isa: Option<Isa>,
+    /// Type of the KV cache.
+    pub kv: KvType,
+    /// Most tokens of one sequence, prompt and completion together; none: what the model was trained for, or
+    /// less where memory is short (a line in the log says so).
+    pub ctx: Option<usize>,
+    /// Tokens of all sequences that the KV cache holds at once; none: one sequence of `ctx`. Never less than `ctx`.
+    pub kv_tokens: Option<usize>,
+    /// Most rows of one sequence's prompt per step.
+    pub chunk: usize,
+    /// Most rows of a step.
+    pub max_rows: usize,
+    /// Most sequences that run at once; others wait.
+    pub max_sequences: usize,
+    /// Most requests that wait; [`crate::Engine::submit`] refuses more.
+    pub max_waiting: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> EngineOptions {
+        EngineOptions {
+            threads: 0,
+            isa: None,
+            kv: KvType::F16,
+            ctx: None,
+            kv_tokens: None,
+            chunk: 512,
+            max_rows: 512,
+            max_sequences: 64,
+            max_waiting: 1024,
+        }
+    }
+}
+
+/// What a long load is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The stage's name, for people.
+    pub stage: &'static str,
+    /// Units done.
+    pub done: u64,
+    /// Units to do; 0 where it is not known.
+    pub total: u64,
+}

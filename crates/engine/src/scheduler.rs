@@ -1,0 +1,286 @@
+//! One step: admit, schedule, forward, sample, emit. Owns the queue, the running sequences and the pages; does not
+//! own what a model computes or how a token is chosen.
+//!
+//! Earlier requests go before later ones. Where pages run out, the latest gives its own back and waits; it is
+//! computed again from its start when there is room, with the same bits, because a row's values depend on its
+//! sequence alone.
+use crate::{
+    Error, Event, RequestId, Result,
+    kv::Pages,
+    math::all_finite,
+    net::{Net, Vocabulary},
+    sampler::Sampler,
+    sequence::{Buffers, Sequence},
+};
+use pondera_ops::{Batch, KvType, Ops, PAGE, Point, trace::Watch};
+use std::{cell::Cell, collections::VecDeque, ops::Range};
+
+/// Who hears of events.
+pub(crate) type Emit<'a> = &'a mut dyn FnMut(RequestId, Event<'_>);
+
+/// Sizes that bound a step; none of them changes a bit of a result.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Most tokens of a sequence.
+    pub ctx: usize,
+    pub chunk: usize,
+    pub max_rows: usize,
+    pub max_sequences: usize,
+}
+
+pub(crate) struct Scheduler {
+    pub ops: Box<dyn Ops>,
+    pub limits: Limits,
+    pub pages: Pages,
+    pub waiting: VecDeque<Sequence>,
+    /// In order of arrival.
+    pub running: Vec<Sequence>,
+    step: Step,
+}
+
+/// Memory of a step, used again by the next.
+#[derive(Default)]
+struct Step {
+    batch: Batch,
+    logits: Vec<f32>,
+    sampler: Sampler,
+    buffers: Buffers,
+    /// Of `running`: who ended in this step.
+    ended: Vec<usize>,
+    /// Page lists between steps, so that none is freed.
+    spare: Vec<pondera_ops::Sequence>,
+}
+
+/// Whether what was read can be trusted.
+pub(crate) type Trust<'a> = &'a dyn Fn() -> Result<()>;
+
+impl Scheduler {
+    pub fn new(ops: Box<dyn Ops>, net: &dyn Net, limits: Limits, kv: KvType, kv_tokens: usize) -> Scheduler {
+        let pages = Pages::new(kv_tokens.div_ceil(PAGE));
+        ops.reserve(net.caches(), kv, pages.count());
+        Scheduler { ops, limits, pages, waiting: VecDeque::new(), running: Vec::new(), step: Step::default() }
+    }
+
+    /// Advances every sequence that fits. False if there is nothing left to do.
+    pub fn step(&mut self, net: &dyn Net, words: Option<&dyn Vocabulary>, trust: Trust<'_>, emit: Emit<'_>) -> bool {
+        self.drop_cancelled(emit);
+        self.admit();
+        self.schedule(net);
+        self.fill_batch();
+        if !self.step.batch.is_empty() {
+            let logits = net.forward(&*self.ops, &self.step.batch);
+            self.step.logits.clear();
+            self.ops.read(&logits, &mut self.step.logits);
+            drop(logits);
+            match trust() {
+                Ok(()) => self.sample(net, words.map_or(&[], |w| w.ends()), emit),
+                Err(e) => self.fail_all(&e, emit),
+            }
+            self.return_pages();
+            self.remove_ended();
+        }
+        !self.running.is_empty() || !self.waiting.is_empty()
+    }
+
+    fn drop_cancelled(&mut self, emit: Emit<'_>) {
+        let Scheduler { running, waiting, pages, step, .. } = self;
+        let mut gone = |s: &mut Sequence| {
+            if s.cancelled {
+                pages.release(&mut s.pages);
+                emit(s.id, s.finish(crate::FinishReason::Cancelled, &mut step.buffers));
+            }
+            !s.cancelled
+        };
+        running.retain_mut(&mut gone);
+        waiting.retain_mut(&mut gone);
+    }
+
+    /// Starts those who wait, in order, while the pages of all their tokens are free. Whoever is alone may start:
+    /// submission made sure that it fits.
+    fn admit(&mut self) {
+        while let Some(s) = self.waiting.front() {
+            let wanted = (s.tokens.len() + 1).div_ceil(PAGE);
+            let promised: usize = self.running.iter().map(|r| pages_wanted(r, r.missing())).sum();
+            let room = wanted + promised <= self.pages.free() && self.running.len() < self.limits.max_sequences;
+            if !room && !self.running.is_empty() {
+                return;
+            }
+            if let Some(mut s) = self.waiting.pop_front() {
+                s.start();
+                // Whoever was preempted comes back to its place among the others.
+                let at = self.running.partition_point(|r| r.id < s.id);
+                self.running.insert(at, s);
+            }
+        }
+    }
+
+    /// Decides how many rows each sequence gets and finds the pages for them. Sequences that decode go first, so
+    /// that a long prompt never stalls them.
+    fn schedule(&mut self, net: &dyn Net) {
+        for s in &mut self.running {
+            s.rows = 0;
+            let epoch = net.rope_epoch(s.tokens.len() as u32);
+            if epoch != s.epoch {
+                (s.epoch, s.cached) = (epoch, 0);
+            }
+        }
+        let mut budget = self.limits.max_rows;
+        for decoding in [true, false] {
+            let mut i = 0;
+            while i < self.running.len() && budget > 0 {
+                let missing = self.running[i].missing();
+                if (missing == 1) == decoding {
+                    let rows = missing.min(self.limits.chunk).min(budget);
+                    if self.find_pages(i, rows) {
+                        self.running[i].rows = rows;
+                        budget -= rows;
+                    }
+                }
+                i += 1;
+            }
+        }
+    }
+
+    /// Gives sequence `i` the pages for `rows` more positions, taking them from later sequences if it must. False
+    /// if it was itself the latest and had to give way.
+    fn find_pages(&mut self, i: usize, rows: usize) -> bool {
+        while self.pages.free() < pages_wanted(&self.running[i], rows) {
+            let Some(mut last) = self.running.pop() else { return false };
+            self.pages.release(&mut last.pages);
+            (last.cached, last.rows) = (0, 0);
+            self.waiting.push_front(last);
+            if i >= self.running.len() {
+                return false;
+            }
+        }
+        let s = &mut self.running[i];
+        for _ in 0..pages_wanted(s, rows) {
+            s.pages.extend(self.pages.take());
+        }
+        true
+    }
+
+    /// Writes the scheduled rows into the batch. Page lists are lent to it, not copied.
+    fn fill_batch(&mut self) {
+        let Step { batch, spare, .. } = &mut self.step;
+        batch.tokens.clear();
+        batch.positions.clear();
+        batch.logit_rows.clear();
+        for s in self.running.iter_mut().filter(|s| s.rows > 0) {
+            let first = batch.tokens.len();
+            batch.tokens.extend_from_slice(&s.tokens[s.cached..s.cached + s.rows]);
+            batch.positions.extend(s.cached as u32..(s.cached + s.rows) as u32);
+            let mut part = spare.pop().unwrap_or_default();
+            std::mem::swap(&mut part.pages, &mut s.pages);
+            part.rows = first..batch.tokens.len();
+            part.rope_length = s.tokens.len() as u32;
+            batch.sequences.push(part);
+            if s.rows == s.missing() {
+                batch.logit_rows.push(batch.tokens.len() as u32 - 1);
+            }
+        }
+    }
+
+    /// The page lists go back to their sequences, in the batch's order.
+    fn return_pages(&mut self) {
+        let Step { batch, spare, .. } = &mut self.step;
+        let owners = self.running.iter_mut().filter(|s| s.rows > 0);
+        for (s, mut part) in owners.zip(batch.sequences.drain(..)) {
+            std::mem::swap(&mut part.pages, &mut s.pages);
+            spare.push(part);
+        }
+    }
+
+    /// Chooses a token for every sequence whose last row was computed.
+    fn sample(&mut self, net: &dyn Net, ends: &[u32], emit: Emit<'_>) {
+        let vocab = net.vocab_size();
+        let (mut row, mut part) = (0, 0);
+        for i in 0..self.running.len() {
+            let s = &mut self.running[i];
+            if s.rows == 0 {
+                continue;
+            }
+            s.cached += s.rows;
+            part += 1;
+            if s.missing() > 0 {
+                emit(s.id, Event::Prefill { done: s.cached, total: s.tokens.len() });
+                continue;
+            }
+            let Step { logits, sampler, buffers, batch, ended, .. } = &mut self.step;
+            let values = &logits[row * vocab..(row + 1) * vocab];
+            row += 1;
+            if !all_finite(values) {
+                let error = blame(&*self.ops, net, batch, batch.sequences[part - 1].rows.clone());
+                emit(s.id, Event::Failed(&error));
+                ended.push(i);
+                continue;
+            }
+            let Some(id) = sampler.choose(values, &s.request.sampling, &s.seen, s.tokens.len() as u64) else {
+                emit(s.id, Event::Failed(&Error::invalid("logit_bias: every token is forbidden")));
+                ended.push(i);
+                continue;
+            };
+            sampler.top.clear();
+            let logprob = s.request.logprobs.map(|n| sampler.logprobs(values, id, n));
+            let end = s.accept(id, ends, self.limits.ctx, buffers);
+            emit(s.id, Event::Token { id, text: &buffers.shown, logprob, top: &sampler.top });
+            if let Some(reason) = end {
+                emit(s.id, s.finish(reason, buffers));
+                ended.push(i);
+            }
+        }
+    }
+
+    /// Nothing that was computed can be trusted: every running sequence ends with `error`.
+    fn fail_all(&mut self, error: &Error, emit: Emit<'_>) {
+        for (i, s) in self.running.iter().enumerate() {
+            emit(s.id, Event::Failed(error));
+            self.step.ended.push(i);
+        }
+    }
+
+    fn remove_ended(&mut self) {
+        while let Some(i) = self.step.ended.pop() {
+            let mut s = self.running.remove(i);
+            self.pages.release(&mut s.pages);
+        }
+    }
+
+    /// Every running sequence gives its pages back and waits; nothing is lost but time.
+    pub fn preempt_all(&mut self) {
+        while let Some(mut s) = self.running.pop() {
+            self.pages.release(&mut s.pages);
+            (s.cached, s.rows) = (0, 0);
+            self.waiting.push_front(s);
+        }
+    }
+}
+
+/// Pages that `s` lacks for `rows` more positions.
+fn pages_wanted(s: &Sequence, rows: usize) -> usize {
+    (s.cached + rows).div_ceil(PAGE).saturating_sub(s.pages.len())
+}
+
+/// Computes the step again and looks where the values of `rows` stopped being finite.
+pub(crate) fn blame(ops: &dyn Ops, net: &dyn Net, batch: &Batch, rows: Range<usize>) -> Error {
+    let first: Cell<Option<Point>> = Cell::new(None);
+    let watch = Watch {
+        inner: ops,
+        watch: |point, x: &pondera_ops::Act| {
+            if first.get().is_some() || !matches!(point, Point::Hidden(_)) {
+                return;
+            }
+            let data = x.data();
+            let part = if x.rows == batch.len() { rows.start * x.cols..rows.end * x.cols } else { 0..data.len() };
+            if !all_finite(&data[part]) {
+                first.set(Some(point));
+            }
+        },
+    };
+    net.forward(&watch, batch);
+    match first.get() {
+        Some(Point::Hidden(0)) => Error::non_finite("the embedding", None),
+        Some(Point::Hidden(i)) => Error::non_finite(&format!("layer {}", i - 1), Some(i - 1)),
+        _ => Error::non_finite("the output head", None),
+    }
+}

@@ -1,0 +1,137 @@
+//! One request under way: its tokens, its pages, its text. Knows nothing of other sequences.
+use crate::{
+    Event, FinishReason, Request, RequestId, Timings, Usage,
+    net::{Stream, Vocabulary},
+    sampler::Seen,
+    stop::Stops,
+};
+use std::time::Instant;
+
+pub(crate) struct Sequence {
+    pub id: RequestId,
+    pub request: Request,
+    /// Prompt and completion.
+    pub tokens: Vec<u32>,
+    /// Positions whose keys and values stand in the cache.
+    pub cached: usize,
+    /// Pages held; lent to the batch during a step.
+    pub pages: Vec<u32>,
+    /// Rotary epoch of what is cached.
+    pub epoch: u32,
+    /// Rows of the step under way.
+    pub rows: usize,
+    pub cancelled: bool,
+    pub seen: Seen,
+    text: Option<Text>,
+    clock: Clock,
+}
+
+struct Text {
+    stream: Box<dyn Stream>,
+    stops: Stops,
+}
+
+struct Clock {
+    submitted: Instant,
+    started: Option<Instant>,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+/// Text on its way out, used again for every token.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    pub piece: String,
+    pub shown: String,
+}
+
+impl Sequence {
+    /// `room`: tokens that may follow the prompt.
+    pub fn new(id: RequestId, request: Request, room: usize, vocab: usize, words: Option<&dyn Vocabulary>) -> Sequence {
+        let mut tokens = Vec::with_capacity(request.prompt.len() + room);
+        tokens.extend_from_slice(&request.prompt);
+        let seen = Seen::new(&request.sampling, vocab, &request.prompt, room);
+        let text = words.map(|w| Text { stream: w.stream(request.show_special), stops: Stops::new(&request.stop) });
+        let clock = Clock { submitted: Instant::now(), started: None, first: None, last: None };
+        let pages = Vec::with_capacity((request.prompt.len() + room).div_ceil(pondera_ops::PAGE));
+        Sequence { id, request, tokens, cached: 0, pages, epoch: 0, rows: 0, cancelled: false, seen, text, clock }
+    }
+
+    /// Positions that must be computed before the next token can be chosen; 1 while decoding.
+    pub fn missing(&self) -> usize {
+        self.tokens.len() - self.cached
+    }
+
+    /// Tokens generated.
+    pub fn generated(&self) -> usize {
+        self.tokens.len() - self.request.prompt.len()
+    }
+
+    /// Work on the sequence begins now, if it did not before.
+    pub fn start(&mut self) {
+        self.clock.started.get_or_insert_with(Instant::now);
+    }
+
+    /// Takes the chosen token. Leaves the text that can be shown in `b.shown`; says whether the completion ends.
+    pub fn accept(&mut self, token: u32, ends: &[u32], ctx: usize, b: &mut Buffers) -> Option<FinishReason> {
+        let now = Instant::now();
+        self.clock.first.get_or_insert(now);
+        self.clock.last = Some(now);
+        self.tokens.push(token);
+        self.seen.add(token);
+        b.shown.clear();
+        if self.request.stop_tokens.contains(&token) || !self.request.ignore_eos && ends.contains(&token) {
+            return Some(FinishReason::Stop);
+        }
+        if self.show(token, b) {
+            return Some(FinishReason::Stop);
+        }
+        let most = self.request.max_tokens.unwrap_or(usize::MAX);
+        (self.generated() >= most || self.tokens.len() >= ctx).then_some(FinishReason::Length)
+    }
+
+    /// Whether a stop string is complete.
+    fn show(&mut self, token: u32, b: &mut Buffers) -> bool {
+        let Some(t) = &mut self.text else { return false };
+        b.piece.clear();
+        t.stream.push(token, &mut b.piece);
+        let hit = t.stops.push(&b.piece, &mut b.shown);
+        if hit {
+            self.text = None; // nothing may follow
+        }
+        hit
+    }
+
+    /// The last event: the rest of the text, the counts, the times.
+    pub fn finish<'b>(&mut self, reason: FinishReason, b: &'b mut Buffers) -> Event<'b> {
+        b.shown.clear();
+        let mut reason = reason;
+        if let Some(mut t) = self.text.take() {
+            b.piece.clear();
+            t.stream.finish(&mut b.piece);
+            if t.stops.push(&b.piece, &mut b.shown) {
+                reason = FinishReason::Stop;
+            }
+            t.stops.finish(&mut b.shown);
+        }
+        let usage = Usage { prompt_tokens: self.request.prompt.len(), completion_tokens: self.generated() };
+        Event::Finished { reason, text: &b.shown, usage, timings: self.timings() }
+    }
+
+    fn timings(&self) -> Timings {
+        let seconds = |a: Option<Instant>, b: Option<Instant>| match (a, b) {
+            (Some(a), Some(b)) => b.saturating_duration_since(a).as_secs_f64(),
+            _ => 0.0,
+        };
+        let rate = |n: usize, s: f64| if s > 0.0 { n as f64 / s } else { 0.0 };
+        let c = &self.clock;
+        let (prefill_s, decode_s) = (seconds(c.started, c.first), seconds(c.first, c.last));
+        Timings {
+            queue_s: seconds(Some(c.submitted), c.started),
+            prefill_s,
+            decode_s,
+            prefill_tps: rate(self.request.prompt.len(), prefill_s),
+            decode_tps: rate(self.generated().saturating_sub(1), decode_s),
+        }
+    }
+}

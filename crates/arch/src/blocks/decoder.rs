@@ -1,0 +1,157 @@
+//! The decoder that most families share: a residual stream, layers of branches that read and add to it, a head.
+//!
+//! ```text
+//! x = embed(tokens) · scale (+ positions)
+//! x += post(body(pre(x)))      for each branch of each layer
+//! logits = cap(head(norm(x)))
+//! ```
+use super::Block;
+use crate::{Config, Graph, Params, Result, Step};
+use pondera_ops::{Act, Index, Linear, Norm, Ops, Point, W};
+
+/// What tokens become.
+pub struct Embedding {
+    /// `[vocab, hidden]`.
+    pub tokens: W,
+    /// Factor on its rows.
+    pub scale: f32,
+    /// `[positions, hidden]`: learnt positions, added.
+    pub positions: Option<W>,
+}
+
+/// One branch of a layer.
+pub struct Branch {
+    /// Before the body.
+    pub pre: Option<Norm>,
+    /// The mixer or the feed-forward part.
+    pub body: Box<dyn Block>,
+    /// After it, before the sum.
+    pub post: Option<Norm>,
+}
+
+impl Branch {
+    /// `x += body(norm(x))`.
+    pub fn pre_norm(norm: Norm, body: impl Block + 'static) -> Branch {
+        Branch { pre: Some(norm), body: Box::new(body), post: None }
+    }
+
+    /// `x += post(body(pre(x)))`.
+    pub fn sandwich(pre: Norm, body: impl Block + 'static, post: Norm) -> Branch {
+        Branch { pre: Some(pre), body: Box::new(body), post: Some(post) }
+    }
+
+    fn forward(&self, ops: &dyn Ops, step: &Step<'_>, x: Act) -> Act {
+        let norm = |n: &Option<Norm>, x: &Act| n.as_ref().map(|n| ops.norm(n, x, x.cols));
+        let y = match norm(&self.pre, &x) {
+            Some(h) => self.body.forward(ops, step, &h),
+            None => self.body.forward(ops, step, &x),
+        };
+        let y = norm(&self.post, &y).unwrap_or(y);
+        ops.add(x, &y)
+    }
+}
+
+/// What the residual stream becomes.
+pub struct Head {
+    /// Before it.
+    pub norm: Norm,
+    /// `[vocab, hidden]`.
+    pub linear: Linear,
+    /// Bound on the logits.
+    pub softcap: Option<f32>,
+}
+
+impl Head {
+    /// Logits from `{lm_head, output}`, or from the embedding where they are tied.
+    ///
+    /// GGUF files say that they are tied by having no `output.weight`.
+    pub fn load(p: &Params<'_>, norm: Norm, embedding: &W, tied: bool) -> Result<Head> {
+        let tied = if p.is_gguf() { !p.has(("", "output.weight")) } else { tied };
+        let linear = match tied {
+            true => Linear { weight: embedding.clone(), bias: None },
+            false => p.linear(("lm_head", "output"), embedding.out, embedding.inp, false)?,
+        };
+        Ok(Head { norm, linear, softcap: None })
+    }
+}
+
+/// A decoder.
+pub struct Decoder {
+    /// What tokens become.
+    pub embedding: Embedding,
+    /// Branches of each layer, in order.
+    pub layers: Vec<Vec<Branch>>,
+    /// What the residual stream becomes.
+    pub head: Head,
+}
+
+/// Builds `count` layers.
+pub fn layers(count: usize, build: impl FnMut(usize) -> Result<Vec<Branch>>) -> Result<Vec<Vec<Branch>>> {
+    (0..count).map(build).collect()
+}
+
+impl Decoder {
+    /// The pre-norm tree of names that most families have: `mixer` reads from `self_attn`, `ffn` from `mlp`, both
+    /// given the reader of their part and the layer's number.
+    pub fn pre_norm<M: Block + 'static>(
+        c: &Config,
+        p: &Params<'_>,
+        mixer: impl Fn(&Params<'_>, usize) -> Result<M>,
+        ffn: impl Fn(&Params<'_>, usize) -> Result<Box<dyn Block>>,
+    ) -> Result<Decoder> {
+        Decoder::pre_norm_at(c, p, ("self_attn", "mlp"), mixer, ffn)
+    }
+
+    /// The same with other names for both parts of a layer.
+    pub fn pre_norm_at<M: Block + 'static>(
+        c: &Config,
+        p: &Params<'_>,
+        (mixer_name, ffn_name): (&str, &str),
+        mixer: impl Fn(&Params<'_>, usize) -> Result<M>,
+        ffn: impl Fn(&Params<'_>, usize) -> Result<Box<dyn Block>>,
+    ) -> Result<Decoder> {
+        let (hidden, eps) = (c.hidden_size()?, c.eps("rms_norm_eps")?);
+        let body = p.body();
+        let tokens = body.weight(("embed_tokens", "token_embd"), c.vocab_size()?, hidden)?;
+        let layers = layers(c.num_hidden_layers()?, |i| {
+            let l = body.layer("layers", i);
+            let mix = Branch::pre_norm(
+                l.rms(("input_layernorm", "attn_norm"), hidden, eps, false)?,
+                mixer(&l.at((mixer_name, "")), i)?,
+            );
+            let pre = Some(l.rms(("post_attention_layernorm", "ffn_norm|post_attention_norm"), hidden, eps, false)?);
+            let ffn = Branch { pre, body: ffn(&l.at((ffn_name, "")), i)?, post: None };
+            Ok(vec![mix, ffn])
+        })?;
+        let norm = body.rms(("norm", "output_norm"), hidden, eps, false)?;
+        let head = Head::load(p, norm, &tokens, c.flag("tie_word_embeddings")?)?;
+        Ok(Decoder { embedding: Embedding { tokens, scale: 1.0, positions: None }, layers, head })
+    }
+}
+
+impl Graph for Decoder {
+    fn forward(&self, ops: &dyn Ops, step: &Step<'_>) -> Act {
+        let batch = step.batch;
+        let e = &self.embedding;
+        let mut x = ops.embed(&e.tokens, Index::Tokens, e.scale, batch);
+        if let Some(positions) = &e.positions {
+            x = ops.add(x, &ops.embed(positions, Index::Positions(0), 1.0, batch));
+        }
+        for (i, branches) in self.layers.iter().enumerate() {
+            ops.observe(Point::Hidden(i), &x);
+            for b in branches {
+                x = b.forward(ops, step, x);
+            }
+        }
+        ops.observe(Point::Hidden(self.layers.len()), &x);
+        let x = match batch.logit_rows.len() == batch.len() {
+            true => x,
+            false => ops.select_rows(&x, &batch.logit_rows),
+        };
+        let logits = ops.linear(&self.head.linear, &ops.norm(&self.head.norm, &x, x.cols));
+        match self.head.softcap {
+            Some(cap) => ops.softcap(logits, cap),
+            None => logits,
+        }
+    }
+}

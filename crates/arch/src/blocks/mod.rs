@@ -1,0 +1,25 @@
+//! The equations that families are made of, one file each, written once over [`pondera_ops::Ops`].
+//!
+//! A different number is configuration; a different equation is another block.
+mod decoder;
+mod gqa;
+mod mla;
+mod mlp;
+mod moe;
+mod rope;
+
+pub use decoder::{Branch, Decoder, Embedding, Head, layers};
+pub use gqa::{Gqa, GqaConfig};
+pub use mla::{Mla, MlaConfig};
+pub use mlp::{Mlp, gated, plain};
+pub use moe::{ExpertNames, Moe, SharedExpert, experts};
+pub use rope::{Rotary, RotaryDims, attention_mscale};
+
+use crate::Step;
+use pondera_ops::{Act, Ops};
+
+/// A mixer or feed-forward part of a layer: `[rows, hidden]` to `[rows, hidden]`.
+pub trait Block: Send + Sync {
+    /// Its output for the rows of the step; the residual is the caller's.
+    fn forward(&self, ops: &dyn Ops, step: &Step<'_>, x: &Act) -> Act;
+}

@@ -1,0 +1,261 @@
+//! Rotary positions: from the configuration's `rope_parameters` to frequencies.
+use crate::{Config, Params, Result, Step, config::shown};
+use pondera_ops::{Act, Frequencies, Ops, Rope, RopeLayout, default_frequencies};
+use serde_json::{Map, Value};
+use std::f64::consts::PI;
+
+/// Which columns of a head rotate.
+#[derive(Clone, Copy, Debug)]
+pub struct RotaryDims {
+    /// Columns per head.
+    pub head_dim: usize,
+    /// Rotated columns; even.
+    pub dims: usize,
+    /// First rotated column.
+    pub offset: usize,
+    /// Pairs are neighbours; otherwise halves.
+    pub interleaved: bool,
+}
+
+impl RotaryDims {
+    /// All columns of a head.
+    pub fn whole(head_dim: usize, interleaved: bool) -> RotaryDims {
+        RotaryDims { head_dim, dims: head_dim, offset: 0, interleaved }
+    }
+}
+
+/// A rope declared to the step, and where in a head it acts.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotary {
+    rope: usize,
+    layout: RopeLayout,
+}
+
+impl Rotary {
+    /// Declares the rope of `rope_parameters`; `layer_type` chooses among parameters per layer type.
+    pub fn load(p: &Params<'_>, c: &Config, dims: RotaryDims, layer_type: &str) -> Result<Rotary> {
+        if dims.dims % 2 != 0 || dims.dims == 0 {
+            return Err(c.bad("head_dim", format!("expected an even number of rotary columns, got {}", dims.dims)));
+        }
+        let r = Parameters::read(c, layer_type)?;
+        let factors = p.rope_factors(dims.dims / 2)?;
+        let rope = p.rope(r.rope(dims.dims, factors)?);
+        let RotaryDims { head_dim, offset, interleaved, .. } = dims;
+        Ok(Rotary { rope, layout: RopeLayout { head_dim, offset, interleaved } })
+    }
+
+    /// The same rope at another place of a head.
+    pub fn placed(self, head_dim: usize, offset: usize) -> Rotary {
+        Rotary { layout: RopeLayout { head_dim, offset, ..self.layout }, ..self }
+    }
+
+    /// Rotates every head of `x`.
+    pub fn rotate(&self, ops: &dyn Ops, step: &Step<'_>, x: Act) -> Act {
+        ops.rope(x, step.rotary(self.rope), &self.layout)
+    }
+}
+
+/// The factor on attention scores that DeepSeek's models take from YaRN: `m²`, `m = 0.1 · mscale_all_dim · ln factor + 1`.
+pub fn attention_mscale(c: &Config) -> Result<f64> {
+    let r = Parameters::read(c, "full_attention")?;
+    let all = r.number("mscale_all_dim")?.unwrap_or(0.0);
+    if r.kind == "default" || all == 0.0 {
+        return Ok(1.0);
+    }
+    let m = mscale(r.factor()?, all);
+    Ok(m * m)
+}
+
+/// YaRN's growth of attention with the context (arXiv 2309.00071).
+fn mscale(factor: f64, weight: f64) -> f64 {
+    if factor <= 1.0 { 1.0 } else { 0.1 * weight * factor.ln() + 1.0 }
+}
+
+/// `rope_parameters` of one layer type.
+struct Parameters<'a> {
+    c: &'a Config,
+    keys: &'a Map<String, Value>,
+    kind: &'a str,
+}
+
+impl<'a> Parameters<'a> {
+    fn read(c: &'a Config, layer_type: &str) -> Result<Parameters<'a>> {
+        let object = |v: Option<&'a Value>| match v {
+            Some(Value::Object(o)) => Ok(o),
+            Some(v) => Err(c.bad("rope_parameters", format!("expected an object, got {}", shown(v)))),
+            None => Err(c.bad("rope_parameters", "absent")),
+        };
+        let mut keys = object(c.get("rope_parameters"))?;
+        if keys.values().any(Value::is_object) {
+            keys = object(keys.get(layer_type))?;
+        }
+        let kind = match keys.get("rope_type") {
+            Some(Value::String(s)) => s.as_str(),
+            None => "default",
+            Some(v) => return Err(c.bad("rope_parameters.rope_type", format!("expected a string, got {}", shown(v)))),
+        };
+        let r = Parameters { c, keys, kind };
+        if r.number("partial_rotary_factor")?.is_some_and(|f| f != 1.0) {
+            let got = r.number("partial_rotary_factor")?.unwrap_or_default().to_string();
+            return Err(c.unknown("rope_parameters.partial_rotary_factor", &got, &["1"]));
+        }
+        Ok(r)
+    }
+
+    /// Frequencies for `dims` rotated columns; `factors` divide them (GGUF stores some scalings so).
+    fn rope(&self, dims: usize, factors: Option<Vec<f32>>) -> Result<Rope> {
+        let theta = self.positive("rope_theta")?.unwrap_or(10_000.0);
+        let plain = default_frequencies(theta, dims);
+        let (frequencies, scale) = match (self.kind, factors) {
+            ("default" | "llama3", Some(f)) => {
+                (Frequencies::Fixed(plain.iter().zip(f).map(|(w, f)| w / f64::from(f)).collect()), 1.0)
+            }
+            ("default", None) => (Frequencies::Fixed(plain), 1.0),
+            ("linear", _) => {
+                let factor = self.factor()?;
+                (Frequencies::Fixed(plain.into_iter().map(|w| w / factor).collect()), 1.0)
+            }
+            ("dynamic", _) => (self.dynamic(theta, dims)?, 1.0),
+            ("llama3", None) => (Frequencies::Fixed(self.llama3(plain)?), 1.0),
+            ("yarn", _) => (Frequencies::Fixed(self.yarn(theta, dims, plain)?), self.yarn_scale()? as f32),
+            (kind, _) => {
+                return Err(self.c.unknown(
+                    "rope_parameters.rope_type",
+                    kind,
+                    &["default", "linear", "dynamic", "llama3", "yarn"],
+                ));
+            }
+        };
+        Ok(Rope { frequencies, scale })
+    }
+
+    fn dynamic(&self, theta: f64, dims: usize) -> Result<Frequencies> {
+        if dims <= 2 {
+            return Err(self.c.bad("head_dim", "dynamic rope needs more than 2 rotary columns"));
+        }
+        let max_position =
+            u32::try_from(self.c.max_positions()?).map_err(|_| self.c.bad("max_position_embeddings", "too large"))?;
+        Ok(Frequencies::Dynamic { theta, dims, max_position, factor: self.factor()? })
+    }
+
+    /// Llama 3.1: long wavelengths stretched by the factor, short ones kept, a ramp between.
+    fn llama3(&self, plain: Vec<f64>) -> Result<Vec<f64>> {
+        let factor = self.factor()?;
+        let low = self.need("low_freq_factor")?;
+        let high = self.need("high_freq_factor")?;
+        let original = self.original()?;
+        if high <= low {
+            return Err(self.c.bad(
+                "rope_parameters.high_freq_factor",
+                format!("expected more than low_freq_factor = {low}, got {high}"),
+            ));
+        }
+        let scaled = |w: f64| {
+            let turns = original * w / (2.0 * PI);
+            if turns > high {
+                w
+            } else if turns < low {
+                w / factor
+            } else {
+                let smooth = (turns - low) / (high - low);
+                (1.0 - smooth) * w / factor + smooth * w
+            }
+        };
+        Ok(plain.into_iter().map(scaled).collect())
+    }
+
+    /// YaRN: a ramp over dimensions from kept to stretched frequencies.
+    fn yarn(&self, theta: f64, dims: usize, plain: Vec<f64>) -> Result<Vec<f64>> {
+        let factor = self.factor()?;
+        let original = self.original()?;
+        // Absent, null and 0 all mean the default.
+        let beta = |key: &str, default: f64| self.number(key).map(|b| b.filter(|b| *b != 0.0).unwrap_or(default));
+        let dimension = |turns: f64| dims as f64 * (original / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
+        let mut low = dimension(beta("beta_fast", 32.0)?);
+        let mut high = dimension(beta("beta_slow", 1.0)?);
+        if self.truncate()? {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        low = low.max(0.0);
+        high = high.min(dims as f64 - 1.0);
+        if !(low.is_finite() && high.is_finite()) {
+            return Err(self.c.bad("rope_parameters", "beta_fast, beta_slow or rope_theta give no finite range"));
+        }
+        if low == high {
+            high += 0.001;
+        }
+        let blend = |(i, w): (usize, f64)| {
+            let stretched = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
+            w / factor * stretched + w * (1.0 - stretched)
+        };
+        Ok(plain.into_iter().enumerate().map(blend).collect())
+    }
+
+    /// The factor on cosines and sines.
+    fn yarn_scale(&self) -> Result<f64> {
+        if let Some(f) = self.number("attention_factor")? {
+            return Ok(f);
+        }
+        let factor = self.factor()?;
+        let weight = |key| self.number(key).map(|w| w.filter(|w| *w != 0.0));
+        Ok(match (weight("mscale")?, weight("mscale_all_dim")?) {
+            (Some(m), Some(all)) => mscale(factor, m) / mscale(factor, all),
+            _ => mscale(factor, 1.0),
+        })
+    }
+
+    fn truncate(&self) -> Result<bool> {
+        match self.keys.get("truncate") {
+            None | Some(Value::Null) => Ok(true),
+            Some(Value::Bool(b)) => Ok(*b),
+            Some(v) => Err(self.c.bad("rope_parameters.truncate", format!("expected true or false, got {}", shown(v)))),
+        }
+    }
+
+    /// `factor`; absent or null, the ratio of the context to the original one.
+    fn factor(&self) -> Result<f64> {
+        match self.positive("factor")? {
+            Some(f) => Ok(f),
+            None if self.kind == "yarn" => Ok(self.c.max_positions()? as f64 / self.original()?),
+            None => Err(self.c.bad("rope_parameters.factor", format!("absent, and rope type {} needs it", self.kind))),
+        }
+    }
+
+    /// The context that the model was first trained at; a key beside `rope_parameters` counts before one within.
+    fn original(&self) -> Result<f64> {
+        if let Some(n) = self.c.size_opt("original_max_position_embeddings")? {
+            return Ok(n as f64);
+        }
+        match self.positive("original_max_position_embeddings")? {
+            Some(n) => Ok(n),
+            None => Ok(self.c.max_positions()? as f64),
+        }
+    }
+
+    fn need(&self, key: &str) -> Result<f64> {
+        self.number(key)?.ok_or_else(|| {
+            self.c.bad(&format!("rope_parameters.{key}"), format!("absent, and rope type {} needs it", self.kind))
+        })
+    }
+
+    fn positive(&self, key: &str) -> Result<Option<f64>> {
+        match self.number(key)? {
+            Some(n) if n <= 0.0 => {
+                Err(self.c.bad(&format!("rope_parameters.{key}"), format!("expected a positive number, got {n}")))
+            }
+            n => Ok(n),
+        }
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>> {
+        match self.keys.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(v) => match v.as_f64().filter(|f| f.is_finite()) {
+                Some(f) => Ok(Some(f)),
+                None => {
+                    Err(self.c.bad(&format!("rope_parameters.{key}"), format!("expected a number, got {}", shown(v))))
+                }
+            },
+        }
+    }
+}

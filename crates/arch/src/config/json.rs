@@ -1,0 +1,102 @@
+//! `config.json` of either style to one set of keys: nested text configurations lifted, other names for the same
+//! key replaced, both styles of rope parameters merged, the family's defaults filled in.
+use super::{family_of, shown};
+use crate::{Error, Family, Result, families};
+use serde_json::{Map, Value};
+
+/// Other names that configurations have for a key, and the one used here.
+const ALIASES: &[(&str, &str)] = &[
+    ("n_embd", "hidden_size"),
+    ("n_layer", "num_hidden_layers"),
+    ("n_head", "num_attention_heads"),
+    ("n_positions", "max_position_embeddings"),
+    ("n_inner", "intermediate_size"),
+    ("num_local_experts", "num_experts"),
+    ("n_routed_experts", "num_experts"),
+    ("hidden_activation", "hidden_act"),
+    ("activation_function", "hidden_act"),
+    ("layer_norm_epsilon", "layer_norm_eps"),
+];
+
+/// Where multimodal configurations keep the language model's keys.
+const NESTED: &[&str] = &["text_config", "llm_config", "language_config"];
+
+pub(super) fn normalize(value: &Value) -> Result<(&'static Family, Map<String, Value>)> {
+    let Value::Object(top) = value else {
+        return Err(Error::config("config.json", format!("expected an object, got {}", shown(value))));
+    };
+    let mut keys = top.clone();
+    let mut model_type = text(&keys, "model_type")?;
+    for name in NESTED {
+        if let Some(Value::Object(inner)) = keys.remove(*name) {
+            // The outer type decides where it is a family of its own; multimodal wrappers name none.
+            if families::find(&model_type).is_none() {
+                model_type = text(&inner, "model_type").unwrap_or(model_type);
+            }
+            keys.extend(inner);
+        }
+    }
+    let family = family_of(&model_type)?;
+    keys.insert("model_type".into(), family.model_type.into());
+    rename(&mut keys);
+    merge_rope(&mut keys)?;
+    fill(&mut keys, family)?;
+    Ok((family, keys))
+}
+
+fn text(keys: &Map<String, Value>, key: &str) -> Result<String> {
+    match keys.get(key) {
+        Some(Value::String(s)) => Ok(s.clone()),
+        Some(v) => Err(Error::config(key, format!("expected a string, got {}", shown(v)))),
+        None => Err(Error::config(key, "absent: the configuration does not say which family it is")
+            .hint("a config.json of a language model has a model_type")),
+    }
+}
+
+fn rename(keys: &mut Map<String, Value>) {
+    for (other, name) in ALIASES {
+        if let Some(v) = keys.remove(*other) {
+            keys.entry(*name).or_insert(v);
+        }
+    }
+}
+
+/// `rope_scaling` and `rope_theta` (transformers 4) into `rope_parameters` (transformers 5). Parameters per layer
+/// type are objects within it; they take the outer defaults too.
+fn merge_rope(keys: &mut Map<String, Value>) -> Result<()> {
+    let full = |v: &Value| !v.is_null() && v.as_object().is_none_or(|o| !o.is_empty());
+    let scaling = keys.remove("rope_scaling").filter(full);
+    let current = keys.remove("rope_parameters").filter(full);
+    let mut rope = match scaling.or(current) {
+        None => Map::new(),
+        Some(Value::Object(o)) => o,
+        Some(v) => return Err(Error::config("rope_parameters", format!("expected an object, got {}", shown(&v)))),
+    };
+    let theta = keys.get("rope_theta").filter(|v| !v.is_null()).cloned();
+    let partial = keys.get("partial_rotary_factor").filter(|v| !v.is_null()).cloned();
+    let settle = |o: &mut Map<String, Value>| {
+        if let Some(t) = &theta {
+            o.entry("rope_theta").or_insert(t.clone());
+        }
+        if let Some(p) = &partial {
+            o.entry("partial_rotary_factor").or_insert(p.clone());
+        }
+        let kind = o.remove("type");
+        o.entry("rope_type").or_insert(kind.unwrap_or_else(|| "default".into()));
+    };
+    if rope.values().any(Value::is_object) {
+        rope.values_mut().filter_map(Value::as_object_mut).for_each(settle);
+    } else {
+        settle(&mut rope);
+    }
+    keys.insert("rope_parameters".into(), rope.into());
+    Ok(())
+}
+
+/// The family's defaults for what is absent.
+pub(super) fn fill(keys: &mut Map<String, Value>, family: &Family) -> Result<()> {
+    for (key, value) in family.defaults()? {
+        keys.entry(key).or_insert(value);
+    }
+    Ok(())
+}

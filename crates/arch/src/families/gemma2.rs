@@ -1,0 +1,69 @@
+//! Gemma 2: norms before and after each branch, windows in every other layer, bounds on scores and logits
+//! (arXiv 2408.00118).
+use super::{Family, always};
+use crate::{
+    Config, Graph, Params, Result,
+    blocks::{Branch, Decoder, Embedding, Gqa, GqaConfig, Head, Mlp, Rotary, RotaryDims, gated, layers},
+};
+
+pub(super) const FAMILY: Family = Family {
+    model_type: "gemma2",
+    title: "Gemma 2",
+    gguf: Some(("gemma2", always)),
+    base: "model",
+    defaults: r#"{"vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh", "tie_word_embeddings": true, "attention_bias": false,
+        "query_pre_attn_scalar": 256, "sliding_window": 4096, "final_logit_softcapping": 30.0,
+        "attn_logit_softcapping": 50.0}"#,
+    // Not in GGUF files: the width of a head, but for the 27B model, whose scores are divided by hidden / heads.
+    gguf_keys: Some(|keys| {
+        let size = |k: &str| keys.get(k).and_then(serde_json::Value::as_u64);
+        let scalar = match (size("num_hidden_layers"), size("hidden_size"), size("num_attention_heads")) {
+            (Some(46), Some(hidden), Some(heads)) if heads > 0 => Some(hidden / heads),
+            _ => size("head_dim"),
+        };
+        if let Some(s) = scalar {
+            keys.insert("query_pre_attn_scalar".into(), s.into());
+        }
+    }),
+    load,
+};
+
+fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
+    let (hidden, inner, eps) = (c.hidden_size()?, c.size("intermediate_size")?, c.eps("rms_norm_eps")?);
+    c.never("use_bidirectional_attention")?;
+    let bias = c.flag("attention_bias")?;
+    let scale = f64::from(c.positive("query_pre_attn_scalar")?).powf(-0.5) as f32;
+    let softcap = c.positive_opt("attn_logit_softcapping")?;
+    let gqa = GqaConfig { qkv_bias: bias, o_bias: bias, scale, softcap, ..GqaConfig::read(c)? };
+    let windows = c.windows(c.size_opt("sliding_window")?, |layer| layer % 2 == 0)?;
+    let rotary = Rotary::load(p, c, RotaryDims::whole(gqa.head_dim, false), "full_attention")?;
+    let act = c.activation("hidden_act")?;
+    let body = p.body();
+    let tokens = body.weight(("embed_tokens", "token_embd"), c.vocab_size()?, hidden)?;
+    let layers = layers(c.num_hidden_layers()?, |i| {
+        let l = body.layer("layers", i);
+        let gqa = GqaConfig { window: windows[i], ..gqa };
+        Ok(vec![
+            Branch::sandwich(
+                l.rms(("input_layernorm", "attn_norm"), hidden, eps, true)?,
+                Gqa::load(&l.at(("self_attn", "")), &gqa, hidden, Some(rotary))?,
+                l.rms(("post_attention_layernorm", "post_attention_norm"), hidden, eps, true)?,
+            ),
+            Branch::sandwich(
+                l.rms(("pre_feedforward_layernorm", "ffn_norm"), hidden, eps, true)?,
+                Mlp(gated(&l.at(("mlp", "")), hidden, inner, false, act)?),
+                l.rms(("post_feedforward_layernorm", "post_ffw_norm"), hidden, eps, true)?,
+            ),
+        ])
+    })?;
+    let norm = body.rms(("norm", "output_norm"), hidden, eps, true)?;
+    let head = Head::load(p, norm, &tokens, c.flag("tie_word_embeddings")?)?;
+    let head = Head { softcap: c.positive_opt("final_logit_softcapping")?, ..head };
+    Ok(Box::new(Decoder {
+        embedding: Embedding { tokens, scale: (hidden as f32).sqrt(), positions: None },
+        layers,
+        head,
+    }))
+}

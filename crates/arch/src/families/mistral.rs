@@ -1,0 +1,33 @@
+//! Mistral 7B: Llama's block with a window over the last tokens in every layer (arXiv 2310.06825).
+//! GGUF files call it `llama` and have no window.
+use super::Family;
+use crate::{
+    Config, Graph, Params, Result,
+    blocks::{Decoder, Gqa, GqaConfig, Mlp, Rotary, RotaryDims, gated},
+};
+
+pub(super) const FAMILY: Family = Family {
+    model_type: "mistral",
+    title: "Mistral",
+    gguf: None,
+    base: "model",
+    defaults: r#"{"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072, "rms_norm_eps": 1e-6,
+        "hidden_act": "silu", "tie_word_embeddings": false, "sliding_window": 4096}"#,
+    gguf_keys: None,
+    load,
+};
+
+fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
+    let (hidden, inner) = (c.hidden_size()?, c.size("intermediate_size")?);
+    let gqa = GqaConfig { window: c.size_opt("sliding_window")?, ..GqaConfig::read(c)? };
+    let rotary = Rotary::load(p, c, RotaryDims::whole(gqa.head_dim, false), "full_attention")?;
+    let act = c.activation("hidden_act")?;
+    let decoder = Decoder::pre_norm(
+        c,
+        p,
+        |p, _| Gqa::load(p, &gqa, hidden, Some(rotary)),
+        |p, _| Ok(Box::new(Mlp(gated(p, hidden, inner, false, act)?))),
+    )?;
+    Ok(Box::new(decoder))
+}

@@ -1,0 +1,131 @@
+//! The table of families. A family is one file here, one line in [`FAMILIES`] and one golden.
+use crate::{Config, Error, Graph, Params, Result};
+use serde_json::{Map, Value};
+
+mod deepseek_v2;
+mod deepseek_v3;
+mod gemma;
+mod gemma2;
+mod gpt2;
+mod gpt_oss;
+mod llama;
+mod mistral;
+mod mixtral;
+mod qwen2;
+mod qwen2_moe;
+mod qwen3;
+mod qwen3_moe;
+
+/// One row of [`FAMILIES`].
+pub struct Family {
+    /// `model_type` in `config.json`.
+    pub model_type: &'static str,
+    /// What people call it.
+    pub title: &'static str,
+    /// Architecture in GGUF files, where converters have one, and which of its files are this family's.
+    pub gguf: Option<(&'static str, fn(&Map<String, Value>) -> bool)>,
+    /// Prefix of the body's tensors in repositories.
+    pub base: &'static str,
+    /// Keys that the reference's configuration class fills in, as JSON.
+    pub defaults: &'static str,
+    /// Changes keys read from GGUF where a converter means something else by them.
+    pub gguf_keys: Option<fn(&mut Map<String, Value>)>,
+    /// Names and checks the tensors, declares ropes and caches.
+    pub load: fn(&Config, &Params<'_>) -> Result<Box<dyn Graph>>,
+}
+
+/// All families, by model type.
+pub static FAMILIES: &[Family] = &[
+    deepseek_v2::FAMILY,
+    deepseek_v3::FAMILY,
+    gemma::FAMILY,
+    gemma2::FAMILY,
+    gpt2::FAMILY,
+    gpt_oss::FAMILY,
+    llama::FAMILY,
+    mistral::FAMILY,
+    mixtral::FAMILY,
+    qwen2::FAMILY,
+    qwen2_moe::FAMILY,
+    qwen3::FAMILY,
+    qwen3_moe::FAMILY,
+];
+
+impl Family {
+    /// The family's default keys.
+    pub fn defaults(&self) -> Result<Map<String, Value>> {
+        serde_json::from_str(self.defaults)
+            .map_err(|e| Error::config(self.model_type, format!("its table of defaults is broken: {e}")))
+    }
+}
+
+impl std::fmt::Debug for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.model_type)
+    }
+}
+
+/// The family of this model type.
+pub fn find(model_type: &str) -> Option<&'static Family> {
+    FAMILIES.iter().find(|f| f.model_type == model_type)
+}
+
+/// The family of a GGUF architecture with these keys.
+pub(crate) fn find_gguf(arch: &str, keys: &Map<String, Value>) -> Option<&'static Family> {
+    FAMILIES.iter().find(|f| f.gguf.is_some_and(|(a, when)| a == arch && when(keys)))
+}
+
+/// The known model type that is spelled most like this one.
+pub fn nearest(model_type: &str) -> Option<&'static str> {
+    let names = FAMILIES.iter().map(|f| f.model_type);
+    let best = names.map(|n| (edit_distance(model_type, n), n)).min()?;
+    (best.0 <= best.1.len().max(3)).then_some(best.1)
+}
+
+/// Levenshtein's distance; long names are cut, so that a hostile one costs nothing.
+fn edit_distance(a: &str, b: &str) -> usize {
+    const LENGTH_MAX: usize = 64;
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(LENGTH_MAX).collect(), b.chars().take(LENGTH_MAX).collect());
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Whether GGUF keys speak of experts.
+fn has_experts(keys: &Map<String, Value>) -> bool {
+    keys.get("num_experts").and_then(Value::as_u64).is_some_and(|n| n > 0)
+}
+
+/// For architectures that mean one family.
+fn always(_: &Map<String, Value>) -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_sorted_and_their_defaults_are_json() {
+        assert!(FAMILIES.is_sorted_by_key(|f| f.model_type));
+        for f in FAMILIES {
+            assert!(f.defaults().is_ok(), "{f:?}: {:?}", f.defaults());
+        }
+    }
+
+    #[test]
+    fn nearest_names_are_found_and_long_ones_cost_nothing() {
+        let cases = [("llama4", Some("llama")), ("qwen3moe", Some("qwen3_moe")), ("deepseek_v4", Some("deepseek_v2"))];
+        for (typed, want) in cases {
+            assert_eq!(nearest(typed), want, "{typed}");
+        }
+        assert_eq!(nearest(&"x".repeat(1 << 20)), None);
+    }
+}

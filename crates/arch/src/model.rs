@@ -1,0 +1,136 @@
+//! A loaded model: what a family's `load` returns, with what the engine needs to know about it.
+//!
+//! Does not own: sequences, sampling, memory (the engine's), the equations (blocks and families).
+use crate::{Config, Listed, Params, Result, Source, params::Core};
+use pondera_ops::{Act, Batch, CacheSpec, Ops, Point, Rope};
+
+/// The equations of a family: from a step's tokens to its logits.
+pub trait Graph: Send + Sync {
+    /// Logits of the rows in `batch.logit_rows`: `[logit_rows, vocab]`.
+    fn forward(&self, ops: &dyn Ops, step: &Step<'_>) -> Act;
+}
+
+/// A step under way: the batch and what is computed once for all layers.
+pub struct Step<'a> {
+    /// The tokens of the step.
+    pub batch: &'a Batch,
+    /// Cosines and sines, one per rope that `load` declared.
+    rotary: Vec<Act>,
+}
+
+impl Step<'_> {
+    /// Cosines and sines of a declared rope.
+    pub fn rotary(&self, rope: usize) -> &Act {
+        &self.rotary[rope]
+    }
+}
+
+/// What is known about a model without running it.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// The family's model type, as `config.json` names it.
+    pub family: &'static str,
+    /// Tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Longest context the configuration promises.
+    pub max_position_embeddings: usize,
+    /// Experts per sparse layer and experts per token, for mixtures of experts.
+    pub experts: Option<(usize, usize)>,
+    /// Stored weights, tied ones once.
+    pub parameters_total: u64,
+    /// Weights that take part in one token: all but the experts that are not chosen.
+    pub parameters_active: u64,
+    /// Stored bytes of the weights.
+    pub weight_bytes: u64,
+    /// Every weight, in the order in which the family names them.
+    pub tensors: Vec<Listed>,
+}
+
+/// A model, ready for any backend.
+pub struct Model {
+    graph: Box<dyn Graph>,
+    caches: Vec<CacheSpec>,
+    ropes: Vec<Rope>,
+    description: Description,
+    warnings: Vec<String>,
+}
+
+impl Model {
+    /// Builds the model of `config` from `source`.
+    ///
+    /// Errors name the first missing tensor, the first whose shape differs, or the unsupported mechanism. Tensors
+    /// that the family does not know are in [`Model::warnings`].
+    pub fn load(config: &Config, source: &Source<'_>) -> Result<Model> {
+        let core = Core::new(config, source)?;
+        let graph = (config.family().load)(config, &Params::root(&core)).map_err(|e| core.place(e))?;
+        let warnings = core.unexpected(config);
+        let (tensors, caches, ropes) = core.finish();
+        let sum = |f: fn(&Listed) -> u64| tensors.iter().map(f).fold(0u64, u64::saturating_add);
+        let description = Description {
+            family: config.family().model_type,
+            vocab_size: config.vocab_size()?,
+            hidden_size: config.hidden_size()?,
+            num_hidden_layers: config.num_hidden_layers()?,
+            max_position_embeddings: config.max_positions()?,
+            experts: config.experts()?,
+            parameters_total: sum(|t| t.parameters),
+            parameters_active: sum(|t| t.active),
+            weight_bytes: sum(|t| t.bytes),
+            tensors,
+        };
+        Ok(Model { graph, caches, ropes, description, warnings })
+    }
+
+    /// Logits of the rows in `batch.logit_rows`: `[logit_rows, vocab]`. Token ids must be below
+    /// [`Model::vocab_size`]; caches must have been reserved from [`Model::caches`].
+    pub fn forward(&self, ops: &dyn Ops, batch: &Batch) -> Act {
+        let rotary = self.ropes.iter().map(|r| ops.rotary(r, batch)).collect();
+        let logits = self.graph.forward(ops, &Step { batch, rotary });
+        ops.observe(Point::Logits, &logits);
+        logits
+    }
+
+    /// What the layers keep per position, in the order of their ids.
+    pub fn caches(&self) -> &[CacheSpec] {
+        &self.caches
+    }
+
+    /// Two lengths with equal epochs have equal rotary frequencies; a sequence that grows into another epoch must be
+    /// computed again from its start.
+    pub fn rope_epoch(&self, length: u32) -> u32 {
+        // Each rope's epoch never falls as the length grows, so sums are equal only where all are.
+        self.ropes.iter().map(|r| r.epoch(length)).fold(0, u32::saturating_add)
+    }
+
+    /// Tokens in the vocabulary: the width of the logits.
+    pub fn vocab_size(&self) -> usize {
+        self.description.vocab_size
+    }
+
+    /// Longest context the configuration promises.
+    pub fn max_positions(&self) -> usize {
+        self.description.max_position_embeddings
+    }
+
+    /// What is known without running it.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Tensors in the files that the family does not use, and other oddities that change nothing.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+impl Description {
+    /// Bytes of the KV caches for `positions` of one sequence, `bytes` per value.
+    pub fn kv_bytes(caches: &[CacheSpec], positions: usize, bytes: usize) -> u64 {
+        let width = |c: &CacheSpec| (c.width() as u64).saturating_mul(positions as u64).saturating_mul(bytes as u64);
+        caches.iter().map(width).fold(0, u64::saturating_add)
+    }
+}

@@ -1,6 +1,7 @@
 //! Development tasks: `cargo xtask TASK`. Owns what a contributor runs besides cargo itself.
 #![forbid(unsafe_code)]
 
+mod corpus;
 mod test;
 mod tidy;
 
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     let done = match args.first().map(String::as_str) {
         Some("test") => test::run(rest),
         Some("tidy") => tidy::run(),
+        Some("corpus") => corpus::run(rest),
         _ => Err(USAGE.into()),
     };
     match done {

@@ -114,11 +114,15 @@ impl Weights {
         self.tensors.shrink_to_fit();
         let twice = self.tensors.windows(2).find(|w| w[0].name == w[1].name);
         match twice {
-            Some(w) => {
-                let other = self.path_of(&w[0]).display().to_string();
-                Err(invalid(format!("stands in two files, also in {other}")).of(&w[1].name).at(self.path_of(&w[1])))
+            Some([a, b, ..]) => {
+                let (path, other) = (self.path_of(b), self.path_of(a));
+                let what = match a.file == b.file {
+                    true => "stands twice in the file".to_string(),
+                    false => format!("stands in two files, also in {}", other.display()),
+                };
+                Err(invalid(what).of(&b.name).at(path))
             }
-            None => Ok(self),
+            _ => Ok(self),
         }
     }
 

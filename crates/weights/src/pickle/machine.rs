@@ -102,6 +102,8 @@ enum Constructor {
     Element(Dtype),
     /// Something that carries no weights: made and forgotten.
     Plain,
+    /// A tensor of a kind that nothing here reads.
+    Refused,
 }
 
 const fn known(format: Format) -> Constructor {
@@ -127,6 +129,11 @@ const CONSTRUCTORS: &[(&str, &str, Constructor)] = {
         ("torch._utils", "_rebuild_parameter", Parameter),
         ("torch._utils", "_rebuild_parameter_with_state", Parameter),
         ("torch._tensor", "_rebuild_from_type_v2", FromType),
+        ("torch._utils", "_rebuild_qtensor", Refused),
+        ("torch._utils", "_rebuild_sparse_tensor", Refused),
+        ("torch._utils", "_rebuild_sparse_csr_tensor", Refused),
+        ("torch._utils", "_rebuild_nested_tensor", Refused),
+        ("torch._utils", "_rebuild_meta_tensor_no_storage", Refused),
         ("torch", "DoubleStorage", known(F64)),
         ("torch", "FloatStorage", known(F32)),
         ("torch", "HalfStorage", known(F16)),
@@ -521,6 +528,8 @@ impl Machine {
                 _ => Err(invalid("torch._rebuild_from_type_v2: arguments that it does not take")),
             },
             Constructor::Plain => Ok(Value::Plain),
+            Constructor::Refused => Err(unsupported(format!("a tensor made by torch.{name} is not supported"))
+                .hint("save the model again with dense tensors")),
             Constructor::Element(_) => Err(unsafe_data(&format!("calls torch.{name}"))),
         }
     }

@@ -105,3 +105,55 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<pondera_weights::Error> for Error {
+    fn from(e: pondera_weights::Error) -> Error {
+        use pondera_weights::ErrorKind;
+        let exit = match e.kind() {
+            ErrorKind::Io => Exit::Failed,
+            ErrorKind::NotFound
+            | ErrorKind::Invalid
+            | ErrorKind::Unsafe
+            | ErrorKind::Unsupported
+            | ErrorKind::Damaged => Exit::File,
+        };
+        with_hint(exit, e.to_string(), e.hint_text(), FILE_HINT)
+    }
+}
+
+impl From<pondera_arch::Error> for Error {
+    fn from(e: pondera_arch::Error) -> Error {
+        with_hint(Exit::File, e.to_string(), e.hint_text(), FILE_HINT)
+    }
+}
+
+impl From<pondera_text::Error> for Error {
+    fn from(e: pondera_text::Error) -> Error {
+        use pondera_text::ErrorKind;
+        let exit = match e.kind() {
+            ErrorKind::Io | ErrorKind::Raised | ErrorKind::Template => Exit::Failed,
+            ErrorKind::Invalid | ErrorKind::Unsupported | ErrorKind::Missing | ErrorKind::Limit => Exit::File,
+        };
+        with_hint(exit, e.message().to_string(), e.hint(), FILE_HINT)
+    }
+}
+
+impl From<pondera_engine::Error> for Error {
+    fn from(e: pondera_engine::Error) -> Error {
+        use pondera_engine::ErrorKind;
+        let exit = match e.kind() {
+            ErrorKind::File | ErrorKind::Damaged { .. } => Exit::File,
+            ErrorKind::Invalid | ErrorKind::Isa => Exit::Usage,
+            ErrorKind::DoesNotFit { .. } => Exit::DoesNotFit,
+            ErrorKind::Context { .. } | ErrorKind::NonFinite { .. } | ErrorKind::Busy => Exit::Failed,
+        };
+        with_hint(exit, e.to_string(), e.hint_text(), "run again with -v to see more")
+    }
+}
+
+/// What to do where the library knows nothing better.
+const FILE_HINT: &str = "`pondera inspect` shows what is in the file; fetch it again if it was cut off";
+
+fn with_hint(exit: Exit, what: String, hint: Option<&str>, otherwise: &str) -> Error {
+    Error::new(exit, what).hint(hint.unwrap_or(otherwise))
+}

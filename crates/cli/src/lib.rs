@@ -6,14 +6,20 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod chat;
 mod commands;
 mod error;
+mod flags;
+mod inspect;
 mod interrupt;
+mod load;
 mod log;
+mod memory;
 mod model;
 mod out;
 mod progress;
 mod view;
+mod words;
 
 pub use args::command;
 pub use error::{Error, Exit};

@@ -3,9 +3,12 @@ use crate::{
     args::Global,
     error::{Error, Result},
 };
+use pondera_quant::Bytes;
+use pondera_weights::Weights;
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// A model's files.
@@ -23,6 +26,23 @@ impl Source {
         match self {
             Source::Path(p) => p.display().to_string(),
             Source::Embedded(_) => "pebble (built in)".into(),
+        }
+    }
+
+    /// Its tensors and metadata, nothing of them read but the headers.
+    pub fn weights(&self) -> Result<Weights> {
+        Ok(match self {
+            Source::Path(p) => Weights::open(p)?,
+            Source::Embedded(bytes) => Weights::from_bytes(PEBBLE_NAME, embedded_bytes(bytes))?,
+        })
+    }
+
+    /// The folder with what lies beside the tensors: config, vocabulary, template.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Source::Path(p) if p.is_dir() => Some(p),
+            Source::Path(p) => p.parent().map(|d| if d.as_os_str().is_empty() { Path::new(".") } else { d }),
+            Source::Embedded(_) => None,
         }
     }
 }
@@ -68,6 +88,11 @@ pub fn looks_like_model(text: &str, global: &Global) -> bool {
         || ENDINGS.iter().any(|e| lower.ends_with(e)) && !text.contains(['\n', '?', '!'])
         || ["/", "./", "../", "~/"].iter().any(|p| text.starts_with(p)) && !text.contains(char::is_whitespace)
         || is_name()
+}
+
+/// The program's own bytes as a tensor's owner.
+pub fn embedded_bytes(bytes: &'static [u8]) -> Bytes {
+    Bytes::new(Arc::new(bytes))
 }
 
 fn embedded() -> Result<Source> {

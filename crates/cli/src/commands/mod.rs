@@ -27,9 +27,17 @@ macro_rules! commands {
 }
 
 commands! {
+    Run in run,
+    Inspect in inspect,
+    Bench in bench,
+    Trace in trace,
+    Perplexity in perplexity,
     Tokenize in tokenize,
     Detokenize in detokenize,
     Template in template,
+    Convert in convert,
     Completions in completions,
     Man in man,
 }
+
+pub use run::summary;

@@ -1,0 +1,417 @@
+//! What is in a model's files, found without computing anything: the report behind `inspect`.
+//!
+//! Owns: which facts are reported and under what names. Does not own: files (`pondera-weights`), families
+//! (`pondera-arch`), vocabularies (`pondera-text`), how the report is drawn ([`view`]).
+mod metadata;
+pub mod view;
+
+use crate::{
+    error::{Error, Exit, Result},
+    model::Source,
+};
+use pondera_arch::{Config, Description, Model};
+use pondera_ops::{CacheSpec, KvType};
+use pondera_weights::{Kind, TensorInfo, Weights};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::{collections::BTreeMap, path::Path};
+
+/// Everything that `inspect --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// What was inspected.
+    pub path: String,
+    /// `gguf`, `safetensors`, `pytorch`, `config`, `tokenizer`, `adapter`.
+    pub kind: &'static str,
+    /// The files.
+    pub files: Vec<FileFacts>,
+    /// The tensors; none for a vocabulary or a configuration alone.
+    pub tensors: Option<TensorFacts>,
+    /// The model that the files make; none where they make none.
+    pub model: Option<ModelFacts>,
+    /// Why they make none.
+    pub not_runnable: Option<String>,
+    /// The vocabulary.
+    pub tokenizer: Option<TokenizerFacts>,
+    /// The chat template.
+    pub chat_template: Option<TemplateFacts>,
+    /// What an adapter says of itself.
+    pub adapter: Option<Value>,
+    /// Metadata of the container: short values whole, arrays as their length.
+    pub metadata: Map<String, Value>,
+}
+
+/// A file.
+#[derive(Debug, Serialize)]
+pub struct FileFacts {
+    /// Its path.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// The tensors of all files.
+#[derive(Debug, Serialize)]
+pub struct TensorFacts {
+    /// How many.
+    pub count: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their elements as stored (packed codes count as what holds them).
+    pub elements: u64,
+    /// By storage type, most bytes first.
+    pub types: Vec<TypeFacts>,
+    /// Each of them, in order of names.
+    pub list: Vec<TensorLine>,
+}
+
+/// The tensors of one storage type.
+#[derive(Debug, Serialize)]
+pub struct TypeFacts {
+    /// `Q4_K`, `BF16`.
+    #[serde(rename = "type")]
+    pub name: &'static str,
+    /// How many tensors.
+    pub tensors: usize,
+    /// Their elements.
+    pub elements: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// One tensor.
+#[derive(Debug, Serialize)]
+pub struct TensorLine {
+    /// Its name.
+    pub name: String,
+    /// Storage type.
+    #[serde(rename = "type")]
+    pub format: &'static str,
+    /// Outermost first.
+    pub shape: Vec<usize>,
+    /// Stored bytes.
+    pub bytes: u64,
+}
+
+/// The model that files make.
+#[derive(Debug, Serialize)]
+pub struct ModelFacts {
+    /// `llama`, `deepseek_v3`.
+    pub family: &'static str,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Width.
+    pub hidden_size: usize,
+    /// Tokens.
+    pub vocab_size: usize,
+    /// Longest context that was promised.
+    pub max_position_embeddings: usize,
+    /// Weights.
+    pub parameters_total: u64,
+    /// Of these, those that work on one token.
+    pub parameters_active: u64,
+    /// Their stored bytes.
+    pub weight_bytes: u64,
+    /// How weights are packed, if a tool packed them: `gptq`, `fp8`.
+    pub quantization: Option<String>,
+    /// Layout of the experts.
+    pub experts: Option<ExpertFacts>,
+    /// Memory at a context.
+    pub memory: MemoryFacts,
+    /// The configuration, in the spelling of `config.json`.
+    pub config: Map<String, Value>,
+    /// Oddities that change nothing.
+    pub warnings: Vec<String>,
+}
+
+/// Mixture-of-experts layout.
+#[derive(Debug, Serialize)]
+pub struct ExpertFacts {
+    /// Experts of a sparse layer.
+    pub experts: usize,
+    /// Of these, how many work on a token.
+    pub per_token: usize,
+    /// Weights in experts.
+    pub parameters: u64,
+}
+
+/// What it takes to run one sequence.
+#[derive(Debug, Serialize)]
+pub struct MemoryFacts {
+    /// Tokens of the sequence.
+    pub ctx: usize,
+    /// Bytes of the weights.
+    pub weights: u64,
+    /// Bytes of an f16 cache.
+    pub kv_f16: u64,
+    /// Bytes of an f32 cache.
+    pub kv_f32: u64,
+    /// Weights and f16 cache.
+    pub total_f16: u64,
+    /// Bytes that one more token takes in an f16 cache.
+    pub kv_bytes_per_token_f16: u64,
+}
+
+/// A vocabulary.
+#[derive(Debug, Serialize)]
+pub struct TokenizerFacts {
+    /// `BPE`, `SentencePiece`.
+    pub kind: String,
+    /// Tokens.
+    pub vocab_size: usize,
+    /// Beginning of a sequence.
+    pub bos: Option<u32>,
+    /// End of a sequence.
+    pub eos: Vec<u32>,
+}
+
+/// A chat template.
+#[derive(Debug, Serialize)]
+pub struct TemplateFacts {
+    /// Its length.
+    pub bytes: usize,
+    /// Its text.
+    pub text: String,
+}
+
+/// Longest configuration file that is read. Published ones stay below 100 KiB.
+const CONFIG_BYTES_MAX: u64 = 16 << 20;
+/// Longest metadata string that is reported whole.
+const METADATA_TEXT_MAX: usize = 4096;
+
+/// Reads `source` and reports. `ctx` is the context of the memory plan.
+pub fn report(source: &Source, ctx: Option<usize>) -> Result<Report> {
+    let mut report = Report {
+        path: source.name(),
+        kind: "gguf",
+        files: Vec::new(),
+        tensors: None,
+        model: None,
+        not_runnable: None,
+        tokenizer: None,
+        chat_template: None,
+        adapter: None,
+        metadata: Map::new(),
+    };
+    match source.weights() {
+        Ok(weights) => report.take_weights(&weights, source, ctx)?,
+        // What holds no tensors may still be a vocabulary or a configuration.
+        Err(e) => {
+            let alone = match source {
+                Source::Path(p) => report.take_alone(p, ctx)?,
+                Source::Embedded(_) => false,
+            };
+            if !alone {
+                return Err(e);
+            }
+        }
+    }
+    Ok(report)
+}
+
+impl Report {
+    fn take_weights(&mut self, weights: &Weights, source: &Source, ctx: Option<usize>) -> Result<()> {
+        self.kind = match weights.kind() {
+            Kind::Gguf => "gguf",
+            Kind::Torch => "pytorch",
+            Kind::Safetensors | Kind::Memory => "safetensors",
+        };
+        for path in weights.files() {
+            let bytes = std::fs::metadata(path).map_or_else(|_| weights.file_bytes(), |m| m.len());
+            self.files.push(FileFacts { path: path.display().to_string(), bytes });
+        }
+        self.tensors = Some(tensor_facts(weights));
+        self.metadata = metadata(weights)?;
+        let folder = config_folder(source, weights);
+        match config(folder, weights)? {
+            Some(found) => match found.and_then(|c| Ok((model(&c, &pondera_arch::Source::Files(weights), ctx)?, c))) {
+                Ok((facts, _)) => self.model = Some(facts),
+                Err(e) => self.not_runnable = Some(e.to_string()),
+            },
+            None => self.not_runnable = Some("there is no configuration beside the tensors".into()),
+        }
+        self.adapter = folder.map(|f| read_json(&f.join("adapter_config.json"))).transpose()?.flatten();
+        if self.adapter.is_some() || weights.names().all(|n| n.contains("lora_")) && !weights.tensors().is_empty() {
+            self.kind = "adapter";
+            self.not_runnable = Some("an adapter changes a model and is none itself".into());
+        }
+        self.take_text(source)
+    }
+
+    /// A file without tensors. False if it is nothing that is known.
+    fn take_alone(&mut self, path: &Path, ctx: Option<usize>) -> Result<bool> {
+        let is_json = path.extension().is_some_and(|e| e == "json");
+        let named_index = path.to_string_lossy().ends_with(".index.json");
+        if path.is_dir() && path.join("config.json").is_file() {
+            let text = read_json(&path.join("config.json"))?;
+            self.take_config(text.unwrap_or_default(), ctx);
+        } else if is_json && !named_index && read_json(path)?.is_some_and(|v| v.get("model_type").is_some()) {
+            self.take_config(read_json(path)?.unwrap_or_default(), ctx);
+            self.files.push(file_facts(path));
+            return Ok(true);
+        } else if named_index || path.is_dir() {
+            return Ok(false);
+        }
+        self.take_text(&Source::Path(path.to_path_buf()))?;
+        if self.kind != "config" && self.tokenizer.is_none() {
+            return Ok(false);
+        }
+        if self.kind != "config" {
+            self.kind = "tokenizer";
+            self.not_runnable = Some("a vocabulary is no model".into());
+            self.files.push(file_facts(path));
+        }
+        Ok(true)
+    }
+
+    fn take_config(&mut self, value: Value, ctx: Option<usize>) {
+        self.kind = "config";
+        match Config::from_value(&value)
+            .map_err(Error::from)
+            .and_then(|c| model(&c, &pondera_arch::Source::Describe, ctx))
+        {
+            Ok(facts) => self.model = Some(facts),
+            Err(e) => self.not_runnable = Some(e.to_string()),
+        }
+        self.not_runnable.get_or_insert_with(|| "there are no weights beside the configuration".into());
+    }
+
+    fn take_text(&mut self, source: &Source) -> Result<()> {
+        let _ = source;
+        Ok(())
+    }
+}
+
+fn file_facts(path: &Path) -> FileFacts {
+    FileFacts { path: path.display().to_string(), bytes: std::fs::metadata(path).map_or(0, |m| m.len()) }
+}
+
+fn tensor_facts(weights: &Weights) -> TensorFacts {
+    let mut types: BTreeMap<&'static str, TypeFacts> = BTreeMap::new();
+    for t in weights.tensors() {
+        let name = t.format.info().name;
+        let row = types.entry(name).or_insert(TypeFacts { name, tensors: 0, elements: 0, bytes: 0 });
+        row.tensors += 1;
+        row.elements += t.elements() as u64;
+        row.bytes += t.bytes() as u64;
+    }
+    let mut types: Vec<TypeFacts> = types.into_values().collect();
+    types.sort_by_key(|t| std::cmp::Reverse(t.bytes));
+    let line = |t: &TensorInfo| TensorLine {
+        name: t.name.to_string(),
+        format: t.format.info().name,
+        shape: t.shape.to_vec(),
+        bytes: t.bytes() as u64,
+    };
+    TensorFacts {
+        count: weights.tensors().len(),
+        bytes: weights.total_bytes(),
+        elements: types.iter().map(|t| t.elements).sum(),
+        types,
+        list: weights.tensors().iter().map(line).collect(),
+    }
+}
+
+/// Where the configuration lies: beside the tensors, if those were named by their folder, their index, or by the
+/// name that a folder's weights have.
+fn config_folder<'a>(source: &'a Source, weights: &'a Weights) -> Option<&'a Path> {
+    match source {
+        Source::Path(_) if weights.kind() != Kind::Gguf => Some(weights.folder()),
+        _ => None,
+    }
+}
+
+/// The configuration, if there is one; inside, whether it is one that can be run.
+fn config(folder: Option<&Path>, weights: &Weights) -> Result<Option<Result<Config>>> {
+    if let Some(gguf) = weights.gguf() {
+        return Ok(Some(Config::from_gguf(gguf).map_err(Error::from)));
+    }
+    let Some(folder) = folder else { return Ok(None) };
+    let Some(value) = read_json(&folder.join("config.json"))? else { return Ok(None) };
+    let config = Config::from_value(&value).and_then(|c| match std::fs::read(folder.join("hf_quant_config.json")) {
+        Ok(text) => c.with_quantization_file(&text),
+        Err(_) => Ok(c),
+    });
+    Ok(Some(config.map_err(Error::from)))
+}
+
+/// A JSON file; none where it does not exist, exit 3 where it is broken.
+pub fn read_json(file: &Path) -> Result<Option<Value>> {
+    match std::fs::metadata(file) {
+        Ok(m) if m.len() > CONFIG_BYTES_MAX => {
+            return Err(Error::file(format!(
+                "{}: {} bytes, no configuration has more than {CONFIG_BYTES_MAX}",
+                file.display(),
+                m.len()
+            )));
+        }
+        Ok(_) => {}
+        Err(_) => return Ok(None),
+    }
+    let text = std::fs::read(file).map_err(|e| Error::io(file.display(), &e))?;
+    let broken = |e: serde_json::Error| Error::new(Exit::File, format!("{}: {e}", file.display()));
+    serde_json::from_slice(&text).map(Some).map_err(broken).map_err(|e| e.hint("the file is broken: fetch it again"))
+}
+
+fn model(config: &Config, source: &pondera_arch::Source<'_>, ctx: Option<usize>) -> Result<ModelFacts> {
+    let model = Model::load(config, source)?;
+    let d = model.description();
+    let ctx = ctx.unwrap_or(d.max_position_embeddings);
+    Ok(ModelFacts {
+        family: d.family,
+        num_hidden_layers: d.num_hidden_layers,
+        hidden_size: d.hidden_size,
+        vocab_size: d.vocab_size,
+        max_position_embeddings: d.max_position_embeddings,
+        parameters_total: d.parameters_total,
+        parameters_active: d.parameters_active,
+        weight_bytes: d.weight_bytes,
+        quantization: config.quantization().map(|q| q.method.clone()),
+        experts: d.experts.map(|(experts, per_token)| ExpertFacts {
+            experts,
+            per_token,
+            parameters: in_experts(d, experts),
+        }),
+        memory: memory(model.caches(), d.weight_bytes, ctx),
+        config: config.keys().clone(),
+        warnings: model.warnings().to_vec(),
+    })
+}
+
+fn in_experts(d: &Description, experts: usize) -> u64 {
+    d.tensors.iter().filter(|t| t.shape[0] == experts && experts > 1).map(|t| t.parameters).sum()
+}
+
+/// Bytes for one sequence of `ctx` tokens.
+fn memory(caches: &[CacheSpec], weights: u64, ctx: usize) -> MemoryFacts {
+    let kv = |positions: usize, kv: KvType| Description::kv_bytes(caches, positions, kv.bytes());
+    let kv_f16 = kv(ctx, KvType::F16);
+    MemoryFacts {
+        ctx,
+        weights,
+        kv_f16,
+        kv_f32: kv(ctx, KvType::F32),
+        total_f16: weights.saturating_add(kv_f16),
+        kv_bytes_per_token_f16: kv(1, KvType::F16),
+    }
+}
+
+/// Metadata of the container, bounded: long texts and arrays are told by their length.
+fn metadata(weights: &Weights) -> Result<Map<String, Value>> {
+    let mut map = Map::new();
+    for (key, value) in weights.metadata() {
+        map.insert(key.clone(), short(value));
+    }
+    if let Some(gguf) = weights.gguf() {
+        for key in gguf.keys() {
+            if let Some(value) = gguf.value(key)? {
+                map.insert(key.to_string(), metadata::json(&value));
+            }
+        }
+    }
+    Ok(map)
+}
+
+fn short(text: &str) -> Value {
+    if text.len() <= METADATA_TEXT_MAX { text.into() } else { format!("{} bytes of text", text.len()).into() }
+}

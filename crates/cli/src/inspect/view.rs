@@ -1,0 +1,152 @@
+//! The report for a person: one screen for a model, the rest on demand.
+use super::{MemoryFacts, ModelFacts, Report, TensorFacts};
+use crate::view::{Sheet, Side, Table, bytes, count};
+use serde_json::{Map, Value};
+
+/// Configuration keys that change what a model computes or how far it reaches, shown where they are set.
+const TELLING: &[&str] = &[
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "q_lora_rank",
+    "kv_lora_rank",
+    "intermediate_size",
+    "moe_intermediate_size",
+    "n_shared_experts",
+    "n_group",
+    "topk_group",
+    "scoring_func",
+    "sliding_window",
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "query_pre_attn_scalar",
+    "swiglu_limit",
+    "tie_word_embeddings",
+];
+
+/// Columns of the names on the left.
+const NAMES: usize = 15;
+
+/// One screen about a model; with `all`, a line for each tensor.
+pub fn draw(r: &Report, all: bool) -> String {
+    let mut s = Sheet::new(NAMES);
+    s.head(&r.path);
+    let size: u64 = r.files.iter().map(|f| f.bytes).sum();
+    let files = if r.files.len() == 1 { String::new() } else { format!("{} files, ", r.files.len()) };
+    s.line("kind", format!("{} ({files}{})", r.kind, bytes(size)));
+    if let Some(m) = &r.model {
+        model(&mut s, m);
+    }
+    if let Some(t) = &r.tokenizer {
+        let eos: Vec<String> = t.eos.iter().map(u32::to_string).collect();
+        let bos = t.bos.map_or("none".into(), |b| b.to_string());
+        let eos = if eos.is_empty() { "none".into() } else { eos.join(", ") };
+        s.line("tokenizer", format!("{}, {} tokens, bos {bos}, eos {eos}", t.kind, t.vocab_size));
+    }
+    if r.model.is_some() || r.chat_template.is_some() {
+        s.line("chat template", r.chat_template.as_ref().map_or("none".into(), |t| format!("{} bytes", t.bytes)));
+    }
+    if let Some(a) = &r.adapter {
+        adapter(&mut s, a);
+    }
+    if let Some(why) = &r.not_runnable {
+        s.line("not runnable", why);
+    }
+    if let Some(m) = &r.model {
+        config(&mut s, &m.config);
+        memory(&mut s, &m.memory);
+        for w in &m.warnings {
+            s.line("warning", w);
+        }
+    }
+    if let Some(t) = &r.tensors {
+        tensors(&mut s, t);
+        if all {
+            s.raw("\n");
+            s.raw(&list(t));
+        }
+    }
+    s.finish()
+}
+
+fn model(s: &mut Sheet, m: &ModelFacts) {
+    let packed = m.quantization.as_ref().map_or(String::new(), |q| format!(", packed as {q}"));
+    s.line("family", format!("{}{packed}", m.family));
+    let active = if m.parameters_active == m.parameters_total {
+        String::new()
+    } else {
+        format!(", {} active per token", count(m.parameters_active))
+    };
+    s.line("parameters", format!("{}{active}", count(m.parameters_total)));
+    s.line("shape", format!("{} layers of width {}", m.num_hidden_layers, m.hidden_size));
+    if let Some(e) = &m.experts {
+        let share = 100.0 * e.parameters as f64 / m.parameters_total.max(1) as f64;
+        s.line("experts", format!("{}, {} per token, {share:.0} % of the weights", e.experts, e.per_token));
+    }
+    s.line("vocabulary", format!("{} tokens", m.vocab_size));
+    s.line("context", format!("{} tokens", m.max_position_embeddings));
+}
+
+fn adapter(s: &mut Sheet, a: &Value) {
+    for key in ["base_model_name_or_path", "peft_type", "r", "lora_alpha", "target_modules"] {
+        s.line(key.trim_end_matches("_name_or_path"), a.get(key).map_or(String::new(), plain));
+    }
+}
+
+fn config(s: &mut Sheet, keys: &Map<String, Value>) {
+    let set: Vec<(&str, &Value)> =
+        TELLING.iter().filter_map(|k| keys.get(*k).filter(|v| !v.is_null()).map(|v| (*k, v))).collect();
+    if set.is_empty() {
+        return;
+    }
+    s.head("configuration");
+    let width = set.iter().map(|(k, _)| k.len()).max().unwrap_or(0);
+    let mut inner = Sheet::new(width);
+    for (key, value) in set {
+        inner.line(key, plain(value));
+    }
+    s.raw(&inner.finish());
+}
+
+fn plain(v: &Value) -> String {
+    match v {
+        Value::String(s) => s.clone(),
+        Value::Array(a) => a.iter().map(plain).collect::<Vec<_>>().join(", "),
+        Value::Object(o) => o.iter().map(|(k, v)| format!("{k} {}", plain(v))).collect::<Vec<_>>().join(", "),
+        v => v.to_string(),
+    }
+}
+
+fn memory(s: &mut Sheet, m: &MemoryFacts) {
+    s.head(&format!("memory at {} tokens", m.ctx));
+    let total = m.weights.saturating_add(m.kv_f32).max(1) as f64;
+    s.bar("weights", m.weights as f64 / total, &bytes(m.weights));
+    s.bar(
+        "cache f16",
+        m.kv_f16 as f64 / total,
+        &format!("{}  ({} a token)", bytes(m.kv_f16), bytes(m.kv_bytes_per_token_f16)),
+    );
+    s.bar("cache f32", m.kv_f32 as f64 / total, &bytes(m.kv_f32));
+}
+
+fn tensors(s: &mut Sheet, t: &TensorFacts) {
+    s.head(&format!("{} tensors, {}", t.count, bytes(t.bytes)));
+    for row in &t.types {
+        let share = row.bytes as f64 / t.bytes.max(1) as f64;
+        s.bar(row.name, share, &format!("{:>5.1} %  {} in {} tensors", 100.0 * share, bytes(row.bytes), row.tensors));
+    }
+}
+
+fn list(t: &TensorFacts) -> String {
+    let mut table =
+        Table::new(&[("tensor", Side::Left), ("type", Side::Left), ("shape", Side::Right), ("bytes", Side::Right)]);
+    for line in &t.list {
+        let shape = line.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" × ");
+        let name: String = line.name.chars().flat_map(char::escape_debug).collect();
+        table.row(vec![name, line.format.into(), shape, bytes(line.bytes)]);
+    }
+    table.draw()
+}

@@ -1,0 +1,103 @@
+//! A model ready to run: opened with the flags of the command, with progress for a person who waits.
+use crate::{
+    Context,
+    error::{Error, Result},
+    flags::{Compute, Recommended},
+    interrupt::Listening,
+    model::{Source, embedded_bytes},
+    progress::Spinner,
+    words::Words,
+};
+use pondera_engine as engine;
+use pondera_engine::{Completion, Engine, EngineOptions, Event, KvType, Request};
+use std::{ops::ControlFlow, time::Instant};
+
+/// An engine with what the command line knows about its model.
+pub struct Loaded {
+    /// The engine.
+    pub engine: Engine,
+    /// What the publisher recommends for sampling.
+    pub recommended: Recommended,
+    /// Seconds from the start of the load to its end.
+    pub load_s: f64,
+    /// What messages call the model.
+    pub name: String,
+    /// Its vocabulary and template, if it has one.
+    pub words: Option<Words>,
+}
+
+impl Loaded {
+    /// Opens `source`; `kv` is the cache type that the command prefers.
+    pub fn open(source: &Source, compute: &Compute, kv: KvType, context: &Context) -> Result<Loaded> {
+        let from = match source {
+            Source::Path(path) => engine::Source::Path(path),
+            Source::Embedded(bytes) => engine::Source::Gguf { name: "pebble", bytes: embedded_bytes(bytes) },
+        };
+        let options = compute.options(context.global.threads, kv)?;
+        let mut loaded = Loaded::from_source(&from, source.name(), &options, context)?;
+        loaded.words = Words::of(source)?;
+        loaded.recommended = source.folder().map(Recommended::of).transpose()?.unwrap_or_default();
+        Ok(loaded)
+    }
+
+    /// Opens whatever the engine can open.
+    pub fn from_source(
+        from: &engine::Source<'_>,
+        name: String,
+        options: &EngineOptions,
+        context: &Context,
+    ) -> Result<Loaded> {
+        let start = Instant::now();
+        let spinner = Spinner::new(context, format!("loading {name}"));
+        let engine = Engine::open(from, options, &mut |_| {})?;
+        drop(spinner);
+        let (recommended, load_s) = (Recommended::default(), start.elapsed().as_secs_f64());
+        Ok(Loaded { engine, recommended, load_s, name, words: None })
+    }
+
+    /// Ids of `text` as a prompt: special tokens added as the vocabulary says.
+    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
+        self.words()?.encode(text, true)
+    }
+
+    /// The vocabulary, or an error that says what to do without.
+    pub fn words(&self) -> Result<&Words> {
+        self.words.as_ref().ok_or_else(|| {
+            Error::file(format!("{}: the model has no tokenizer", self.name))
+                .hint("give the prompt as ids: --tokens 1,2,3")
+        })
+    }
+
+    /// Runs one request to its end and shows its text as it comes. Ctrl-C cancels the request.
+    pub fn generate(
+        &mut self,
+        request: Request,
+        listening: &Listening,
+        show: &mut dyn FnMut(Piece<'_>) -> Result<()>,
+    ) -> Result<Completion> {
+        let mut trouble = None;
+        let done = self.engine.generate(request, &mut |event| {
+            let shown = match event {
+                Event::Prefill { done, total } => show(Piece::Prefill(*done, *total)),
+                Event::Token { text, .. } | Event::Finished { text, .. } => show(Piece::Text(text)),
+                Event::Failed(_) => Ok(()),
+            };
+            match shown {
+                Err(e) => trouble = Some(e),
+                Ok(()) if !listening.asked() => return ControlFlow::Continue(()),
+                Ok(()) => {}
+            }
+            ControlFlow::Break(())
+        });
+        trouble.map_or(Ok(done?), Err)
+    }
+}
+
+/// What a running request shows.
+#[derive(Clone, Copy, Debug)]
+pub enum Piece<'a> {
+    /// So much of the prompt is computed.
+    Prefill(usize, usize),
+    /// Text to be shown now.
+    Text(&'a str),
+}

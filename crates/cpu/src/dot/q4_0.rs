@@ -36,8 +36,8 @@ impl Block for Q4_0 {
     }
 
     #[inline(always)]
-    unsafe fn scales(w: *const u8) -> (f32, f32) {
+    unsafe fn scales(w: *const u8) -> u32 {
         // SAFETY: as above.
-        (unsafe { tile::f16(w) }, 0.0)
+        unsafe { tile::half(w) }
     }
 }

@@ -6,7 +6,7 @@
 //! ```
 //! The whole of `Σ_j sc[j] Σ q x` stays in integers: a pair is at most 2 · 15 · 127 = 3810, times 63 in `vpmaddwd`, and
 //! 256 · 63 · 15 · 127 < 2³¹. Bound: bytes (144 per block of 256).
-use super::tile::{self, Block};
+use super::tile::Block;
 use std::arch::x86_64::*;
 
 pub struct Q4K;
@@ -27,14 +27,11 @@ pub unsafe fn scales_and_mins(p: *const u8) -> __m256i {
     }
 }
 
-/// Scale `j` (0..8) in every i16 lane.
+/// Scale `j` (0..8) of those in both halves of `scales`, in every i16 lane.
 #[inline(always)]
-pub unsafe fn splat(scales: __m128i, j: usize) -> __m256i {
+pub unsafe fn splat(scales: __m256i, j: usize) -> __m256i {
     // SAFETY: the caller has AVX2.
-    unsafe {
-        let pick = _mm_set1_epi16(((2 * j) | ((2 * j + 1) << 8)) as i16);
-        _mm256_broadcastsi128_si256(_mm_shuffle_epi8(scales, pick))
-    }
+    unsafe { _mm256_shuffle_epi8(scales, _mm256_set1_epi16(((2 * j) | ((2 * j + 1) << 8)) as i16)) }
 }
 
 /// `Σ_j m[j] Σ x` per token: the sums of 16 codes times the minimum of their sub-block of 32.
@@ -43,7 +40,11 @@ pub unsafe fn minimum_sums<const T: usize>(mins: __m128i, s: [*const i16; T]) ->
     // SAFETY: the caller has AVX2 and 16 sums per token.
     unsafe {
         let twice = _mm256_set_m128i(_mm_unpackhi_epi16(mins, mins), _mm_unpacklo_epi16(mins, mins));
-        s.map(|s| _mm256_madd_epi16(twice, _mm256_loadu_si256(s.cast())))
+        let mut sums = [_mm256_setzero_si256(); T];
+        for t in 0..T {
+            sums[t] = _mm256_madd_epi16(twice, _mm256_loadu_si256(s[t].cast()));
+        }
+        sums
     }
 }
 
@@ -61,7 +62,7 @@ impl Block for Q4K {
         // SAFETY: AVX2 and valid pointers by the trait's contract.
         unsafe {
             let both = scales_and_mins(w.add(4));
-            let scales = _mm256_castsi256_si128(both);
+            let scales = _mm256_broadcastsi128_si256(_mm256_castsi256_si128(both));
             let nibble = _mm256_set1_epi8(15);
             let mut dots = [_mm256_setzero_si256(); T];
             for j in 0..4 {
@@ -82,8 +83,8 @@ impl Block for Q4K {
     }
 
     #[inline(always)]
-    unsafe fn scales(w: *const u8) -> (f32, f32) {
+    unsafe fn scales(w: *const u8) -> u32 {
         // SAFETY: as above.
-        unsafe { (tile::f16(w), tile::f16(w.add(2))) }
+        unsafe { w.cast::<u32>().read_unaligned() }
     }
 }

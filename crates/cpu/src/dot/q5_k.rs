@@ -6,7 +6,7 @@
 //! ```
 //! A pair is at most 2 · 31 · 127 = 7874; 256 · 63 · 31 · 127 < 2³¹. Bound: bytes (176 per block of 256).
 use super::q4_k::{minimum_sums, scales_and_mins, splat};
-use super::tile::{self, Block};
+use super::tile::Block;
 use std::arch::x86_64::*;
 
 pub struct Q5K;
@@ -25,7 +25,7 @@ impl Block for Q5K {
         // SAFETY: AVX2 and valid pointers by the trait's contract.
         unsafe {
             let both = scales_and_mins(w.add(4));
-            let scales = _mm256_castsi256_si128(both);
+            let scales = _mm256_broadcastsi128_si256(_mm256_castsi256_si128(both));
             let (nibble, fifth) = (_mm256_set1_epi8(15), _mm256_set1_epi8(16));
             // Bits of sub-block 2j and 2j+1 at bit 4 and 5, moved down by two each round.
             let mut bits = _mm256_loadu_si256(w.add(16).cast());
@@ -51,8 +51,8 @@ impl Block for Q5K {
     }
 
     #[inline(always)]
-    unsafe fn scales(w: *const u8) -> (f32, f32) {
+    unsafe fn scales(w: *const u8) -> u32 {
         // SAFETY: as above.
-        unsafe { (tile::f16(w), tile::f16(w.add(2))) }
+        unsafe { w.cast::<u32>().read_unaligned() }
     }
 }

@@ -28,6 +28,9 @@ impl Block for Q6K {
         // SAFETY: AVX2 and valid pointers by the trait's contract.
         unsafe {
             let sc = _mm_loadu_si128(w.add(192).cast());
+            // Even scales in the low half, odd ones in the high: one shuffle then spreads a pair over its 32 products.
+            let even_odd = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+            let pairs = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(sc, even_odd));
             let (nibble, two) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
             let mut dots = [_mm256_setzero_si256(); T];
             for half in 0..2 {
@@ -45,9 +48,7 @@ impl Block for Q6K {
                 ];
                 for (i, q) in q.into_iter().enumerate() {
                     let j = 4 * half + i; // 32 elements: sub-blocks 2j and 2j + 1
-                    let pair = 0x0101_0101_0101_0101u64.wrapping_mul(2 * j as u64);
-                    let pick = _mm_set_epi64x((pair + 0x0101_0101_0101_0101) as i64, pair as i64);
-                    let scale = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(sc, pick));
+                    let scale = _mm256_shuffle_epi8(pairs, _mm256_set1_epi16(((2 * j) | ((2 * j + 1) << 8)) as i16));
                     for t in 0..T {
                         let x = _mm256_loadu_si256(x[t].add(32 * j).cast());
                         dots[t] = _mm256_add_epi32(dots[t], _mm256_madd_epi16(_mm256_maddubs_epi16(q, x), scale));
@@ -64,8 +65,8 @@ impl Block for Q6K {
     }
 
     #[inline(always)]
-    unsafe fn scales(w: *const u8) -> (f32, f32) {
+    unsafe fn scales(w: *const u8) -> u32 {
         // SAFETY: as above.
-        (unsafe { tile::f16(w.add(208)) }, 0.0)
+        unsafe { tile::half(w.add(208)) }
     }
 }

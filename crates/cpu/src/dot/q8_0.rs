@@ -23,17 +23,18 @@ impl Block for Q8_0 {
             let q = _mm256_loadu_si256(w.add(2).cast());
             let magnitude = _mm256_abs_epi8(q);
             let one = _mm256_set1_epi16(1);
-            let dots = x.map(|x| {
-                let x = _mm256_sign_epi8(_mm256_loadu_si256(x.cast()), q);
-                _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, x), one)
-            });
+            let mut dots = [_mm256_setzero_si256(); T];
+            for t in 0..T {
+                let x = _mm256_sign_epi8(_mm256_loadu_si256(x[t].cast()), q);
+                dots[t] = _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, x), one);
+            }
             (dots, [_mm256_setzero_si256(); T])
         }
     }
 
     #[inline(always)]
-    unsafe fn scales(w: *const u8) -> (f32, f32) {
+    unsafe fn scales(w: *const u8) -> u32 {
         // SAFETY: as above.
-        (unsafe { tile::f16(w) }, 0.0)
+        unsafe { tile::half(w) }
     }
 }

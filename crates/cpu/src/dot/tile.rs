@@ -30,11 +30,11 @@ pub trait Block {
     unsafe fn dots<const T: usize>(w: *const u8, x: [*const i8; T], s: [*const i16; T])
     -> ([__m256i; T], [__m256i; T]);
 
-    /// The block's scale and minimum (as stored; the minimum enters negated).
+    /// The block's two half-precision scales as bits: `d` low, the minimum's (or 0) high. The minimum enters negated.
     ///
     /// # Safety
-    /// F16C; the pointer is valid for a block.
-    unsafe fn scales(w: *const u8) -> (f32, f32);
+    /// The pointer is valid for a block.
+    unsafe fn scales(w: *const u8) -> u32;
 }
 
 /// Totals of the lanes of four vectors.
@@ -49,14 +49,26 @@ unsafe fn hsum4(v: [__m256i; 4]) -> __m128i {
     }
 }
 
-/// The half-precision number at `p`.
+/// The half-precision bits at `p`, as the low half of a word.
 ///
 /// # Safety
-/// F16C; two bytes are readable at `p`.
+/// Two bytes are readable at `p`.
 #[inline(always)]
-pub unsafe fn f16(p: *const u8) -> f32 {
+pub unsafe fn half(p: *const u8) -> u32 {
     // SAFETY: as promised by the caller.
-    unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(p.cast::<u16>().read_unaligned())))) }
+    u32::from(unsafe { p.cast::<u16>().read_unaligned() })
+}
+
+/// Four pairs of halves as two vectors: the low ones, the high ones.
+#[inline(always)]
+unsafe fn widen(pairs: [u32; 4]) -> (__m128, __m128) {
+    // SAFETY: the caller has AVX2 and F16C.
+    unsafe {
+        let bits = _mm_setr_epi32(pairs[0] as i32, pairs[1] as i32, pairs[2] as i32, pairs[3] as i32);
+        let eight = _mm256_cvtph_ps(bits);
+        let (a, b) = (_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+        (_mm_shuffle_ps::<0b10_00_10_00>(a, b), _mm_shuffle_ps::<0b11_01_11_01>(a, b))
+    }
 }
 
 /// One step of four chains: `acc + d · dots (- m · mins)`.
@@ -116,9 +128,9 @@ unsafe fn four_tokens<F: Block>(rows: Rows<'_>, o: usize, tokens: Tokens<'_>, t:
         for b in 0..blocks {
             let w = w.add(b * F::BYTES);
             let (dots, mins) = F::dots(w, q.map(|q| q.add(b * F::SIZE)), s.map(|s| s.add(b * (F::SIZE / 16))));
-            let (scale, min) = F::scales(w);
+            let (scale, min) = widen([F::scales(w); 4]);
             let x = _mm_setr_ps(*d[0].add(b), *d[1].add(b), *d[2].add(b), *d[3].add(b));
-            acc = step::<F>(acc, dots, mins, _mm_mul_ps(_mm_set1_ps(scale), x), _mm_mul_ps(_mm_set1_ps(min), x));
+            acc = step::<F>(acc, dots, mins, _mm_mul_ps(scale, x), _mm_mul_ps(min, x));
         }
         let mut y = [0.0f32; 4];
         _mm_storeu_ps(y.as_mut_ptr(), acc);
@@ -143,16 +155,19 @@ unsafe fn four_rows<F: Block>(rows: Rows<'_>, o: usize, count: usize, tokens: To
         for b in 0..blocks {
             let w = w.map(|w| w.add(b * F::BYTES));
             let (x, s) = ([q.add(b * F::SIZE)], [s.add(b * (F::SIZE / 16))]);
-            let r = w.map(|w| {
+            // Loops, not `map`: a closure would not inherit the instruction set.
+            let (mut dots, mut mins) = ([_mm256_setzero_si256(); 4], [_mm256_setzero_si256(); 4]);
+            let mut pairs = [0; 4];
+            for i in 0..4 {
                 // Four streams, each a few blocks ahead of use.
-                _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(PREFETCH).cast());
-                F::dots::<1>(w, x, s)
-            });
-            let f = w.map(|w| F::scales(w));
+                _mm_prefetch::<_MM_HINT_T0>(w[i].wrapping_add(PREFETCH).cast());
+                let (dot, minimum) = F::dots::<1>(w[i], x, s);
+                (dots[i], mins[i]) = (dot[0], minimum[0]);
+                pairs[i] = F::scales(w[i]);
+            }
             let x = _mm_set1_ps(*d.add(b));
-            let scale = _mm_mul_ps(_mm_setr_ps(f[0].0, f[1].0, f[2].0, f[3].0), x);
-            let min = _mm_mul_ps(_mm_setr_ps(f[0].1, f[1].1, f[2].1, f[3].1), x);
-            acc = step::<F>(acc, r.map(|r| r.0[0]), r.map(|r| r.1[0]), scale, min);
+            let (scale, min) = widen(pairs);
+            acc = step::<F>(acc, dots, mins, _mm_mul_ps(scale, x), _mm_mul_ps(min, x));
         }
         let mut y = [0.0f32; 4];
         _mm_storeu_ps(y.as_mut_ptr(), acc);

@@ -1,13 +1,15 @@
 //! Block formats of stored weights: layout, scalar decode and the exact arithmetic of each, one file a format.
 //!
 //! Owns: [`TensorView`] (a stored tensor: format, shape, bytes), [`FORMATS`] (one row a format),
-//! [`Matrix`] (a weight matrix `[out, inp]` as kernels see it) and activation quantization ([`Q8`]).
+//! [`Matrix`] (a weight matrix `[out, inp]` as kernels see it), weights in several tensors ([`packed`]) and activation
+//! quantization ([`Q8`]).
 //! Does not own: files and their headers (`pondera-weights`), SIMD kernels (`pondera-cpu`).
 //! No IO, no unsafe.
 #![forbid(unsafe_code)]
 
 mod block;
 mod bytes;
+mod error;
 pub mod float;
 mod format;
 mod iq1_m;
@@ -23,6 +25,7 @@ mod iq_grid;
 mod matrix;
 mod mxfp4;
 mod nvfp4;
+pub mod packed;
 mod plain;
 mod q1_0;
 mod q2_k;
@@ -42,6 +45,7 @@ mod tq1_0;
 mod tq2_0;
 
 pub use bytes::{Bytes, Owner};
+pub use error::{Error, ErrorKind, Result};
 pub use format::{Activation, FORMATS, Format, FormatInfo};
 pub use matrix::{Matrix, Packed, TensorView};
 pub use q8::Q8;

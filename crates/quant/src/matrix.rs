@@ -13,6 +13,21 @@ pub struct TensorView {
     pub bytes: Bytes,
 }
 
+impl TensorView {
+    /// Part `i` along the first axis: one expert of a stack. `None` where there is no such part, the bytes do not fit
+    /// the shape, or parts are no whole number of blocks.
+    pub fn index(&self, i: usize) -> Option<TensorView> {
+        let (&count, shape) = self.shape.split_first()?;
+        let (&last, outer) = shape.split_last().unwrap_or((&1, &[]));
+        let size = outer.iter().try_fold(self.format.row_bytes(last)?, |n, d| n.checked_mul(*d))?;
+        if i >= count || size.checked_mul(count)? != self.bytes.len() {
+            return None;
+        }
+        let bytes = self.bytes.slice(i * size..(i + 1) * size)?;
+        Some(TensorView { format: self.format, shape: shape.to_vec(), bytes })
+    }
+}
+
 /// A weight stored in more than one tensor (codes, scales, zero points), as quantization tools write it.
 pub trait Packed: Send + Sync {
     /// What users call it: `GPTQ INT4`, `FP8 block 128x128`.

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 import data
-from model import Config, Pebble
+from model import Config, Pebble, WeightedLoss
 
 
 def arguments():
@@ -76,9 +76,7 @@ def losses(model, ids, weights):
     """(weighted mean loss, balance loss)."""
     hidden, balance = model(ids[:, :-1])
     logits = F.linear(hidden, model.embed_tokens.weight).flatten(0, 1)
-    each = F.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none")
-    mass = weights[:, 1:].flatten()
-    return (each * mass).sum() / mass.sum(), balance
+    return WeightedLoss.apply(logits, ids[:, 1:].flatten(), weights[:, 1:].flatten()), balance
 
 
 @torch.no_grad()

@@ -66,7 +66,7 @@ fn write_corpus(args: &Args, mut out: impl Write) -> io::Result<()> {
 /// Document `n` of `seed`, as one line of JSON.
 fn document(seed: u64, n: u64) -> String {
     let mut s = Scope::new(Rng::new(seed, n));
-    if s.rng.chance(22) {
+    if s.rng.chance(10) {
         let told = story::tell(&mut s);
         let text = if s.rng.chance(25) { format!("{}\n\n{}", told.title, told.text) } else { told.text };
         return format!("{{\"text\": {}}}", quoted(&text));

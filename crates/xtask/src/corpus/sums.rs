@@ -43,18 +43,18 @@ pub fn in_words(n: i64) -> String {
 
 /// One question about numbers, and its answer.
 pub fn sum(s: &mut Scope) -> (String, String) {
-    match s.rng.below(12) {
-        0..=5 => plain(s),
-        6 => times(s),
-        7 | 8 => tale(s),
-        9 => compare(s),
-        10 => count(s),
+    match s.rng.below(14) {
+        0..=7 => plain(s),
+        8 => times(s),
+        9 | 10 => tale(s),
+        11 => compare(s),
+        12 => count(s),
         _ => around(s),
     }
 }
 
 fn plain(s: &mut Scope) -> (String, String) {
-    let top = [10, 10, 20, 20, 50, 100][s.rng.below(6)];
+    let top = [10, 10, 20, 20, 20, 50, 100][s.rng.below(7)];
     let plus = s.rng.chance(55);
     let total = s.rng.within(1, top);
     let part = s.rng.within(0, total);

@@ -32,25 +32,25 @@ const MONTHS: [&str; 12] = [
 /// One conversation of one to four turns, without a system message.
 pub fn conversation(s: &mut Scope) -> Turns {
     match s.rng.below(100) {
-        0..=33 => story_chat(s),
-        34..=75 => {
+        0..=22 => story_chat(s),
+        23..=75 => {
             let turns = [1, 1, 1, 2, 2, 3, 4][s.rng.below(7)];
             (0..turns).map(|_| single(s)).collect()
         }
         76..=87 => mixed_chat(s),
-        88..=95 => vec![reading(s)],
+        88..=92 => vec![reading(s)],
         _ => feelings_chat(s),
     }
 }
 
 fn single(s: &mut Scope) -> (String, String) {
     let (ask, answer) = match s.rng.below(100) {
-        0..=31 => fact(s),
-        32..=49 => sums::sum(s),
-        50..=66 => instruction(s),
-        67..=74 => identity(s),
-        75..=82 => small_talk(s),
-        83..=90 => refusal(s),
+        0..=29 => fact(s),
+        30..=54 => sums::sum(s),
+        55..=69 => instruction(s),
+        70..=77 => identity(s),
+        78..=84 => small_talk(s),
+        85..=91 => refusal(s),
         _ => words_and_letters(s),
     };
     (hasty(&mut s.rng, &ask), answer)

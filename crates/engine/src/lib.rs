@@ -24,13 +24,15 @@ mod sampler;
 mod scheduler;
 mod sequence;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 pub use backend::{Backend, Isa};
 pub use engine::{Engine, plan};
 pub use error::{Error, ErrorKind, Result};
 pub use math::log_sum_exp;
 pub use memory::MemoryPlan;
-pub use open::{Keys, Named, read_config, shape};
+pub use open::{read_config, shape};
 pub use options::{EngineOptions, Progress, Source};
 pub use pondera_ops::KvType;
 pub use request::{

@@ -1,8 +1,7 @@
 //! From a source to a model: which files are read, in what order, and what is made of them.
 use crate::{Error, ErrorKind, Progress, Result, Source};
-use pondera_arch::{Config, Metadata, Model, SHAPES, Source as Weighing, Tensors};
-use pondera_quant::TensorView;
-use pondera_weights::{Gguf, Weights};
+use pondera_arch::{Config, Model, Shape, Source as Weighing};
+use pondera_weights::Weights;
 use std::{fs, io::Read, path::Path, sync::Arc};
 
 /// What was found.
@@ -34,7 +33,7 @@ pub(crate) fn open(source: &Source<'_>, progress: &mut dyn FnMut(Progress)) -> R
     stage("configuration", 1);
     let config = read_config(&weights)?;
     stage("weights", 2);
-    let model = Model::load(&config, &Weighing::Files(&Named(&weights))).map_err(|e| about(&place, &e))?;
+    let model = Model::load(&config, &Weighing::Files(&weights)).map_err(|e| about(&place, &e))?;
     for warning in model.warnings() {
         tracing::warn!("{place}: {warning}");
     }
@@ -61,7 +60,7 @@ fn about(place: &str, e: &pondera_arch::Error) -> Error {
 /// The configuration that lies in the file or beside it.
 pub fn read_config(weights: &Weights) -> Result<Config> {
     if let Some(gguf) = weights.gguf() {
-        return Config::from_gguf(&Keys(gguf)).map_err(|e| about("GGUF metadata", &e));
+        return Config::from_gguf(gguf).map_err(|e| about("GGUF metadata", &e));
     }
     let path = weights.folder().join("config.json");
     let Some(text) = read_small(&path)? else {
@@ -99,46 +98,9 @@ fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
 
 /// The configuration of a published shape.
 pub fn shape(name: &str, layers: Option<usize>) -> Result<Config> {
-    let Some(shape) = SHAPES.iter().find(|s| s.name == name) else {
-        let known: Vec<&str> = SHAPES.iter().map(|s| s.name).collect();
-        return Err(Error::invalid(format!("shape `{name}` is not known")).hint(format!("one of {}", known.join(", "))));
+    let known = |e: pondera_arch::Error| {
+        let error = Error::invalid(e.to_string());
+        e.hint_text().map_or(error.clone(), |h| error.hint(h))
     };
-    shape.config(layers).map_err(|e| about(name, &e))
-}
-
-/// The tensors of files, as families look for them.
-pub struct Named<'a>(pub &'a Weights);
-
-impl Tensors for Named<'_> {
-    fn get(&self, name: &str) -> Option<TensorView> {
-        self.0.info(name).and_then(|t| self.0.view(t).ok())
-    }
-    fn names(&self) -> Vec<String> {
-        self.0.names().map(str::to_string).collect()
-    }
-}
-
-/// GGUF metadata, as configurations look for it.
-pub struct Keys<'a>(pub &'a Gguf);
-
-impl Metadata for Keys<'_> {
-    fn number(&self, key: &str) -> Option<f64> {
-        self.0.f64(key).ok().flatten()
-    }
-    fn size(&self, key: &str) -> Option<u64> {
-        self.0.u64(key).ok().flatten()
-    }
-    fn flag(&self, key: &str) -> Option<bool> {
-        self.0.bool(key).ok().flatten()
-    }
-    fn text(&self, key: &str) -> Option<String> {
-        self.0.str(key).ok().flatten().map(str::to_string)
-    }
-    fn sizes(&self, key: &str) -> Option<Vec<u64>> {
-        let bools = || Some(self.0.bools(key).ok()??.into_iter().map(u64::from).collect());
-        self.0.u64s(key).ok().flatten().or_else(bools)
-    }
-    fn array_len(&self, key: &str) -> Option<usize> {
-        self.0.array(key).ok().flatten().map(|a| a.len())
-    }
+    Shape::find(name).and_then(|s| s.config(layers)).map_err(known)
 }

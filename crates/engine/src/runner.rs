@@ -30,7 +30,7 @@ pub(crate) struct Runner {
     trust: Box<dyn Fn() -> Result<()>>,
     kv: KvType,
     max_waiting: usize,
-    scheduler: Scheduler,
+    pub scheduler: Scheduler,
     last_id: u64,
 }
 

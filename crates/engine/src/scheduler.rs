@@ -35,6 +35,8 @@ pub(crate) struct Scheduler {
     pub waiting: VecDeque<Sequence>,
     /// In order of arrival.
     pub running: Vec<Sequence>,
+    /// How often a sequence gave its pages back before it ended.
+    pub preemptions: u64,
     step: Step,
 }
 
@@ -58,7 +60,8 @@ impl Scheduler {
     pub fn new(ops: Box<dyn Ops>, net: &dyn Net, limits: Limits, kv: KvType, kv_tokens: usize) -> Scheduler {
         let pages = Pages::new(kv_tokens.div_ceil(PAGE));
         ops.reserve(net.caches(), kv, pages.count());
-        Scheduler { ops, limits, pages, waiting: VecDeque::new(), running: Vec::new(), step: Step::default() }
+        let (waiting, running) = (VecDeque::new(), Vec::new());
+        Scheduler { ops, limits, pages, waiting, running, preemptions: 0, step: Step::default() }
     }
 
     /// Advances every sequence that fits. False if there is nothing left to do.
@@ -145,10 +148,7 @@ impl Scheduler {
     /// if it was itself the latest and had to give way.
     fn find_pages(&mut self, i: usize, rows: usize) -> bool {
         while self.pages.free() < pages_wanted(&self.running[i], rows) {
-            let Some(mut last) = self.running.pop() else { return false };
-            self.pages.release(&mut last.pages);
-            (last.cached, last.rows) = (0, 0);
-            self.waiting.push_front(last);
+            self.preempt_last();
             if i >= self.running.len() {
                 return false;
             }
@@ -248,10 +248,17 @@ impl Scheduler {
 
     /// Every running sequence gives its pages back and waits; nothing is lost but time.
     pub fn preempt_all(&mut self) {
-        while let Some(mut s) = self.running.pop() {
+        while !self.running.is_empty() {
+            self.preempt_last();
+        }
+    }
+
+    fn preempt_last(&mut self) {
+        if let Some(mut s) = self.running.pop() {
             self.pages.release(&mut s.pages);
             (s.cached, s.rows) = (0, 0);
             self.waiting.push_front(s);
+            self.preemptions += 1;
         }
     }
 }

@@ -22,7 +22,9 @@ impl Stops {
             return false;
         }
         self.held.push_str(piece);
-        let hit = self.stops.iter().filter_map(|s| self.held.find(&**s)).min();
+        // Of several, the one that is complete first counts, so that the size of the pieces does not matter.
+        let found = self.stops.iter().filter_map(|s| self.held.find(&**s).map(|at| (at + s.len(), at)));
+        let hit = found.min().map(|(_, at)| at);
         let end = hit.unwrap_or_else(|| self.held.len() - self.longest_start());
         shown.push_str(&self.held[..end]);
         self.held.drain(..end);
@@ -97,7 +99,7 @@ mod tests {
     fn pieces_of_any_size_give_the_same_text() {
         let text = "one twwo two END twot two-three";
         for stop in ["two", "two-", "three!", "ENDE", "t two-"] {
-            let stops = [stop.to_string()];
+            let stops = [stop.to_string(), format!("{stop} and more")];
             let want = text.split(stop).next().unwrap();
             for size in 1..9 {
                 let (mut s, mut shown, mut hit) = (Stops::new(&stops), String::new(), false);

@@ -1,0 +1,37 @@
+//! A decode step allocates nothing after warm-up, whatever its sampling.
+use super::*;
+use crate::Sampling;
+
+fn requests() -> Vec<Request> {
+    let base = Request { prompt: prompt(5, 0), max_tokens: Some(100), ignore_eos: true, ..Default::default() };
+    let warm = Sampling { temperature: 0.8, top_p: 0.9, min_p: 0.01, typical_p: 0.95, ..Default::default() };
+    let penal = Sampling { repetition_penalty: 1.1, frequency_penalty: 0.1, top_k: 40, ..warm.clone() };
+    vec![
+        base.clone(),
+        Request { sampling: warm, stop: vec!["never comes".into()], ..base.clone() },
+        Request { sampling: penal, logprobs: Some(5), ..base },
+    ]
+}
+
+#[test]
+fn a_decode_step_allocates_nothing_after_warm_up() {
+    for (name, _) in MODELS.iter().filter(|(n, _)| *n != "dynamic") {
+        let mut r = runner(&random(name), Setup::default());
+        for request in requests() {
+            r.submit(request).unwrap();
+        }
+        // Warm up past a page's border, so that the second page of each sequence is there.
+        for _ in 0..70 {
+            assert!(r.step(&mut |_, _| {}));
+        }
+        let mut tokens = 0;
+        let seen = allocation_counter::measure(|| {
+            for _ in 0..20 {
+                r.step(&mut |_, e| tokens += usize::from(matches!(e, Event::Token { .. })));
+            }
+        });
+        assert_eq!(tokens, 60);
+        assert_eq!(seen.count_total, 0, "{name}: {} allocations in 20 steps", seen.count_total);
+        assert_eq!(drain(&mut r).len(), 3);
+    }
+}

@@ -1,0 +1,162 @@
+//! Equality by bits: nothing that shares a step with a request, and no size, moves its results.
+use super::*;
+use crate::{Score, TraceOptions};
+
+/// Prompts whose lengths lie before, at and past the borders of pages.
+fn requests() -> Vec<Request> {
+    [(1, 40), (63, 12), (64, 3), (130, 20), (7, 70), (90, 33), (60, 30), (61, 30), (62, 30)]
+        .into_iter()
+        .enumerate()
+        .map(|(i, (n, more))| sampled(prompt(n, i), more, i as u64))
+        .collect()
+}
+
+fn alone(model: &Rc<Model>, setup: Setup) -> Vec<Vec<(u32, u64)>> {
+    let one = |r| bits(&runner(model, setup).generate(r, &mut |_| std::ops::ControlFlow::Continue(())).unwrap());
+    requests().into_iter().map(one).collect()
+}
+
+fn together(model: &Rc<Model>, setup: Setup) -> (Vec<Vec<(u32, u64)>>, u64) {
+    let mut r = runner(model, setup);
+    for request in requests() {
+        r.submit(request).unwrap();
+    }
+    let outcomes = drain(&mut r);
+    (outcomes.into_values().map(|c| bits(&c.unwrap())).collect(), r.scheduler.preemptions)
+}
+
+#[test]
+fn company_chunks_and_preemption_move_no_bit() {
+    for (name, _) in MODELS {
+        let model = random(name);
+        for kv in [KvType::F32, KvType::F16] {
+            let base = Setup { kv, ..Setup::default() };
+            let want = alone(&model, base);
+            let (got, none) = together(&model, base);
+            assert_eq!((got == want, none), (true, 0), "{name} {kv:?}: together");
+            let (got, _) = together(&model, Setup { chunk: 7, max_rows: 16, max_sequences: 4, ..base });
+            assert!(got == want, "{name} {kv:?}: chunks of 7, 16 rows a step, 4 sequences");
+            let (got, often) = together(&model, Setup { ctx: 160, kv_tokens: 192, chunk: 33, ..base });
+            assert!(often > 0, "{name}: three pages were enough for all");
+            assert!(got == want, "{name} {kv:?}: {often} preemptions");
+        }
+    }
+}
+
+#[test]
+fn chunks_and_threads_and_instruction_sets_move_no_bit_of_a_trace() {
+    let all = TraceOptions { chunk: None, hidden: true, experts: true };
+    for (name, _) in MODELS {
+        let model = random(name);
+        let tokens = prompt(135, 1);
+        for kv in [KvType::F32, KvType::F16] {
+            let base = Setup { kv, ..Setup::default() };
+            let want = runner(&model, base).trace(&tokens, all).unwrap();
+            assert_eq!(want.logits.len(), 135 * want.vocab_size);
+            assert_eq!((want.hidden.len(), want.hidden_size), (3, 32), "{name}");
+            assert!(want.hidden.iter().all(|h| h.len() == 135 * 32));
+            let same = |setup: Setup, chunk: Option<usize>| {
+                let got = runner(&model, setup).trace(&tokens, TraceOptions { chunk, ..all }).unwrap();
+                let equal = |a: &[f32], b: &[f32]| a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()));
+                equal(&got.logits, &want.logits)
+                    && got.hidden.iter().zip(&want.hidden).all(|(a, b)| equal(a, b))
+                    && got.experts == want.experts
+            };
+            for chunk in [1, 7, 64, 1000] {
+                assert!(same(base, Some(chunk)), "{name} {kv:?}: chunk {chunk}");
+            }
+            for threads in [2, 3] {
+                assert!(same(Setup { threads, ..base }, None), "{name} {kv:?}: {threads} threads");
+            }
+            for isa in Isa::ALL.into_iter().filter(|i| i.supported()) {
+                assert!(same(Setup { isa, ..base }, Some(50)), "{name} {kv:?}: {isa}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_trace_names_the_experts_of_each_layer() {
+    let t = |name| {
+        let all = TraceOptions { chunk: Some(4), hidden: false, experts: true };
+        runner(&random(name), Setup::default()).trace(&prompt(10, 0), all).unwrap()
+    };
+    let layers = |name| t(name).experts.iter().map(|r| (r.layer, r.top_k, r.ids.len())).collect::<Vec<_>>();
+    assert_eq!(layers("mixtral"), [(0, 2, 20), (1, 2, 20)]);
+    assert_eq!(layers("deepseek_v3"), [(1, 2, 20)]);
+    assert!(t("mixtral").experts.iter().all(|r| r.ids.iter().all(|id| *id < 4)));
+    assert!(t("llama").experts.is_empty() && t("llama").hidden.is_empty());
+}
+
+/// Every generated token is what a computation of the whole sequence up to it gives: also where rotary
+/// frequencies depend on the length, and the sequence grows past the length that they were made for.
+#[test]
+fn generation_equals_full_recomputation_at_each_length() {
+    for (name, _) in MODELS {
+        let model = random(name);
+        let mut r = runner(&model, Setup { chunk: 20, ..Setup::default() });
+        let request = Request { logprobs: Some(1), ..sampled(prompt(40, 2), 30, 5) };
+        let c = r.generate(request.clone(), &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+        let mut whole = request.prompt;
+        for (token, (logprob, top)) in c.tokens.iter().zip(&c.logprobs) {
+            let t = r.trace(&whole, TraceOptions::default()).unwrap();
+            let row = &t.logits[(whole.len() - 1) * t.vocab_size..];
+            let want = f64::from(row[*token as usize]) - crate::log_sum_exp(row);
+            assert!((want - logprob).abs() < 1e-12, "{name} at {}: {want} {logprob}", whole.len());
+            assert_eq!(top[0].id, crate::math::greatest(row).0);
+            whole.push(*token);
+        }
+    }
+}
+
+#[test]
+fn scores_follow_the_logits() {
+    let model = random("llama");
+    let tokens = prompt(150, 3);
+    let score = |setup: Setup| {
+        let mut out = Vec::new();
+        runner(&model, setup).score(&tokens, &mut out).unwrap();
+        out
+    };
+    let want = score(Setup::default());
+    let bits = |s: &[Score]| s.iter().map(|s| (s.nll.to_bits(), s.greedy)).collect::<Vec<_>>();
+    assert_eq!(want.len(), 149);
+    for chunk in [1, 7, 64] {
+        assert_eq!(bits(&score(Setup { chunk, ..Setup::default() })), bits(&want));
+    }
+    let t = runner(&model, Setup::default()).trace(&tokens, TraceOptions::default()).unwrap();
+    for (i, s) in want.iter().enumerate() {
+        let row = &t.logits[i * t.vocab_size..][..t.vocab_size];
+        let sum: f64 = row.iter().map(|v| f64::from(*v).exp()).sum();
+        let nll = sum.ln() - f64::from(row[tokens[i + 1] as usize]);
+        assert!((nll - s.nll).abs() < 1e-9 && s.nll > 0.0);
+    }
+}
+
+/// Tracing while others run takes their pages and gives them back; their results do not move.
+#[test]
+fn a_trace_between_steps_disturbs_nobody() {
+    let model = random("llama");
+    let want = alone(&model, Setup::default());
+    let mut r = runner(&model, Setup { ctx: 256, kv_tokens: 256, ..Setup::default() });
+    for request in requests() {
+        r.submit(request).unwrap();
+    }
+    let mut got = BTreeMap::<RequestId, Vec<u32>>::new();
+    let mut steps = 0;
+    while r.step(&mut |id, e| {
+        if let Event::Token { id: t, .. } = e {
+            got.entry(id).or_default().push(t);
+        }
+    }) {
+        steps += 1;
+        if steps % 9 == 0 {
+            r.trace(&prompt(200, 4), TraceOptions::default()).unwrap();
+        }
+    }
+    let want: Vec<Vec<u32>> = want.iter().map(|w| w.iter().map(|(t, _)| *t).collect()).collect();
+    assert_eq!(got.into_values().collect::<Vec<_>>(), want);
+    // A longer one than the cache holds makes the cache larger.
+    let t = r.trace(&prompt(400, 4), TraceOptions::default()).unwrap();
+    assert_eq!(t.logits.len(), 400 * t.vocab_size);
+}

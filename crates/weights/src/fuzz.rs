@@ -54,8 +54,11 @@ pub fn fuzz_index(data: &[u8]) {
     let _ = index::parse(data);
 }
 
+/// A target takes any bytes and does not panic.
+pub type Target = fn(&[u8]);
+
 /// The targets by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("safetensors", fuzz_safetensors),
     ("gguf", fuzz_gguf),
     ("pickle", fuzz_pickle),

@@ -397,6 +397,35 @@ mod tests {
         std::fs::remove_file(path).unwrap();
     }
 
+    /// Runs in a process of its own, see below.
+    #[test]
+    #[ignore = "ends its process"]
+    fn dies_of_a_foreign_fault() {
+        let path = file("foreign", &[1; 8192]);
+        let own = Mapping::open(&path).unwrap();
+        let foreign = File::open(&path).unwrap();
+        // SAFETY: a mapping of another part of the process: the guard knows nothing of it.
+        let start = unsafe {
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&foreign);
+            libc::mmap(std::ptr::null_mut(), 8192, libc::PROT_READ, libc::MAP_SHARED, fd, 0).cast::<u8>()
+        };
+        File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(own.bytes()[0], 0);
+        // SAFETY: mapped above; the file's end lies before it, so that this faults.
+        let value = unsafe { start.read_volatile() };
+        panic!("read {value} behind the end of a foreign file");
+    }
+
+    #[test]
+    fn a_foreign_fault_is_handed_on() {
+        use std::os::unix::process::ExitStatusExt;
+        let this = std::env::current_exe().unwrap();
+        let arguments = ["--ignored", "--exact", "mmap::tests::dies_of_a_foreign_fault"];
+        let status = std::process::Command::new(this).args(arguments).output().unwrap().status;
+        assert_eq!(status.signal(), Some(libc::SIGBUS), "{status:?}");
+    }
+
     #[test]
     fn empty_files_and_folders() {
         let path = file("empty", b"");

@@ -1,4 +1,5 @@
-//! Every fuzz target on seeded mutations of sound files: no panic, no hang. Two seconds in all.
+//! Every fuzz target on seeded mutations of sound files: no panic, no hang. Two seconds in all, or
+//! `PONDERA_FUZZ_SECONDS` for each target, from mutation `PONDERA_FUZZ_FIRST` on.
 mod common;
 use common::*;
 use pondera_quant::Format;
@@ -52,20 +53,26 @@ fn mutate(r: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
 #[test]
 fn mutated_files_never_panic() {
+    let time = number("PONDERA_FUZZ_SECONDS").map_or(Duration::from_millis(330), Duration::from_secs);
+    let first = number("PONDERA_FUZZ_FIRST").unwrap_or(0);
     for (name, target) in TARGETS {
         let seeds = seeds(name);
         let (start, mut runs) = (Instant::now(), 0u64);
         // The seeds of the mutations are their numbers; time only decides how many there are, 2,000 at least.
-        while runs < 2_000 || start.elapsed() < Duration::from_millis(330) {
-            let mut r = Random(runs);
+        while runs < 2_000 || start.elapsed() < time {
+            let mut r = Random(first + runs);
             let mut bytes = seeds[r.below(seeds.len())].clone();
-            if runs > 0 {
+            if first + runs > 0 {
                 mutate(&mut r, &mut bytes);
             }
             if std::panic::catch_unwind(|| target(&bytes)).is_err() {
-                panic!("{name}: mutation {runs} panics: {:?}", bytes.escape_ascii().to_string());
+                panic!("{name}: mutation {} panics: {:?}", first + runs, bytes.escape_ascii().to_string());
             }
             runs += 1;
         }

@@ -12,7 +12,7 @@ use pondera_quant::Format;
 use std::collections::HashSet;
 
 /// Cells that any pickle may use; a cell is a value of 16 bytes, what containers cost is counted in them.
-const CELLS_MIN: usize = 2_000_000;
+const CELLS_MIN: usize = 1_500_000;
 /// Most dimensions, as in PyTorch.
 const RANK_MAX: usize = 64;
 /// Farthest that a memo index may lie beyond the memo's end.
@@ -242,7 +242,7 @@ struct Machine {
 
 /// Runs the pickle at the start of `data`, a part of a file of `file_len` bytes.
 pub fn load(data: &[u8], file_len: usize) -> Result<Loaded> {
-    let mut m = Machine { cells: CELLS_MIN + file_len / 4, ..Machine::default() };
+    let mut m = Machine { cells: CELLS_MIN + file_len / 5, ..Machine::default() };
     let mut walk = ops(data);
     while let Some(op) = walk.next() {
         let (at, op) = op?;
@@ -274,7 +274,7 @@ impl Machine {
                     self.pop()?;
                 }
             }
-            Op::PopMark => drop(self.to_mark()?),
+            Op::PopMark => drop(self.take_to_mark()?),
             Op::Dup => {
                 let top = self.top()?;
                 self.push(top)?;
@@ -307,7 +307,7 @@ impl Machine {
                 self.extend(vec![item])?;
             }
             Op::Extend => {
-                let items = self.to_mark()?;
+                let items = self.take_to_mark()?;
                 self.extend(items)?;
             }
             Op::SetItem => {
@@ -316,7 +316,7 @@ impl Machine {
                 self.set_items(items)?;
             }
             Op::SetItems => {
-                let items = self.to_mark()?;
+                let items = self.take_to_mark()?;
                 self.set_items(items)?;
             }
             Op::Put(i) => self.put(i)?,
@@ -345,13 +345,13 @@ impl Machine {
             }
             Op::NewObject { keywords: true } => return Err(unsafe_data("makes an object with keywords")),
             Op::Instance(module, name) => {
-                let items = self.to_mark()?;
+                let items = self.take_to_mark()?;
                 let arguments = self.list(items)?;
                 let made = self.call(constructor(&module, &name)?, arguments)?;
                 self.push(made)?;
             }
             Op::Object => {
-                let mut items = self.to_mark()?;
+                let mut items = self.take_to_mark()?;
                 if items.is_empty() {
                     return Err(invalid("an object without a class"));
                 }
@@ -410,7 +410,7 @@ impl Machine {
     }
 
     /// Everything above the last mark, which goes too. Its cells stay spent: it moves into a container.
-    fn to_mark(&mut self) -> Result<Vec<Value>> {
+    fn take_to_mark(&mut self) -> Result<Vec<Value>> {
         let from = self.marks.pop().ok_or_else(|| invalid("no mark on the stack"))?;
         Ok(self.stack.split_off(from.min(self.stack.len())))
     }
@@ -434,7 +434,7 @@ impl Machine {
     }
 
     fn collect(&mut self, kind: Container) -> Result<()> {
-        let items = self.to_mark()?;
+        let items = self.take_to_mark()?;
         let made = match kind {
             Container::Tuple | Container::List => self.list(items)?,
             Container::Set => Value::Plain,

@@ -45,7 +45,7 @@ pub fn scan(data: &[u8]) -> Scan {
     let mut found = Scan::default();
     let (mut stack, mut memo) = (Vec::new(), HashMap::new());
     let mut walk = ops(data);
-    while let Some(op) = walk.next() {
+    for op in &mut walk {
         let step = op.and_then(|(at, op)| step(at, op, &mut stack, &mut memo, &mut found));
         if let Err(e) = step {
             found.error = Some(e);

@@ -10,7 +10,7 @@ pub(crate) fn decode<const BYTES: usize, const N: usize>(
     dst: &mut [f32],
     block: impl Fn(&[u8; BYTES], &mut [f32; N]),
 ) {
-    debug_assert!(src.len() % BYTES == 0 && dst.len() == src.len() / BYTES * N);
+    debug_assert!(src.len().is_multiple_of(BYTES) && dst.len() == src.len() / BYTES * N);
     for (b, w) in src.as_chunks().0.iter().zip(dst.as_chunks_mut().0) {
         block(b, w);
     }
@@ -22,7 +22,7 @@ pub(crate) fn encode<const N: usize, const BYTES: usize>(
     dst: &mut [u8],
     block: impl Fn(&[f32; N], &mut [u8; BYTES]),
 ) {
-    debug_assert!(src.len() % N == 0 && dst.len() == src.len() / N * BYTES);
+    debug_assert!(src.len().is_multiple_of(N) && dst.len() == src.len() / N * BYTES);
     for (w, b) in src.as_chunks().0.iter().zip(dst.as_chunks_mut().0) {
         block(w, b);
     }

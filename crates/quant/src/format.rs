@@ -66,6 +66,15 @@ pub enum Activation {
     },
 }
 
+/// Whole blocks to f32.
+pub type Decode = fn(src: &[u8], dst: &mut [f32]);
+/// f32 to whole blocks.
+pub type Encode = fn(src: &[f32], dst: &mut [u8]);
+/// A row of whole blocks times quantized activations, continuing `acc`.
+pub type Dot = fn(src: &[u8], x: crate::Q8<'_>, acc: f32) -> f32;
+/// Random blocks from random words.
+pub type Random = fn(next: &mut dyn FnMut() -> u64, std: f32, dst: &mut [u8]);
+
 /// One row of [`FORMATS`].
 pub struct FormatInfo {
     /// The format.
@@ -83,15 +92,15 @@ pub struct FormatInfo {
     /// What it is multiplied with.
     pub activation: Activation,
     /// Decodes whole blocks to f32: `src.len() / bytes * block == dst.len()`.
-    pub decode: fn(src: &[u8], dst: &mut [f32]),
+    pub decode: Decode,
     /// For `Activation::Q8`: the dot product of a row of whole blocks with quantized activations,
     /// exactly as docs/numerics.md says; it continues the FMA chain `acc`.
-    pub dot: Option<fn(src: &[u8], x: crate::Q8<'_>, acc: f32) -> f32>,
+    pub dot: Option<Dot>,
     /// Encodes whole blocks, the other way round of `decode`, where this crate can quantize to the format.
-    pub encode: Option<fn(src: &[f32], dst: &mut [u8])>,
+    pub encode: Option<Encode>,
     /// Fills whole blocks with random codes and finite, plausible scales (weights of standard deviation
     /// about `std`), for benches without a download. `next` gives random 64-bit words.
-    pub random: fn(next: &mut dyn FnMut() -> u64, std: f32, dst: &mut [u8]),
+    pub random: Random,
 }
 
 /// Every format, in the order of [`Format`].
@@ -149,7 +158,7 @@ impl Format {
     /// Stored bytes of `n` elements; `None` where `n` is no whole number of blocks or the size overflows.
     pub fn row_bytes(self, n: usize) -> Option<usize> {
         let i = self.info();
-        if n % i.block != 0 { None } else { (n / i.block).checked_mul(i.bytes) }
+        if n.is_multiple_of(i.block) { (n / i.block).checked_mul(i.bytes) } else { None }
     }
 
     /// The format with this GGUF type id.

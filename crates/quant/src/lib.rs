@@ -46,6 +46,6 @@ mod tq2_0;
 
 pub use bytes::{Bytes, Owner};
 pub use error::{Error, ErrorKind, Result};
-pub use format::{Activation, FORMATS, Format, FormatInfo};
+pub use format::{Activation, Decode, Dot, Encode, FORMATS, Format, FormatInfo, Random};
 pub use matrix::{Matrix, Packed, TensorView};
 pub use q8::Q8;

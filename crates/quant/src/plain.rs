@@ -1,12 +1,10 @@
 //! Plain elements: one number each, no blocks. f32 is what every value decodes to, so f64 and the wide integers
 //! round to nearest even.
 use crate::{
-    Activation, Format, FormatInfo,
+    Activation, Format, FormatInfo, Random,
     block::{bell, decode as each, encode as encode_each},
     float,
 };
-
-type Random = fn(next: &mut dyn FnMut() -> u64, std: f32, dst: &mut [u8]);
 
 const fn row(
     (format, name): (Format, &'static str),

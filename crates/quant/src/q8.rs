@@ -19,7 +19,7 @@ impl Q8<'_> {
     /// Per block: `a = max |x|`, `d = a / 127`, `q = round_ties_even(x · (127 / a))`; all zero for `a = 0`.
     /// A block with a non-finite value gets `d = NaN`, so that it cannot become a plausible number.
     pub fn quantize(block: usize, x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i16]) {
-        assert!(block % 16 == 0 && x.len() % block == 0 && q.len() == x.len());
+        assert!(block.is_multiple_of(16) && x.len().is_multiple_of(block) && q.len() == x.len());
         assert!(d.len() == x.len() / block && sums.len() == x.len() / 16);
         for ((x, q), d) in x.chunks_exact(block).zip(q.chunks_exact_mut(block)).zip(d) {
             // Compared as integers, so that a NaN is the greatest magnitude on every instruction set.

@@ -31,7 +31,7 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
 /// Digit `n` of a byte, less one.
 fn trit(byte: u8, n: u32) -> f32 {
     let fraction = byte.wrapping_mul(3u8.pow(n));
-    f32::from((u16::from(fraction) * 3 >> 8) as u8) - 1.0
+    f32::from(((u16::from(fraction) * 3) >> 8) as u8) - 1.0
 }
 
 fn decode(b: &[u8; BYTES], w: &mut [f32; BLOCK]) {

@@ -109,7 +109,7 @@ fn stored_bits(parts: &Parts<'_>) -> Result<Option<usize>> {
 /// Group size that the shape of `scales` tells.
 fn stored_group(parts: &Parts<'_>) -> Result<Option<usize>> {
     let count = parts.needed("scales")?.shape.first().copied().unwrap_or(0);
-    Ok((count > 0 && parts.inp % count == 0).then(|| parts.inp / count))
+    Ok((count > 0 && parts.inp.is_multiple_of(count)).then(|| parts.inp / count))
 }
 
 impl Packed for Gptq {

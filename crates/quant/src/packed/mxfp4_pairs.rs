@@ -44,7 +44,7 @@ impl Mxfp4Pairs {
 }
 
 fn whole_blocks(parts: &Parts<'_>) -> Result<usize> {
-    if parts.inp % BLOCK != 0 {
+    if !parts.inp.is_multiple_of(BLOCK) {
         return Err(Error::new(ErrorKind::Shape, "weight", "input columns in blocks of 32", parts.inp));
     }
     Ok(parts.inp / BLOCK)

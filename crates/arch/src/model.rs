@@ -2,20 +2,27 @@
 //!
 //! Does not own: sequences, sampling, memory (the engine's), the equations (blocks and families).
 use crate::{Config, Listed, Params, Result, Source, params::Core};
+use arrayvec::ArrayVec;
 use pondera_ops::{Act, Batch, CacheSpec, Ops, Point, Rope};
 
 /// The equations of a family: from a step's tokens to its logits.
 pub trait Graph: Send + Sync {
     /// Logits of the rows in `batch.logit_rows`: `[logit_rows, vocab]`.
     fn forward(&self, ops: &dyn Ops, step: &Step<'_>) -> Act;
+
+    /// The number of positions that exist at all, where a table of learnt positions ends; none otherwise.
+    fn positions_end(&self) -> Option<usize>;
 }
+
+/// Most ropes of one model: a step keeps their tables without an allocation.
+const ROPES_MAX: usize = 8;
 
 /// A step under way: the batch and what is computed once for all layers.
 pub struct Step<'a> {
     /// The tokens of the step.
     pub batch: &'a Batch,
     /// Cosines and sines, one per rope that `load` declared.
-    rotary: Vec<Act>,
+    rotary: ArrayVec<Act, ROPES_MAX>,
 }
 
 impl Step<'_> {
@@ -69,6 +76,12 @@ impl Model {
         let graph = (config.family().load)(config, &Params::root(&core)).map_err(|e| core.place(e))?;
         let warnings = core.unexpected(config);
         let (tensors, caches, ropes) = core.finish();
+        if ropes.len() > ROPES_MAX {
+            return Err(crate::Error::unsupported(
+                "rope",
+                format!("{} kinds, at most {ROPES_MAX} are supported", ropes.len()),
+            ));
+        }
         let sum = |f: fn(&Listed) -> u64| tensors.iter().map(f).fold(0u64, u64::saturating_add);
         let description = Description {
             family: config.family().model_type,
@@ -114,6 +127,12 @@ impl Model {
     /// Longest context the configuration promises.
     pub fn max_positions(&self) -> usize {
         self.description.max_position_embeddings
+    }
+
+    /// The number of positions that can be computed at all; none where nothing but quality ends with
+    /// [`Model::max_positions`].
+    pub fn positions_end(&self) -> Option<usize> {
+        self.graph.positions_end()
     }
 
     /// What is known without running it.

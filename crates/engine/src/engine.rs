@@ -2,13 +2,15 @@
 use crate::{
     Backend, Completion, EngineOptions, Error, Event, MemoryPlan, Progress, Request, RequestId, Result, Score, Source,
     Trace, TraceOptions, memory,
-    net::Net,
+    net::{Net, Vocabulary},
     open::{self, Opened},
     runner::{Parts, Runner},
     scheduler::Limits,
+    words::Words,
 };
 use pondera_arch::{Config, Model};
 use pondera_ops::{Act, Batch, CacheSpec, Ops, PAGE};
+use pondera_text::Tokenizer;
 use pondera_weights::Weights;
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -18,6 +20,7 @@ pub struct Engine {
     model: Arc<Model>,
     config: Config,
     weights: Option<Arc<Weights>>,
+    tokenizer: Result<Option<Arc<Tokenizer>>>,
     plan: MemoryPlan,
     backend: Backend,
 }
@@ -31,7 +34,7 @@ impl Engine {
     pub fn open(source: &Source<'_>, options: &EngineOptions, progress: &mut dyn FnMut(Progress)) -> Result<Engine> {
         options.check()?;
         let (ops, backend) = crate::backend::open(options.threads, options.isa)?;
-        let Opened { config, model, weights, .. } = open::open(source, progress)?;
+        let Opened { config, model, weights, tokenizer } = open::open(source, progress)?;
         let model = Arc::new(model);
         let (ctx, plan) = context(&model, options)?;
         let limits =
@@ -40,14 +43,14 @@ impl Engine {
         let runner = Runner::new(Parts {
             net: Box::new(Shared(model.clone())),
             ops,
-            words: None,
+            words: tokenizer.iter().flatten().next().map(|t| Box::new(Words(t.clone())) as Box<dyn Vocabulary>),
             trust: Box::new(move || files.as_ref().map_or(Ok(()), |w| Ok(w.check()?))),
             limits,
             kv: options.kv,
             kv_tokens: plan.kv_tokens,
             max_waiting: options.max_waiting,
         });
-        Ok(Engine { runner, model, config, weights, plan, backend })
+        Ok(Engine { runner, model, config, weights, tokenizer, plan, backend })
     }
 
     /// The model.
@@ -63,6 +66,14 @@ impl Engine {
     /// Its files; none for random weights.
     pub fn weights(&self) -> Option<&Weights> {
         self.weights.as_deref()
+    }
+
+    /// Its vocabulary; none where its files have none (then requests give and get ids alone).
+    ///
+    /// # Errors
+    /// Where there is one that cannot be read. The model runs without it.
+    pub fn tokenizer(&self) -> Result<Option<&Arc<Tokenizer>>> {
+        self.tokenizer.as_ref().map(Option::as_ref).map_err(Clone::clone)
     }
 
     /// What memory it takes.
@@ -130,7 +141,7 @@ impl Engine {
     }
 
     fn check_positions(&self, tokens: usize) -> Result<()> {
-        match positions_limit(&self.model) {
+        match self.model.positions_end() {
             Some(limit) if tokens > limit => Err(Error::context(tokens, limit)),
             _ => Ok(()),
         }
@@ -160,15 +171,10 @@ const DEFAULT_CTX_MIN: usize = 512;
 /// Dynamic NTK is made to go past `max_position_embeddings`; by this much where no context is named.
 const DYNAMIC_CTX: usize = 8;
 
-/// The most positions that the model can compute at all; none where nothing but quality ends it.
-fn positions_limit(_model: &Model) -> Option<usize> {
-    None
-}
-
 /// Length of a sequence, and what memory it takes.
 fn context(model: &Model, o: &EngineOptions) -> Result<(usize, MemoryPlan)> {
     let promised = promised_positions(model);
-    if let (Some(ctx), Some(limit)) = (o.ctx, positions_limit(model)) {
+    if let (Some(ctx), Some(limit)) = (o.ctx, model.positions_end()) {
         if ctx > limit {
             return Err(Error::context(ctx, limit).hint("this model has no positions beyond"));
         }

@@ -115,3 +115,9 @@ impl From<pondera_weights::Error> for Error {
         Error { kind, what: e.to_string(), hint }
     }
 }
+
+impl From<pondera_text::Error> for Error {
+    fn from(e: pondera_text::Error) -> Error {
+        Error { kind: ErrorKind::File, what: e.message().to_string(), hint: e.hint().map(str::to_string) }
+    }
+}

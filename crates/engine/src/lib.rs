@@ -24,6 +24,7 @@ mod sampler;
 mod scheduler;
 mod sequence;
 mod stop;
+mod words;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,7 @@
 //! From a source to a model: which files are read, in what order, and what is made of them.
 use crate::{Error, ErrorKind, Progress, Result, Source};
 use pondera_arch::{Config, Model, Shape, Source as Weighing};
+use pondera_text::Tokenizer;
 use pondera_weights::Weights;
 use std::{fs, io::Read, path::Path, sync::Arc};
 
@@ -9,6 +10,8 @@ pub(crate) struct Opened {
     pub config: Config,
     pub model: Model,
     pub weights: Option<Arc<Weights>>,
+    /// The vocabulary, if there is one; or why it cannot be read.
+    pub tokenizer: Result<Option<Arc<Tokenizer>>>,
 }
 
 /// Largest `config.json` that is read.
@@ -26,7 +29,7 @@ pub(crate) fn open(source: &Source<'_>, progress: &mut dyn FnMut(Progress)) -> R
             let model = Model::load(&config, &Weighing::Random { format: *format, seed: *seed })
                 .map_err(|e| about(name, &e))?;
             stage("random weights", 3);
-            return Ok(Opened { config, model, weights: None });
+            return Ok(Opened { config, model, weights: None, tokenizer: Ok(None) });
         }
     };
     let place = place(source);
@@ -37,14 +40,28 @@ pub(crate) fn open(source: &Source<'_>, progress: &mut dyn FnMut(Progress)) -> R
     for warning in model.warnings() {
         tracing::warn!("{place}: {warning}");
     }
+    let tokenizer = vocabulary(&weights);
     stage("weights", 3);
-    Ok(Opened { config, model, weights: Some(Arc::new(weights)) })
+    Ok(Opened { config, model, weights: Some(Arc::new(weights)), tokenizer })
 }
 
 fn place(source: &Source<'_>) -> String {
     match source {
         Source::Path(path) => path.display().to_string(),
         Source::Gguf { name, .. } | Source::Shape { name, .. } => name.to_string(),
+    }
+}
+
+/// The vocabulary that lies in the file or beside it.
+fn vocabulary(weights: &Weights) -> Result<Option<Arc<Tokenizer>>> {
+    let read = match weights.gguf() {
+        Some(gguf) => Tokenizer::from_gguf(gguf),
+        None => Tokenizer::open(weights.folder()),
+    };
+    match read {
+        Ok(t) => Ok(Some(Arc::new(t))),
+        Err(e) if e.kind() == pondera_text::ErrorKind::Missing => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -130,6 +130,10 @@ impl Decoder {
 }
 
 impl Graph for Decoder {
+    fn positions_end(&self) -> Option<usize> {
+        self.embedding.positions.as_ref().map(|table| table.out)
+    }
+
     fn forward(&self, ops: &dyn Ops, step: &Step<'_>) -> Act {
         let batch = step.batch;
         let e = &self.embedding;

@@ -4,11 +4,26 @@
 //! Owns: instruction set detection, kernels, the thread pool, its KV cache's storage. Does not own: what an operation
 //! means (`pondera-ops`), block formats (`pondera-quant`), sequences and pages (`pondera-engine`).
 
+mod attention;
 pub mod dot;
+mod gemm;
 pub mod isa;
+mod kv;
+mod moe;
+mod ops;
+mod pool;
+mod product;
+mod quantize;
+mod rows;
+mod simd;
+mod vmath;
 
 pub use isa::{Error, Isa};
-use pondera_ops::*;
+
+use pondera_ops::Arena;
+use product::{Codes, Engine, Job};
+use simd::Level;
+use std::cell::RefCell;
 
 /// Most threads of one backend.
 pub const MAX_THREADS: usize = 1024;
@@ -31,13 +46,29 @@ impl Default for Options {
 
 /// Physical cores that this process may run on.
 pub fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS)
+    pool::physical_cores().clamp(1, MAX_THREADS)
 }
 
-/// The CPU backend. Used from one thread; it brings its own helpers.
+/// The CPU backend. Used from the thread that made it; it brings its own helpers.
 pub struct Cpu {
     options: Options,
-    reference: Reference,
+    engine: Engine,
+    arena: Arena,
+    caches: RefCell<Vec<kv::Cache>>,
+    /// Codes of the last activation, for blocks of 32 and of 256.
+    codes: RefCell<[Coded; 2]>,
+    head_codes: RefCell<Vec<Codes>>,
+    jobs: RefCell<Vec<Job>>,
+    attending: RefCell<attention::Scratch>,
+    experts: RefCell<moe::Scratch>,
+    choice: RefCell<moe::Choice>,
+}
+
+/// Codes and the activation (its stamp, and the block) they were made from.
+#[derive(Default)]
+struct Coded {
+    stamp: (u64, usize),
+    codes: Codes,
 }
 
 impl Cpu {
@@ -47,13 +78,25 @@ impl Cpu {
     /// [`Error::UnsupportedIsa`] where the machine lacks the instruction set, [`Error::Threads`] for a number of
     /// threads that is 0 or beyond [`MAX_THREADS`].
     pub fn new(options: Options) -> Result<Cpu, Error> {
-        if !options.isa.supported() {
-            return Err(Error::UnsupportedIsa(options.isa));
-        }
+        let level = Level::new(options.isa).ok_or(Error::UnsupportedIsa(options.isa))?;
         if options.threads == 0 || options.threads > MAX_THREADS {
             return Err(Error::Threads(options.threads));
         }
-        Ok(Cpu { options, reference: Reference::new() })
+        tracing::debug!("cpu: {} {:?}, {} threads", options.isa, options.isa.extras(), options.threads);
+        let engine = Engine::new(options.isa, level, options.threads);
+        let threads = engine.pool.threads();
+        Ok(Cpu {
+            options,
+            engine,
+            arena: Arena::default(),
+            caches: RefCell::default(),
+            codes: RefCell::default(),
+            head_codes: RefCell::default(),
+            jobs: RefCell::default(),
+            attending: RefCell::new(attention::Scratch::new(threads)),
+            experts: RefCell::default(),
+            choice: RefCell::default(),
+        })
     }
 
     /// The instruction set in use.
@@ -65,74 +108,9 @@ impl Cpu {
     pub fn threads(&self) -> usize {
         self.options.threads
     }
-}
 
-impl Ops for Cpu {
-    fn input(&self, rows: usize, cols: usize, data: &[f32]) -> Act {
-        self.reference.input(rows, cols, data)
+    /// Bytes of activations held, in use and free.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena.bytes()
     }
-    fn read(&self, x: &Act, out: &mut Vec<f32>) {
-        self.reference.read(x, out)
-    }
-    fn reserve(&self, caches: &[CacheSpec], kv: KvType, pages: usize) {
-        self.reference.reserve(caches, kv, pages)
-    }
-    fn embed(&self, table: &W, index: Index, scale: f32, batch: &Batch) -> Act {
-        self.reference.embed(table, index, scale, batch)
-    }
-    fn linear(&self, l: &Linear, x: &Act) -> Act {
-        self.reference.linear(l, x)
-    }
-    fn linears(&self, ls: &[&Linear], x: &Act) -> Acts {
-        self.reference.linears(ls, x)
-    }
-    fn linear_heads(&self, w: &W, x: &Act, transpose: bool) -> Act {
-        self.reference.linear_heads(w, x, transpose)
-    }
-    fn norm(&self, n: &Norm, x: &Act, group: usize) -> Act {
-        self.reference.norm(n, x, group)
-    }
-    fn rotary(&self, rope: &Rope, batch: &Batch) -> Act {
-        self.reference.rotary(rope, batch)
-    }
-    fn rope(&self, x: Act, table: &Act, layout: &RopeLayout) -> Act {
-        self.reference.rope(x, table, layout)
-    }
-    fn append(&self, cache: CacheId, k: &Act, v: Option<&Act>, batch: &Batch) {
-        self.reference.append(cache, k, v, batch)
-    }
-    fn attention(&self, a: &Attention, q: &Act, batch: &Batch) -> Act {
-        self.reference.attention(a, q, batch)
-    }
-    fn columns(&self, x: &Act, group: usize, from: usize, to: usize) -> Act {
-        self.reference.columns(x, group, from, to)
-    }
-    fn concat_heads(&self, a: &Act, b: &Act, heads: usize) -> Act {
-        self.reference.concat_heads(a, b, heads)
-    }
-    fn select_rows(&self, x: &Act, rows: &[u32]) -> Act {
-        self.reference.select_rows(x, rows)
-    }
-    fn add(&self, a: Act, b: &Act) -> Act {
-        self.reference.add(a, b)
-    }
-    fn scale(&self, x: Act, factor: f32) -> Act {
-        self.reference.scale(x, factor)
-    }
-    fn softcap(&self, x: Act, cap: f32) -> Act {
-        self.reference.softcap(x, cap)
-    }
-    fn sigmoid_mul(&self, x: Act, gate: &Act) -> Act {
-        self.reference.sigmoid_mul(x, gate)
-    }
-    fn mlp(&self, m: &Mlp, x: &Act) -> Act {
-        self.reference.mlp(m, x)
-    }
-    fn route(&self, r: &Route, logits: &Act) -> Act {
-        self.reference.route(r, logits)
-    }
-    fn experts(&self, e: &Experts, route: &Act, x: &Act) -> Act {
-        self.reference.experts(e, route, x)
-    }
-    fn observe(&self, _: Point, _: &Act) {}
 }

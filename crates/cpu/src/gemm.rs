@@ -1,0 +1,760 @@
+//! Products with float weights: `y[t, o] = Σ_k w[o, k] x[t, k]`, one FMA chain per output with k ascending.
+//!
+//! ```text
+//!  stored rows [out, inp]            panel [k][R] in f32           tile: R rows x NT tokens
+//!  row o   k k k k …                 k0: o o o o … (R outputs)     acc[t][r] += panel[k][r] · x[t][k]
+//!  row o+1 k k k k …   -- pack -->   k1: o o o o …                 (x broadcast, R vectorised)
+//! ```
+//! R rows of a block of k are widened to f32 and transposed (4x4 words per 128 bits, in registers) into a panel in
+//! L1 or L2, which all tokens use; accumulators go through `y` between blocks of k, so that a chain is one chain however
+//! it is cut. One token (decode) and many (prefill) run the same code with other tile sizes, so their bits are equal.
+//!
+//! Tiles: AVX2 4 vectors x 1..3 tokens for few tokens (4 chains hide most of the FMA latency, reads of memory are the
+//! bound), 2 vectors x 6 tokens for many (12 accumulators + 2 + 1 of 16 registers; the FMA units are the bound).
+//! AVX-512: 4 x 3 and 2 x 12 of 32. NEON: 4 x 6 of 32.
+//!
+//! Does not own: integer dot products ([`crate::dot`]), splitting outputs over threads ([`crate::product`]).
+use crate::simd::{Level, MAX_LANES, Simd, kernel};
+use pondera_quant::{Format, Matrix, float};
+use std::ops::Range;
+
+/// Vectors in a panel's row for few tokens.
+const RV_FEW: usize = 4;
+/// Tokens up to which the tiles for few are used.
+const FEW: usize = 3;
+/// Tokens that share a pass over a group of panels: their block of x stays in L2.
+const TOKENS: usize = 96;
+/// Bytes that are asked for ahead of their use, per row.
+const AHEAD: usize = 1024;
+
+/// Where float weights come from.
+#[derive(Clone, Copy)]
+pub enum Source {
+    /// Rows of a packable format, `stride` bytes apart.
+    Rows { code: Code, base: *const u8, stride: usize, row_bytes: usize },
+    /// Outputs lie side by side: element `(o, k)` at `base + o · size + k · stride` bytes.
+    Columns { code: Code, base: *const u8, stride: usize },
+    /// Anything else, decoded row by row with the scalar code.
+    Decode(*const Matrix),
+    /// The transpose of anything else: outputs are the matrix's inputs.
+    DecodeTransposed(*const Matrix),
+}
+
+/// How a packable format is coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    F32,
+    F16,
+    BF16,
+    Mxfp4,
+}
+
+impl Code {
+    /// Of a format; `None` for those that only the scalar code knows.
+    pub fn of(format: Format) -> Option<Code> {
+        Some(match format {
+            Format::F32 => Code::F32,
+            Format::F16 => Code::F16,
+            Format::BF16 => Code::BF16,
+            Format::Mxfp4 => Code::Mxfp4,
+            _ => return None,
+        })
+    }
+}
+
+impl Source {
+    /// The fastest way to read `m`, or its transpose.
+    pub fn new(m: &Matrix, transpose: bool) -> Source {
+        if !cfg!(target_endian = "little") {
+            return Source::decode(m, transpose);
+        }
+        match m {
+            Matrix::Rows { format, out, inp, bytes, stride } => {
+                let fits = format.row_bytes(*inp).is_some_and(|row| holds(bytes.len(), *out, *stride, row));
+                match Code::of(*format) {
+                    Some(code) if fits && !transpose => {
+                        let row_bytes = format.row_bytes(*inp).unwrap_or(0);
+                        Source::Rows { code, base: bytes.as_slice().as_ptr(), stride: *stride, row_bytes }
+                    }
+                    Some(code) if fits && code != Code::Mxfp4 => {
+                        Source::Columns { code, base: bytes.as_slice().as_ptr(), stride: *stride }
+                    }
+                    _ => Source::decode(m, transpose),
+                }
+            }
+            Matrix::Strided { format, out, inp, bytes, out_stride, inp_stride } => {
+                let size = format.info().bytes;
+                let (out_stride, inp_stride) = (out_stride * size, inp_stride * size);
+                // Seen as rows of `row` elements that lie side by side, `stride` bytes apart.
+                let (rows, row, stride, columns) = if inp_stride == size {
+                    (*out, *inp, out_stride, transpose)
+                } else {
+                    (*inp, *out, inp_stride, !transpose)
+                };
+                let fits = holds(bytes.len(), rows, stride, row * size);
+                let base = bytes.as_slice().as_ptr();
+                match Code::of(*format) {
+                    Some(code) if code != Code::Mxfp4 && fits && (inp_stride == size || out_stride == size) => {
+                        if columns {
+                            Source::Columns { code, base, stride }
+                        } else {
+                            Source::Rows { code, base, stride, row_bytes: row * size }
+                        }
+                    }
+                    _ => Source::decode(m, transpose),
+                }
+            }
+            Matrix::Packed { .. } => Source::decode(m, transpose),
+        }
+    }
+
+    fn decode(m: &Matrix, transpose: bool) -> Source {
+        if transpose { Source::DecodeTransposed(m) } else { Source::Decode(m) }
+    }
+
+    /// Whether the scalar decode is in the way.
+    pub fn is_slow(&self) -> bool {
+        matches!(self, Source::Decode(_) | Source::DecodeTransposed(_))
+    }
+}
+
+/// Whether `rows` rows of `row` bytes, `stride` apart, lie within `len`.
+fn holds(len: usize, rows: usize, stride: usize, row: usize) -> bool {
+    rows == 0 || (rows - 1).checked_mul(stride).and_then(|s| s.checked_add(row)).is_some_and(|end| end <= len)
+}
+
+/// A thread's own memory for panels and decoded rows, kept between calls.
+#[derive(Default)]
+pub struct Scratch {
+    panel: Vec<f32>,
+    rows: Vec<f32>,
+    edge: Vec<f32>,
+}
+
+/// One product, or a range of its outputs.
+#[derive(Clone, Copy)]
+pub struct Product {
+    /// The weights.
+    pub source: Source,
+    /// Outputs.
+    pub out: usize,
+    /// Length of a chain.
+    pub inp: usize,
+    /// `[n, ldx]`.
+    pub x: *const f32,
+    /// Elements from a token to the next.
+    pub ldx: usize,
+    /// Tokens.
+    pub n: usize,
+    /// `[n, ldy]`.
+    pub y: *mut f32,
+    /// Elements from a token to the next.
+    pub ldy: usize,
+}
+
+/// Tile sizes for a product.
+struct Plan {
+    /// Rows of a panel.
+    r: usize,
+    rv: usize,
+    /// Panels packed together.
+    panels: usize,
+    /// Length of a block of k.
+    kb: usize,
+}
+
+impl Plan {
+    fn new(level: Level, p: &Product) -> Plan {
+        let few = p.n <= FEW;
+        let rv = if few { RV_FEW } else { many_rv(level) };
+        let r = rv * level.lanes();
+        let (panels, kb) = match (p.source, few) {
+            (Source::Rows { .. }, true) => (1, 128),
+            (Source::Rows { .. }, false) => (4, 256),
+            (Source::Columns { .. }, true) => (8, 32),
+            (Source::Columns { .. }, false) => (8, 128),
+            // All outputs at once: each row is decoded once.
+            (Source::DecodeTransposed(_), _) => (p.out.div_ceil(r).max(1), 32),
+            (Source::Decode(_), _) => (1, 256),
+        };
+        Plan { r, rv, panels, kb }
+    }
+}
+
+/// Vectors in a panel's row for many tokens.
+fn many_rv(level: Level) -> usize {
+    match level {
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon(_) => 4,
+        _ => 2,
+    }
+}
+
+/// Computes the outputs `range` of all tokens.
+///
+/// # Safety
+/// The source's memory holds all of its rows, `x` all tokens; `y` is valid for writes of those outputs of all tokens
+/// and nobody else touches them.
+pub unsafe fn run(level: Level, p: &Product, range: Range<usize>, scratch: &mut Scratch) {
+    let plan = Plan::new(level, p);
+    if p.inp == 0 || p.n == 0 {
+        for t in 0..p.n {
+            // SAFETY: the caller's promise.
+            range.clone().for_each(|o| unsafe { *p.y.add(t * p.ldy + o) = 0.0 });
+        }
+        return;
+    }
+    let step = plan.r * plan.panels;
+    resize(&mut scratch.panel, step * plan.kb);
+    resize(&mut scratch.edge, plan.r * MAX_NT);
+    let mut from = range.start;
+    while from < range.end {
+        let rows = from..range.end.min(from + step);
+        if let Source::Decode(m) = p.source {
+            resize(&mut scratch.rows, rows.len() * p.inp);
+            // SAFETY: the matrix outlives the call.
+            unsafe { &*m }.decode_rows(rows.clone(), &mut scratch.rows[..rows.len() * p.inp]);
+        }
+        for k0 in (0..p.inp).step_by(plan.kb) {
+            let kn = plan.kb.min(p.inp - k0);
+            // SAFETY: the caller's promise; the scratch holds the panels of a step.
+            unsafe {
+                pack(level, p, &plan, rows.clone(), k0, kn, scratch);
+                tiles(level, p, &plan, rows.clone(), k0, kn, scratch);
+            }
+        }
+        from = rows.end;
+    }
+}
+
+fn resize(v: &mut Vec<f32>, n: usize) {
+    if v.len() < n {
+        v.resize(n, 0.0);
+    }
+}
+
+/// Multiplies the packed panels of `rows` with all tokens.
+unsafe fn tiles(
+    level: Level,
+    p: &Product,
+    plan: &Plan,
+    rows: Range<usize>,
+    k0: usize,
+    kn: usize,
+    scratch: &mut Scratch,
+) {
+    let panel_size = plan.r * plan.kb;
+    for t0 in (0..p.n).step_by(TOKENS) {
+        let n = TOKENS.min(p.n - t0);
+        for (i, o) in rows.clone().step_by(plan.r).enumerate() {
+            let valid = plan.r.min(rows.end - o);
+            // SAFETY: token t0, output o.
+            let (x, y) = unsafe { (p.x.add(t0 * p.ldx + k0), p.y.add(t0 * p.ldy + o)) };
+            let tile = Tile {
+                panel: scratch.panel[i * panel_size..].as_ptr().cast(),
+                ld: plan.r * 4,
+                kn,
+                x,
+                ldx: p.ldx,
+                y,
+                ldy: p.ldy,
+                first: k0 == 0,
+            };
+            // SAFETY: the panel is packed; a partial one goes through the edge buffer.
+            unsafe {
+                if valid == plan.r {
+                    sweep::<F32e>(level, plan.rv, tile, n);
+                } else {
+                    partial(level, plan, tile, n, valid, &mut scratch.edge);
+                }
+            }
+        }
+    }
+}
+
+/// The tile of a panel with fewer valid outputs than vectors: computed beside `y`, copied.
+unsafe fn partial(level: Level, plan: &Plan, tile: Tile, n: usize, valid: usize, edge: &mut [f32]) {
+    for t0 in (0..n).step_by(MAX_NT) {
+        let n = MAX_NT.min(n - t0);
+        // SAFETY: the caller's promise: `valid` outputs of these tokens.
+        unsafe {
+            let y = tile.y.add(t0 * tile.ldy);
+            for t in 0..n {
+                let src = y.add(t * tile.ldy);
+                (0..valid).for_each(|i| edge[t * plan.r + i] = if tile.first { 0.0 } else { *src.add(i) });
+            }
+            let x = tile.x.add(t0 * tile.ldx);
+            sweep::<F32e>(level, plan.rv, Tile { x, y: edge.as_mut_ptr(), ldy: plan.r, ..tile }, n);
+            for t in 0..n {
+                (0..valid).for_each(|i| *y.add(t * tile.ldy + i) = edge[t * plan.r + i]);
+            }
+        }
+    }
+}
+
+// ---- tiles
+
+/// Most tokens of a tile.
+const MAX_NT: usize = 12;
+
+/// A tile's operands.
+#[derive(Clone, Copy)]
+pub struct Tile {
+    /// `[kn][..]`, elements of the kernel's type.
+    pub panel: *const u8,
+    /// Bytes from a k to the next.
+    pub ld: usize,
+    /// Length of the chains.
+    pub kn: usize,
+    /// Of the first token, at the first k.
+    pub x: *const f32,
+    /// Elements from a token to the next.
+    pub ldx: usize,
+    /// Of the first token and output.
+    pub y: *mut f32,
+    /// Elements from a token to the next.
+    pub ldy: usize,
+    /// Chains start at 0; otherwise they continue what `y` holds.
+    pub first: bool,
+}
+
+/// An element type of panels.
+pub trait Elem: Copy + 'static {
+    /// Bytes of an element.
+    const SIZE: usize;
+    /// A vector, widened.
+    ///
+    /// # Safety
+    /// `p` is valid for a vector of elements.
+    unsafe fn load<S: Simd>(s: S, p: *const u8) -> S::F;
+}
+
+/// f32 elements.
+#[derive(Clone, Copy)]
+pub struct F32e;
+/// Half-precision elements.
+#[derive(Clone, Copy)]
+pub struct F16e;
+/// bfloat16 elements.
+#[derive(Clone, Copy)]
+pub struct Bf16e;
+
+impl Elem for F32e {
+    const SIZE: usize = 4;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const u8) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { s.load(p.cast()) }
+    }
+}
+
+impl Elem for F16e {
+    const SIZE: usize = 2;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const u8) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { s.load_f16(p.cast()) }
+    }
+}
+
+impl Elem for Bf16e {
+    const SIZE: usize = 2;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const u8) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { s.load_bf16(p.cast()) }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile_body<S: Simd, E: Elem, const RV: usize, const NT: usize>(s: S, t: &Tile) {
+    // SAFETY: the caller's promise: RV vectors of outputs, NT tokens.
+    unsafe {
+        let mut acc = [[s.splat(0.0); RV]; NT];
+        if !t.first {
+            for (j, acc) in acc.iter_mut().enumerate() {
+                for (v, acc) in acc.iter_mut().enumerate() {
+                    *acc = s.load(t.y.add(j * t.ldy + v * S::LANES));
+                }
+            }
+        }
+        let mut panel = t.panel;
+        for k in 0..t.kn {
+            let mut w = [s.splat(0.0); RV];
+            for (v, w) in w.iter_mut().enumerate() {
+                *w = E::load(s, panel.add(v * S::LANES * E::SIZE));
+            }
+            for (j, acc) in acc.iter_mut().enumerate() {
+                let x = s.splat(*t.x.add(j * t.ldx + k));
+                for (acc, w) in acc.iter_mut().zip(&w) {
+                    *acc = s.fma(*w, x, *acc);
+                }
+            }
+            panel = panel.wrapping_add(t.ld);
+        }
+        for (j, acc) in acc.iter().enumerate() {
+            for (v, acc) in acc.iter().enumerate() {
+                s.store(t.y.add(j * t.ldy + v * S::LANES), *acc);
+            }
+        }
+    }
+}
+
+kernel!(
+    /// One tile: `RV` vectors of outputs, `NT` tokens.
+    unsafe fn tile<E: Elem; const RV, const NT>(t: &Tile) = tile_body::<_, E, RV, NT>
+);
+
+/// Tokens of a full tile.
+fn tile_tokens(level: Level, rv: usize) -> usize {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(_) if rv == 2 => 12,
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon(_) => 6,
+        _ if rv == RV_FEW => FEW,
+        _ => 6,
+    }
+}
+
+/// A strip of `rv` vectors of outputs for `n` tokens, in tiles of nearly equal size.
+///
+/// # Safety
+/// The panel holds `kn` rows of that many outputs, `x` and `y` all tokens.
+unsafe fn sweep<E: Elem>(level: Level, rv: usize, t: Tile, n: usize) {
+    let mut tiles = n.div_ceil(tile_tokens(level, rv));
+    let mut from = 0;
+    while tiles > 0 {
+        let nt = (n - from).div_ceil(tiles);
+        // SAFETY: the caller's promise, for these tokens.
+        unsafe {
+            let t = Tile { x: t.x.add(from * t.ldx), y: t.y.add(from * t.ldy), ..t };
+            match (rv, nt) {
+                (4, 1) => tile::<E, 4, 1>(level, &t),
+                (4, 2) => tile::<E, 4, 2>(level, &t),
+                (4, 3) => tile::<E, 4, 3>(level, &t),
+                #[cfg(target_arch = "aarch64")]
+                (4, 4) => tile::<E, 4, 4>(level, &t),
+                #[cfg(target_arch = "aarch64")]
+                (4, 5) => tile::<E, 4, 5>(level, &t),
+                #[cfg(target_arch = "aarch64")]
+                (4, 6) => tile::<E, 4, 6>(level, &t),
+                (2, 1) => tile::<E, 2, 1>(level, &t),
+                (2, 2) => tile::<E, 2, 2>(level, &t),
+                (2, 3) => tile::<E, 2, 3>(level, &t),
+                (2, 4) => tile::<E, 2, 4>(level, &t),
+                (2, 5) => tile::<E, 2, 5>(level, &t),
+                (2, 6) => tile::<E, 2, 6>(level, &t),
+                (2, 7) => tile::<E, 2, 7>(level, &t),
+                (2, 8) => tile::<E, 2, 8>(level, &t),
+                (2, 9) => tile::<E, 2, 9>(level, &t),
+                (2, 10) => tile::<E, 2, 10>(level, &t),
+                (2, 11) => tile::<E, 2, 11>(level, &t),
+                (2, 12) => tile::<E, 2, 12>(level, &t),
+                _ => unreachable!("no tile of {rv} vectors and {nt} tokens"),
+            }
+        }
+        from += nt;
+        tiles -= 1;
+    }
+}
+
+/// Outputs that [`strips`] works on at once: panels there are padded to it.
+pub const STRIP: usize = 2 * MAX_LANES;
+
+/// Chains over a panel in place: outputs `columns` (ends at multiples of [`STRIP`]) for `n` tokens.
+///
+/// # Safety
+/// As [`sweep`], for these columns of panel and `y`.
+pub unsafe fn strips<E: Elem>(level: Level, columns: Range<usize>, t: Tile, n: usize) {
+    let wide = RV_FEW * level.lanes();
+    let rv = if n <= FEW && columns.len() % wide == 0 { RV_FEW } else { many_rv(level) };
+    for c in columns.step_by(rv * level.lanes()) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            sweep::<E>(level, rv, Tile { panel: t.panel.wrapping_add(c * E::SIZE), y: t.y.add(c), ..t }, n);
+        }
+    }
+}
+
+// ---- packing
+
+/// What [`pack_rows`] needs: `R = groups · LANES` rows to a panel `[kn][R]`.
+pub struct Pack {
+    /// `R` pointers to row starts.
+    pub rows: *const *const u8,
+    /// Vectors of rows.
+    pub groups: usize,
+    /// First k; a multiple of 32 for block formats.
+    pub k0: usize,
+    /// Number of k.
+    pub kn: usize,
+    /// `[kn][R]`.
+    pub dst: *mut f32,
+    /// Bytes of a row: what is asked for ahead goes on in the next panel's row …
+    pub row_bytes: usize,
+    /// … at this distance.
+    pub next_panel: usize,
+}
+
+/// Asks for what is [`AHEAD`] of `offset` in reading order.
+#[inline(always)]
+unsafe fn ahead<S: Simd>(s: S, p: &Pack, row: *const u8, offset: usize) {
+    let at = offset + AHEAD;
+    let at = if at < p.row_bytes { at } else { (at - p.row_bytes).wrapping_add(p.next_panel) };
+    s.prefetch(row.wrapping_add(at));
+}
+
+/// A format that packs by 32-bit words.
+trait Words {
+    const SIZE: usize;
+    /// Stores one transposed word: the rows' values of `4 / SIZE` successive k.
+    unsafe fn emit<S: Simd>(s: S, w: S::U, dst: *mut f32, r: usize);
+    /// One element.
+    unsafe fn one(p: *const u8) -> f32;
+}
+
+struct WordsF32;
+struct WordsF16;
+struct WordsBf16;
+
+impl Words for WordsF32 {
+    const SIZE: usize = 4;
+    #[inline(always)]
+    unsafe fn emit<S: Simd>(s: S, w: S::U, dst: *mut f32, _: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { s.store(dst, s.floats(w)) }
+    }
+    #[inline(always)]
+    unsafe fn one(p: *const u8) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<f32>().read_unaligned() }
+    }
+}
+
+impl Words for WordsF16 {
+    const SIZE: usize = 2;
+    #[inline(always)]
+    unsafe fn emit<S: Simd>(s: S, w: S::U, dst: *mut f32, r: usize) {
+        let (low, high) = s.split_f16(w);
+        // SAFETY: the caller's promise.
+        unsafe {
+            s.store(dst, low);
+            s.store(dst.add(r), high);
+        }
+    }
+    #[inline(always)]
+    unsafe fn one(p: *const u8) -> f32 {
+        // SAFETY: the caller's promise.
+        float::f16_to_f32(unsafe { p.cast::<u16>().read_unaligned() })
+    }
+}
+
+impl Words for WordsBf16 {
+    const SIZE: usize = 2;
+    #[inline(always)]
+    unsafe fn emit<S: Simd>(s: S, w: S::U, dst: *mut f32, r: usize) {
+        let (low, high) = s.split_bf16(w);
+        // SAFETY: the caller's promise.
+        unsafe {
+            s.store(dst, low);
+            s.store(dst.add(r), high);
+        }
+    }
+    #[inline(always)]
+    unsafe fn one(p: *const u8) -> f32 {
+        // SAFETY: the caller's promise.
+        float::bf16_to_f32(unsafe { p.cast::<u16>().read_unaligned() })
+    }
+}
+
+#[inline(always)]
+unsafe fn pack_words<S: Simd, W: Words>(s: S, p: &Pack) {
+    let r = p.groups * S::LANES;
+    let quad = 16 / W::SIZE; // k in 16 bytes
+    let mut k = 0;
+    // SAFETY: the caller's promise: R rows, `kn` elements each from `k0` on.
+    unsafe {
+        // Whole cache lines of every row at once: rows at power-of-two strides share a cache set.
+        while k + 4 * quad <= p.kn {
+            let offset = (p.k0 + k) * W::SIZE;
+            for g in 0..p.groups {
+                let rows = p.rows.add(g * S::LANES);
+                for i in 0..S::LANES {
+                    ahead(s, p, *rows.add(i), offset);
+                }
+                for q in 0..4 {
+                    let words = s.tile(rows, offset + q * 16);
+                    for (i, w) in words.into_iter().enumerate() {
+                        let at = k + q * quad + i * quad / 4;
+                        W::emit(s, w, p.dst.add(at * r + g * S::LANES), r);
+                    }
+                }
+            }
+            k += 4 * quad;
+        }
+        while k + quad <= p.kn {
+            for g in 0..p.groups {
+                let words = s.tile(p.rows.add(g * S::LANES), (p.k0 + k) * W::SIZE);
+                for (i, w) in words.into_iter().enumerate() {
+                    W::emit(s, w, p.dst.add((k + i * quad / 4) * r + g * S::LANES), r);
+                }
+            }
+            k += quad;
+        }
+        while k < p.kn {
+            for i in 0..r {
+                *p.dst.add(k * r + i) = W::one((*p.rows.add(i)).add((p.k0 + k) * W::SIZE));
+            }
+            k += 1;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn pack_mxfp4<S: Simd>(s: S, p: &Pack) {
+    let r = p.groups * S::LANES;
+    let mut block = [[0.0f32; 32]; MAX_LANES];
+    let mut pointers = [std::ptr::null::<u8>(); MAX_LANES];
+    // SAFETY: the caller's promise: R rows of whole blocks.
+    unsafe {
+        for b in 0..p.kn / 32 {
+            let offset = (p.k0 / 32 + b) * 17;
+            for g in 0..p.groups {
+                for i in 0..S::LANES {
+                    let row = *p.rows.add(g * S::LANES + i);
+                    ahead(s, p, row, offset);
+                    s.mxfp4(row.add(offset), block[i].as_mut_ptr());
+                    pointers[i] = block[i].as_ptr().cast();
+                }
+                for q in 0..8 {
+                    for (i, w) in s.tile(pointers.as_ptr(), q * 16).into_iter().enumerate() {
+                        s.store(p.dst.add((b * 32 + q * 4 + i) * r + g * S::LANES), s.floats(w));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn pack_f32<S: Simd>(s: S, p: &Pack) {
+    // SAFETY: the caller's promise.
+    unsafe { pack_words::<S, WordsF32>(s, p) }
+}
+#[inline(always)]
+unsafe fn pack_f16<S: Simd>(s: S, p: &Pack) {
+    // SAFETY: the caller's promise.
+    unsafe { pack_words::<S, WordsF16>(s, p) }
+}
+#[inline(always)]
+unsafe fn pack_bf16<S: Simd>(s: S, p: &Pack) {
+    // SAFETY: the caller's promise.
+    unsafe { pack_words::<S, WordsBf16>(s, p) }
+}
+
+kernel!(/// Packs f32 rows.
+    unsafe fn rows_f32(p: &Pack) = pack_f32);
+kernel!(/// Packs half-precision rows.
+    unsafe fn rows_f16(p: &Pack) = pack_f16);
+kernel!(/// Packs bfloat16 rows.
+    unsafe fn rows_bf16(p: &Pack) = pack_bf16);
+kernel!(/// Packs MXFP4 rows.
+    unsafe fn rows_mxfp4(p: &Pack) = pack_mxfp4);
+
+/// Packs rows of `code`.
+///
+/// # Safety
+/// All rows are valid for reads of `kn` elements from `k0` on, `dst` for writes of the panel.
+pub unsafe fn pack_rows(level: Level, code: Code, p: &Pack) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match code {
+            Code::F32 => rows_f32(level, p),
+            Code::F16 => rows_f16(level, p),
+            Code::BF16 => rows_bf16(level, p),
+            Code::Mxfp4 => rows_mxfp4(level, p),
+        }
+    }
+}
+
+/// Widens `n` elements that lie side by side.
+#[inline(always)]
+unsafe fn widen_body<S: Simd, E: Elem>(s: S, src: *const u8, n: usize, dst: *mut f32) {
+    let mut i = 0;
+    // SAFETY: the caller's promise: n elements in both.
+    unsafe {
+        while i + S::LANES <= n {
+            s.store(dst.add(i), E::load(s, src.add(i * E::SIZE)));
+            i += S::LANES;
+        }
+        if i < n {
+            let (mut from, mut to) = ([0u8; MAX_LANES * 4], [0.0f32; MAX_LANES]);
+            std::ptr::copy_nonoverlapping(src.add(i * E::SIZE), from.as_mut_ptr(), (n - i) * E::SIZE);
+            s.store(to.as_mut_ptr(), E::load(s, from.as_ptr()));
+            std::ptr::copy_nonoverlapping(to.as_ptr(), dst.add(i), n - i);
+        }
+    }
+}
+
+kernel!(/// Widens elements that lie side by side.
+    pub unsafe fn widen<E: Elem; >(src: *const u8, n: usize, dst: *mut f32) = widen_body::<_, E>);
+
+/// Packs block `k0 .. k0 + kn` of `rows` into the panels of a step.
+unsafe fn pack(
+    level: Level,
+    p: &Product,
+    plan: &Plan,
+    rows: Range<usize>,
+    k0: usize,
+    kn: usize,
+    scratch: &mut Scratch,
+) {
+    let (panel_size, groups) = (plan.r * plan.kb, plan.r / level.lanes());
+    if let Source::DecodeTransposed(m) = p.source {
+        // The matrix's rows k are what lies side by side.
+        // SAFETY: the matrix outlives the call.
+        let m = unsafe { &*m };
+        resize(&mut scratch.rows, kn * m.inp());
+        m.decode_rows(k0..k0 + kn, &mut scratch.rows[..kn * m.inp()]);
+    }
+    for (i, o) in rows.clone().step_by(plan.r).enumerate() {
+        let valid = plan.r.min(rows.end - o);
+        let dst = scratch.panel[i * panel_size..].as_mut_ptr();
+        let mut pointers = [std::ptr::null::<u8>(); RV_FEW * MAX_LANES];
+        // SAFETY: rows o .. o + valid are there; rows past them repeat the last, their results are not kept.
+        unsafe {
+            let mut whole = |code, base: *const u8, stride: usize, row_bytes: usize| {
+                for (j, at) in pointers.iter_mut().enumerate().take(plan.r) {
+                    *at = base.add(j.min(valid - 1) * stride);
+                }
+                let next_panel = stride * plan.r;
+                pack_rows(level, code, &Pack { rows: pointers.as_ptr(), groups, k0, kn, dst, row_bytes, next_panel });
+            };
+            match p.source {
+                Source::Rows { code, base, stride, row_bytes } => whole(code, base.add(o * stride), stride, row_bytes),
+                Source::Decode(_) => {
+                    let base = scratch.rows.as_ptr().add((o - rows.start) * p.inp);
+                    whole(Code::F32, base.cast(), p.inp * 4, p.inp * 4);
+                }
+                Source::Columns { code, base, stride } => {
+                    for k in 0..kn {
+                        let (row, dst) = (base.add((k0 + k) * stride), dst.add(k * plan.r));
+                        match code {
+                            Code::F32 => widen::<F32e>(level, row.add(o * 4), valid, dst),
+                            Code::F16 => widen::<F16e>(level, row.add(o * 2), valid, dst),
+                            Code::BF16 => widen::<Bf16e>(level, row.add(o * 2), valid, dst),
+                            Code::Mxfp4 => unreachable!("MXFP4 has no columns"),
+                        }
+                    }
+                }
+                Source::DecodeTransposed(_) => {
+                    for k in 0..kn {
+                        let row = scratch.rows.as_ptr().add(k * p.out + o);
+                        std::ptr::copy_nonoverlapping(row, dst.add(k * plan.r), valid);
+                    }
+                }
+            }
+        }
+    }
+}

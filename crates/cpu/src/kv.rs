@@ -1,0 +1,153 @@
+//! Storage of the KV cache, laid out for the attention kernels, in pages of [`PAGE`] positions.
+//!
+//! ```text
+//! keys and values   per head keys [k_dim][PAGE], then per head values [PAGE][v_pad]
+//! latent (MLA)      per head [PAGE][k_pad]; values are the first columns
+//! ```
+//! Scores then vectorise over positions and values over columns, both by the same tiles as a matrix product. Pages take
+//! memory when they are first written. Elements are rounded to the cache's type when written.
+use crate::{
+    gemm::STRIP,
+    product::{Engine, Ptr},
+    simd::Level,
+    vmath,
+};
+use pondera_ops::{CacheSpec, KvType, PAGE};
+use std::slice;
+
+/// A cache line; a page is a run of them.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u64; 8]);
+
+/// One layer's cache.
+pub struct Cache {
+    /// Its shape.
+    pub spec: CacheSpec,
+    /// Element type.
+    pub kv: KvType,
+    pages: Vec<Box<[Line]>>,
+}
+
+impl Cache {
+    /// Room for `pages` pages, none of them in memory yet.
+    pub fn new(spec: CacheSpec, kv: KvType, pages: usize) -> Cache {
+        Cache { spec, kv, pages: (0..pages).map(|_| Box::default()).collect() }
+    }
+
+    /// Elements from a value (or latent row) to the next position's.
+    pub fn row_pad(&self) -> usize {
+        self.spec.v_dim.unwrap_or(self.spec.k_dim).next_multiple_of(STRIP)
+    }
+
+    fn elements(&self) -> usize {
+        let keys = if self.spec.v_dim.is_some() { self.spec.k_dim } else { 0 };
+        self.spec.kv_heads * PAGE * (keys + self.row_pad())
+    }
+
+    /// Byte offset of the keys (`[k_dim][PAGE]`) of a head in its page.
+    fn keys_at(&self, head: usize) -> usize {
+        head * self.spec.k_dim * PAGE * self.kv.bytes()
+    }
+
+    /// Byte offset of the value rows of a head in its page.
+    fn rows_at(&self, head: usize) -> usize {
+        let keys = if self.spec.v_dim.is_some() { self.spec.kv_heads * self.spec.k_dim } else { 0 };
+        (keys + head * self.row_pad()) * PAGE * self.kv.bytes()
+    }
+
+    /// Start of the keys `[k_dim][PAGE]` of a head.
+    pub fn keys(&self, page: usize, head: usize) -> *const u8 {
+        let at = self.keys_at(head);
+        self.bytes(page)[at..].as_ptr()
+    }
+
+    /// Start of the value (or latent) rows `[PAGE][row_pad]` of a head.
+    pub fn rows(&self, page: usize, head: usize) -> *const u8 {
+        let at = self.rows_at(head);
+        self.bytes(page)[at..].as_ptr()
+    }
+
+    fn bytes(&self, page: usize) -> &[u8] {
+        let lines = &*self.pages[page];
+        // SAFETY: plain bytes of the same memory.
+        unsafe { slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
+    }
+
+    /// Takes memory for a page.
+    pub fn touch(&mut self, page: usize) {
+        if self.pages[page].is_empty() {
+            let lines = (self.elements() * self.kv.bytes()).div_ceil(size_of::<Line>()).max(1);
+            self.pages[page] = vec![Line([0; 8]); lines].into_boxed_slice();
+        }
+    }
+
+    /// Writes `rows` keys `[rows, kv_heads · k_dim]` and values `[rows, kv_heads · v_dim]`; `place` gives each row's page
+    /// and position within it.
+    pub fn write(
+        &mut self,
+        engine: &Engine,
+        rows: usize,
+        place: &(dyn Fn(usize) -> (usize, usize) + Sync),
+        k: &[f32],
+        v: Option<&[f32]>,
+    ) {
+        (0..rows).for_each(|r| self.touch(place(r).0));
+        let (heads, k_dim) = (self.spec.kv_heads, self.spec.k_dim);
+        let v_dim = self.spec.v_dim.unwrap_or(0);
+        assert!(k.len() == rows * heads * k_dim && v.map_or(0, <[f32]>::len) == rows * heads * v_dim);
+        let pages = Ptr(self.pages.as_mut_ptr());
+        let (this, kv, level) = (&*self, self.kv, engine.level);
+        // Heads are shared out: their places are disjoint.
+        engine.rows(heads, rows * (k_dim + v_dim), &|head| {
+            for r in 0..rows {
+                let (page, slot) = place(r);
+                let key = &k[(r * heads + head) * k_dim..][..k_dim];
+                // SAFETY: the page was touched and holds `elements()` elements, of which these are this head's.
+                unsafe {
+                    let base = (*pages.get().add(page)).as_mut_ptr().cast::<u8>();
+                    let row = base.add(this.rows_at(head) + slot * this.row_pad() * kv.bytes());
+                    match v {
+                        None => put_row(level, kv, key, row),
+                        Some(v) => {
+                            put_column(level, kv, key, base.add(this.keys_at(head)), slot);
+                            put_row(level, kv, &v[(r * heads + head) * v_dim..][..v_dim], row);
+                        }
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Elements side by side.
+unsafe fn put_row(level: Level, kv: KvType, src: &[f32], dst: *mut u8) {
+    // SAFETY: the caller's promise: room for the elements, at their alignment.
+    unsafe {
+        match kv {
+            KvType::F32 => std::ptr::copy_nonoverlapping(src.as_ptr(), dst.cast(), src.len()),
+            KvType::F16 => vmath::halves(level, src, slice::from_raw_parts_mut(dst.cast(), src.len())),
+        }
+    }
+}
+
+/// Elements [`PAGE`] apart, at `slot` of each run.
+unsafe fn put_column(level: Level, kv: KvType, src: &[f32], dst: *mut u8, slot: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match kv {
+            KvType::F32 => {
+                let dst = dst.cast::<f32>().add(slot);
+                src.iter().enumerate().for_each(|(i, v)| *dst.add(i * PAGE) = *v);
+            }
+            KvType::F16 => {
+                let dst = dst.cast::<u16>().add(slot);
+                let mut half = [0u16; 64];
+                for (c, src) in src.chunks(64).enumerate() {
+                    vmath::halves(level, src, &mut half[..src.len()]);
+                    half[..src.len()].iter().enumerate().for_each(|(i, h)| *dst.add((c * 64 + i) * PAGE) = *h);
+                }
+            }
+        }
+    }
+}

@@ -283,12 +283,14 @@ fn discover(folder: &Path) -> Result<PathBuf> {
     names.sort();
     for extension in ["gguf", "safetensors"] {
         let first_shard = |p: &&PathBuf| ShardName::parse(p).is_none_or(|s| s.number == 0);
-        let of_kind = names.iter().filter(|p| p.extension().is_some_and(|e| e == extension)).filter(first_shard);
+        // An image projector lies beside its model, and is none.
+        let name = |p: &Path| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let wanted = |p: &&PathBuf| p.extension().is_some_and(|e| e == extension) && !name(p).starts_with("mmproj");
+        let of_kind = names.iter().filter(wanted).filter(first_shard);
         match of_kind.collect::<Vec<_>>()[..] {
             [] => {}
             [one] => return Ok(one.clone()),
             [one, other, ..] => {
-                let name = |p: &Path| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let what = format!("several models in one folder: {}, {}", name(one), name(other));
                 return Err(invalid(what).at(folder).hint("name one of the files, or the index of the set"));
             }

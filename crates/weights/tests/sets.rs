@@ -40,6 +40,8 @@ fn a_folder_of_two_models_asks_which() {
     let f = Folder::new("two");
     let file = gguf_file(&[], &[tensor("a", Format::F32, &[1], 1)]);
     f.write("q4.gguf", &file);
+    f.write("mmproj-q4.gguf", &file);
+    assert_eq!(Weights::open(f.path()).unwrap().files().next(), Some(&*f.path().join("q4.gguf")));
     f.write("q8.gguf", &file);
     let e = Weights::open(f.path()).unwrap_err();
     assert!(e.to_string().contains("q4.gguf") && e.to_string().contains("q8.gguf") && e.hint_text().is_some(), "{e}");

@@ -156,3 +156,19 @@ pub(crate) fn range(w: &[f32]) -> (f32, f32) {
 pub(crate) fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
+
+/// Writes 256 codes as [`pairs`] reads them.
+pub(crate) fn put_pairs(qs: &mut [u8], q: &[u8; 256]) {
+    qs.fill(0);
+    for (i, q) in q.iter().enumerate() {
+        qs[i / 128 * 32 + i % 32] |= (q & 3) << (i % 128 / 32 * 2);
+    }
+}
+
+/// Writes 256 codes as [`nibbles_by_32`] reads them.
+pub(crate) fn put_nibbles_by_32(qs: &mut [u8], q: &[u8; 256]) {
+    qs.fill(0);
+    for (i, q) in q.iter().enumerate() {
+        qs[i / 64 * 32 + i % 32] |= (q & 15) << (i % 64 / 32 * 4);
+    }
+}

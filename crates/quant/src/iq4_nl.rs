@@ -5,7 +5,7 @@
 //!      | d  | q0 … q15 low,    |
 //!      | f16| q16 … q31 high   |
 //! ```
-use crate::{Activation, Format, FormatInfo, block};
+use crate::{Activation, Format, FormatInfo, block, fit};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 18;
@@ -20,7 +20,7 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
     activation: Activation::F32,
     decode: |src, dst| block::decode(src, dst, decode),
     dot: None,
-    encode: None,
+    encode: Some(|src, dst| block::encode(src, dst, encode)),
     // 69.1: root mean square of the levels
     random: |next, std, dst| block::random::<BYTES>(next, std, dst, |b, s| block::put_f16(b, 0, s / 69.1)),
 };
@@ -36,4 +36,15 @@ pub(crate) fn level(q: i8) -> f32 {
 fn decode(b: &[u8; BYTES], w: &mut [f32; BLOCK]) {
     let d = block::f16_at(b, 0);
     *w = block::nibbles(&b[2..]).map(|q| d * level(q));
+}
+
+fn encode(w: &[f32; BLOCK], b: &mut [u8; BYTES]) {
+    block::put_f16(b, 0, level_scale(w));
+    let inverse = block::inverse(block::f16_at(b, 0));
+    block::put_nibbles(&mut b[2..], &w.map(|w| fit::nearest_level(&LEVELS, w * inverse) as u8));
+}
+
+/// The scale that fits the levels to `w` best.
+pub(crate) fn level_scale(w: &[f32]) -> f32 {
+    fit::level_scale(w, 127.0, |v| f32::from(LEVELS[fit::nearest_level(&LEVELS, v)]))
 }

@@ -6,7 +6,10 @@
 //!      | f16 | u16        | nibbles   | nibbles 16 codes, then high   |
 //! ```
 //! Scale `j`: low four bits in nibble `j % 2` of byte `4 + j / 2`, high two in bit pair `j` of the u16.
-use crate::{Activation, Format, FormatInfo, block, iq4_nl::level};
+use crate::{
+    Activation, Format, FormatInfo, block, fit,
+    iq4_nl::{LEVELS, level, level_scale},
+};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 136;
@@ -21,7 +24,7 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
     activation: Activation::F32,
     decode: |src, dst| block::decode(src, dst, decode),
     dot: None,
-    encode: None,
+    encode: Some(|src, dst| block::encode(src, dst, encode)),
     // 1277.0: root mean square of (-32 … 31) · levels
     random: |next, std, dst| block::random::<BYTES>(next, std, dst, |b, s| block::put_f16(b, 0, s / 1277.0)),
 };
@@ -33,4 +36,22 @@ fn decode(b: &[u8; BYTES], w: &mut [f32; BLOCK]) {
         let scale = d * f32::from((low | ((high >> (2 * j) & 3) << 4) as u8) as i8 - 32);
         w.iter_mut().zip(block::nibbles(qs)).for_each(|(w, q)| *w = scale * level(q));
     }
+}
+
+fn encode(w: &[f32; BLOCK], b: &mut [u8; BYTES]) {
+    let fits: [f32; 8] = std::array::from_fn(|j| level_scale(&w[32 * j..32 * j + 32]));
+    b.fill(0);
+    block::put_f16(b, 0, block::extreme(&fits) / -32.0);
+    let d = block::f16_at(b, 0);
+    let mut high = 0;
+    for (j, (scale, w)) in fits.into_iter().zip(w.as_chunks::<32>().0).enumerate() {
+        let sc = fit::signed_code(scale * block::inverse(d), 32);
+        let stored = (sc + 32) as u8;
+        b[4 + j / 2] |= (stored & 15) << (4 * (j % 2));
+        high |= u16::from(stored >> 4) << (2 * j);
+        let inverse = block::inverse(d * f32::from(sc));
+        let q = w.map(|w| fit::nearest_level(&LEVELS, w * inverse) as u8);
+        block::put_nibbles(&mut b[8 + 16 * j..24 + 16 * j], &q);
+    }
+    b[2..4].copy_from_slice(&high.to_le_bytes());
 }

@@ -10,6 +10,7 @@
 mod block;
 mod bytes;
 mod error;
+mod fit;
 pub mod float;
 mod format;
 mod iq1_m;
@@ -47,5 +48,5 @@ mod tq2_0;
 pub use bytes::{Bytes, Owner};
 pub use error::{Error, ErrorKind, Result};
 pub use format::{Activation, Decode, Dot, Encode, FORMATS, Format, FormatInfo, Random};
-pub use matrix::{Matrix, Packed, TensorView};
+pub use matrix::{Matrix, Mxfp4, Packed, TensorView};
 pub use q8::Q8;

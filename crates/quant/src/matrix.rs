@@ -40,6 +40,19 @@ pub trait Packed: Send + Sync {
     fn bytes(&self) -> usize;
     /// Decodes output rows `rows` to f32: `dst` is `[rows.len(), inp]`.
     fn decode_rows(&self, rows: Range<usize>, dst: &mut [f32]);
+    /// The codes themselves, for kernels of their own, where the weight is E2M1 in blocks of 32.
+    fn mxfp4(&self) -> Option<Mxfp4<'_>> {
+        None
+    }
+}
+
+/// E2M1 codes and E8M0 scales stored apart (gpt-oss): `w = 2^(e - 127) · E2M1[q]`, `e = 255` is NaN.
+#[derive(Clone, Copy, Debug)]
+pub struct Mxfp4<'a> {
+    /// `[out, inp / 2]`: column `2 i` in the low nibble of byte `i`, column `2 i + 1` in the high one.
+    pub codes: &'a [u8],
+    /// `[out, inp / 32]`.
+    pub scales: &'a [u8],
 }
 
 /// A weight matrix `[out, inp]`: `y[o] = Σ_i w[o, i] · x[i]`. Clones share the bytes.

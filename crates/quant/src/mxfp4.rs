@@ -6,7 +6,7 @@
 //!      | E8M0| q16 … q31 high   |
 //! ```
 //! GGUF's order of codes; gpt-oss safetensors keep pairs of neighbours in a byte and the scales apart (`packed`).
-use crate::{Activation, Format, FormatInfo, block, float::E2M1_DOUBLED};
+use crate::{Activation, Format, FormatInfo, block, fit, float::E2M1_DOUBLED};
 
 const BLOCK: usize = 32;
 const BYTES: usize = 17;
@@ -21,7 +21,7 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
     activation: Activation::F32,
     decode: |src, dst| block::decode(src, dst, decode),
     dot: None,
-    encode: None,
+    encode: Some(|src, dst| block::encode(src, dst, encode)),
     random,
 };
 
@@ -47,4 +47,20 @@ fn random(next: &mut dyn FnMut() -> u64, std: f32, dst: &mut [u8]) {
         b[1..9].copy_from_slice(&next().to_le_bytes());
         b[9..].copy_from_slice(&next().to_le_bytes());
     }
+}
+
+/// Of the power of two that just holds the greatest magnitude and its neighbours, the one with the least error.
+fn encode(w: &[f32; BLOCK], b: &mut [u8; BYTES]) {
+    let greatest = block::extreme(w).abs();
+    let error = |e: u8| {
+        let scale = 2.0 * half_scale(e);
+        w.iter()
+            .map(|&w| (f32::from(E2M1_DOUBLED[usize::from(fit::e2m1_code(w / scale))]) * scale / 2.0 - w).powi(2))
+            .sum::<f32>()
+    };
+    let middle = if greatest > 0.0 { (greatest.log2().floor() - 2.0 + 127.0).clamp(2.0, 252.0) as u8 } else { 2 };
+    let e = (middle - 1..=middle + 1).min_by(|a, b| error(*a).total_cmp(&error(*b))).unwrap_or(middle);
+    let scale = 2.0 * half_scale(e);
+    b[0] = e;
+    block::put_nibbles(&mut b[1..], &w.map(|w| fit::e2m1_code(w / scale)));
 }

@@ -7,7 +7,7 @@
 //!      | UE4M3       | nibbles 8 codes, then high ones  |
 //! ```
 use crate::{
-    Activation, Format, FormatInfo, block,
+    Activation, Format, FormatInfo, block, fit,
     float::{E2M1_DOUBLED, e4m3_to_f32, f32_to_e4m3},
 };
 
@@ -24,7 +24,7 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
     activation: Activation::F32,
     decode: |src, dst| block::decode(src, dst, decode),
     dot: None,
-    encode: None,
+    encode: Some(|src, dst| block::encode(src, dst, encode)),
     random: |next, std, dst| block::random::<BYTES>(next, std, dst, scales),
 };
 
@@ -49,4 +49,22 @@ fn decode(b: &[u8; BYTES], w: &mut [f32; BLOCK]) {
 /// 2.926: root mean square of E2M1. Small scales are coarse (multiples of 2^-9): never less than one step.
 fn scales(b: &mut [u8; BYTES], s: f32) {
     b[..4].fill(f32_to_e4m3(s / 2.926).max(1));
+}
+
+/// Of the scale that maps the greatest magnitude to 6 and its neighbours, the one with the least error.
+fn encode(w: &[f32; BLOCK], b: &mut [u8; BYTES]) {
+    for (j, w) in w.as_chunks::<16>().0.iter().enumerate() {
+        let error = |s: u8| {
+            let inverse = block::inverse(scale(s));
+            let value = |w: f32| f32::from(E2M1_DOUBLED[usize::from(fit::e2m1_code(w * inverse))]) * 0.5 * scale(s);
+            w.iter().map(|&w| (value(w) - w).powi(2)).sum::<f32>()
+        };
+        let middle = f32_to_e4m3(block::extreme(w).abs() / 6.0);
+        let candidates = middle.saturating_sub(2)..=(middle + 4).min(0x7e);
+        let s = candidates.min_by(|a, b| error(*a).total_cmp(&error(*b))).unwrap_or(middle);
+        b[j] = s;
+        let inverse = block::inverse(scale(s));
+        let q = w.map(|w| fit::e2m1_code(w * inverse));
+        (0..8).for_each(|i| b[4 + 8 * j + i] = q[i] | q[8 + i] << 4);
+    }
 }

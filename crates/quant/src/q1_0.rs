@@ -20,11 +20,18 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
     activation: Activation::F32,
     decode: |src, dst| block::decode(src, dst, decode),
     dot: None,
-    encode: None,
+    encode: Some(|src, dst| block::encode(src, dst, encode)),
     random: |next, std, dst| block::random::<BYTES>(next, std, dst, |b, s| block::put_f16(b, 0, s)),
 };
 
 fn decode(b: &[u8; BYTES], w: &mut [f32; BLOCK]) {
     let d = block::f16_at(b, 0);
     *w = std::array::from_fn(|i| if b[2 + i / 8] >> (i % 8) & 1 == 1 { d } else { -d });
+}
+
+/// The mean magnitude is the scale with the least squared error.
+fn encode(w: &[f32; BLOCK], b: &mut [u8; BYTES]) {
+    block::put_f16(b, 0, w.iter().map(|w| w.abs()).sum::<f32>() / BLOCK as f32);
+    b[2..].fill(0);
+    w.iter().enumerate().for_each(|(i, w)| b[2 + i / 8] |= u8::from(*w >= 0.0) << (i % 8));
 }

@@ -8,7 +8,7 @@
 //! ```
 //! Codes: each half of 128 weights has 32 bytes; byte `i` holds its weights `i`, `32 + i`, `64 + i`, `96 + i`
 //! in bit pairs from the lowest.
-use crate::{Activation, Format, FormatInfo, block};
+use crate::{Activation, Format, FormatInfo, block, fit};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 84;
@@ -23,7 +23,7 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
     activation: Activation::Q8 { block: BLOCK },
     decode: |src, dst| block::decode(src, dst, decode),
     dot: Some(|src, x, acc| block::dot(src, x, acc, dot)),
-    encode: None,
+    encode: Some(|src, dst| block::encode(src, dst, encode)),
     random: |next, std, dst| block::random::<BYTES>(next, std, dst, scales),
 };
 
@@ -53,4 +53,20 @@ fn dot(b: &[u8; BYTES], x: block::Q8Block<'_, BLOCK>, acc: f32) -> f32 {
 fn scales(b: &mut [u8; BYTES], s: f32) {
     block::put_f16(b, 80, s / 13.87);
     block::put_f16(b, 82, s / 13.87 * 1.5);
+}
+
+fn encode(w: &[f32; BLOCK], b: &mut [u8; BYTES]) {
+    let fits: [(f32, f32); 16] = std::array::from_fn(|j| fit::with_minimum(&w[16 * j..16 * j + 16], 3));
+    let (d, dmin) = (fit::greatest(fits.map(|f| f.0)) / 15.0, fit::greatest(fits.map(|f| f.1)) / 15.0);
+    block::put_f16(b, 80, d);
+    block::put_f16(b, 82, dmin);
+    let (d, dmin) = (block::f16_at(b, 80), block::f16_at(b, 82));
+    let mut q = [0; BLOCK];
+    for (j, (scale, min)) in fits.into_iter().enumerate() {
+        let (sc, m) = (fit::code(scale * block::inverse(d), 15), fit::code(min * block::inverse(dmin), 15));
+        b[j] = sc | m << 4;
+        let (inverse, min) = (block::inverse(d * f32::from(sc)), dmin * f32::from(m));
+        (16 * j..16 * j + 16).for_each(|i| q[i] = fit::code((w[i] + min) * inverse, 3));
+    }
+    block::put_pairs(&mut b[16..80], &q);
 }

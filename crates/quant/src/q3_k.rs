@@ -7,7 +7,7 @@
 //! ```
 //! Third bit of weight `32 k + i`: bit `k` of byte `i`. Scale `j`: low four bits in nibble `j / 8` (0 low, 1 high) of
 //! scale byte `j % 8`; high two bits in bit pair `j / 4` of scale byte `8 + j % 4`.
-use crate::{Activation, Format, FormatInfo, block};
+use crate::{Activation, Format, FormatInfo, block, fit};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 110;
@@ -22,7 +22,7 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
     activation: Activation::Q8 { block: BLOCK },
     decode: |src, dst| block::decode(src, dst, decode),
     dot: Some(|src, x, acc| block::dot(src, x, acc, dot)),
-    encode: None,
+    encode: Some(|src, dst| block::encode(src, dst, encode)),
     // 43.34: root mean square of (-32 … 31) · (-4 … 3)
     random: |next, std, dst| block::random::<BYTES>(next, std, dst, |b, s| block::put_f16(b, 108, s / 43.34)),
 };
@@ -54,4 +54,25 @@ fn dot(b: &[u8; BYTES], x: block::Q8Block<'_, BLOCK>, acc: f32) -> f32 {
     let subs = codes.chunks_exact(16).zip(x.q.chunks_exact(16)).enumerate();
     let isum: i32 = subs.map(|(j, (q, xq))| i32::from(scale(b, j)) * block::isum(q, xq)).sum();
     (block::f16_at(b, 108) * x.d).mul_add(isum as f32, acc)
+}
+
+fn encode(w: &[f32; BLOCK], b: &mut [u8; BYTES]) {
+    let fits: [f32; 16] = std::array::from_fn(|j| fit::symmetric(&w[16 * j..16 * j + 16], 4));
+    b.fill(0);
+    block::put_f16(b, 108, block::extreme(&fits) / -32.0);
+    let d = block::f16_at(b, 108);
+    let mut low = [0; BLOCK];
+    for (j, scale) in fits.into_iter().enumerate() {
+        let sc = fit::signed_code(scale * block::inverse(d), 32);
+        let stored = (sc + 32) as u8;
+        b[96 + j % 8] |= (stored & 15) << (4 * (j / 8));
+        b[104 + j % 4] |= (stored >> 4) << (2 * (j / 4));
+        let inverse = block::inverse(d * f32::from(sc));
+        for i in 16 * j..16 * j + 16 {
+            let q = (fit::signed_code(w[i] * inverse, 4) + 4) as u8;
+            low[i] = q & 3;
+            b[i % 32] |= (q >> 2) << (i / 32);
+        }
+    }
+    block::put_pairs(&mut b[32..96], &low);
 }

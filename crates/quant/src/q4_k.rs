@@ -8,7 +8,7 @@
 //! ```
 //! Scales and minima `j < 4`: low six bits of bytes `j` and `4 + j`. For `j ≥ 4` the low four bits are the low (scale)
 //! and high (minimum) nibble of byte `4 + j`, the high two are the top bits of bytes `j - 4` and `j`.
-use crate::{Activation, Format, FormatInfo, block};
+use crate::{Activation, Format, FormatInfo, block, fit};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 144;
@@ -23,7 +23,7 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
     activation: Activation::Q8 { block: BLOCK },
     decode: |src, dst| block::decode(src, dst, decode),
     dot: Some(|src, x, acc| block::dot(src, x, acc, dot)),
-    encode: None,
+    encode: Some(|src, dst| block::encode(src, dst, encode)),
     random: |next, std, dst| block::random::<BYTES>(next, std, dst, scales),
 };
 
@@ -82,4 +82,38 @@ pub(crate) fn dot_subs<const N: usize>(
 fn scales(b: &mut [u8; BYTES], s: f32) {
     block::put_f16(b, 0, s / 258.3);
     block::put_f16(b, 2, s / 258.3 * 7.5);
+}
+
+fn encode(w: &[f32; BLOCK], b: &mut [u8; BYTES]) {
+    let q = encode_subs(w, b, 15);
+    block::put_nibbles_by_32(&mut b[16..], &q);
+}
+
+/// Shared with Q5_K: writes scales and minima, gives the codes, at most `top`.
+pub(crate) fn encode_subs<const N: usize>(w: &[f32; BLOCK], b: &mut [u8; N], top: u8) -> [u8; BLOCK] {
+    let fits: [(f32, f32); 8] = std::array::from_fn(|j| fit::with_minimum(&w[32 * j..32 * j + 32], top));
+    block::put_f16(b, 0, fit::greatest(fits.map(|f| f.0)) / 63.0);
+    block::put_f16(b, 2, fit::greatest(fits.map(|f| f.1)) / 63.0);
+    let (d, dmin) = (block::f16_at(b, 0), block::f16_at(b, 2));
+    let mut q = [0; BLOCK];
+    let s = &mut b[4..16];
+    s.fill(0);
+    for (j, (scale, min)) in fits.into_iter().enumerate() {
+        let (sc, m) = (fit::code(scale * block::inverse(d), 63), fit::code(min * block::inverse(dmin), 63));
+        put_scale_min(s, j, sc, m);
+        let (inverse, min) = (block::inverse(d * f32::from(sc)), dmin * f32::from(m));
+        (32 * j..32 * j + 32).for_each(|i| q[i] = fit::code((w[i] + min) * inverse, top));
+    }
+    q
+}
+
+/// Writes what [`scale_min`] reads; the bytes were zero, `j` ascends.
+fn put_scale_min(s: &mut [u8], j: usize, sc: u8, m: u8) {
+    if j < 4 {
+        (s[j], s[j + 4]) = (sc, m);
+    } else {
+        s[j + 4] = sc & 15 | m << 4;
+        s[j - 4] |= sc >> 4 << 6;
+        s[j] |= m >> 4 << 6;
+    }
 }

@@ -22,7 +22,7 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
     activation: Activation::Q8 { block: BLOCK },
     decode: |src, dst| block::decode(src, dst, decode),
     dot: Some(|src, x, acc| block::dot(src, x, acc, dot)),
-    encode: None,
+    encode: Some(|src, dst| block::encode(src, dst, encode)),
     random: |next, std, dst| block::random::<BYTES>(next, std, dst, scales),
 };
 
@@ -44,4 +44,11 @@ fn dot(b: &[u8; BYTES], x: block::Q8Block<'_, BLOCK>, acc: f32) -> f32 {
 fn scales(b: &mut [u8; BYTES], s: f32) {
     block::put_f16(b, 0, s / 526.9);
     block::put_f16(b, 2, s / 526.9 * 15.5);
+}
+
+fn encode(w: &[f32; BLOCK], b: &mut [u8; BYTES]) {
+    let q = q4_k::encode_subs(w, b, 31);
+    b[16..48].fill(0);
+    q.iter().enumerate().for_each(|(i, q)| b[16 + i % 32] |= (q >> 4) << (i / 32));
+    block::put_nibbles_by_32(&mut b[48..], &q);
 }

@@ -7,7 +7,7 @@
 //! ```
 //! Each half of 128 weights has 64 low bytes and 32 high bytes. Low nibbles: byte `i` holds weights `i` (low) and
 //! `64 + i` (high). High pairs: byte `i` holds weights `i`, `32 + i`, `64 + i`, `96 + i` from the lowest bits.
-use crate::{Activation, Format, FormatInfo, block};
+use crate::{Activation, Format, FormatInfo, block, fit};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 210;
@@ -22,7 +22,7 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
     activation: Activation::Q8 { block: BLOCK },
     decode: |src, dst| block::decode(src, dst, decode),
     dot: Some(|src, x, acc| block::dot(src, x, acc, dot)),
-    encode: None,
+    encode: Some(|src, dst| block::encode(src, dst, encode)),
     // 1366: root mean square of (-128 … 127) · (-32 … 31)
     random: |next, std, dst| block::random::<BYTES>(next, std, dst, |b, s| block::put_f16(b, 208, s / 1366.0)),
 };
@@ -54,4 +54,23 @@ fn dot(b: &[u8; BYTES], x: block::Q8Block<'_, BLOCK>, acc: f32) -> f32 {
     let subs = codes.chunks_exact(16).zip(x.q.chunks_exact(16)).enumerate();
     let isum: i32 = subs.map(|(j, (q, xq))| i32::from(scale(b, j)) * block::isum(q, xq)).sum();
     (block::f16_at(b, 208) * x.d).mul_add(isum as f32, acc)
+}
+
+fn encode(w: &[f32; BLOCK], b: &mut [u8; BYTES]) {
+    let fits: [f32; 16] = std::array::from_fn(|j| fit::symmetric(&w[16 * j..16 * j + 16], 32));
+    b.fill(0);
+    block::put_f16(b, 208, block::extreme(&fits) / -128.0);
+    let d = block::f16_at(b, 208);
+    let mut high = [0; BLOCK];
+    for (j, scale) in fits.into_iter().enumerate() {
+        let sc = fit::signed_code(scale * block::inverse(d), 128);
+        b[192 + j] = sc as u8;
+        let inverse = block::inverse(d * f32::from(sc));
+        for i in 16 * j..16 * j + 16 {
+            let q = (fit::signed_code(w[i] * inverse, 32) + 32) as u8;
+            b[i / 128 * 64 + i % 64] |= (q & 15) << (i % 128 / 64 * 4);
+            high[i] = q >> 4;
+        }
+    }
+    block::put_pairs(&mut b[128..192], &high);
 }

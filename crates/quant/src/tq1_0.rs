@@ -23,7 +23,7 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
     activation: Activation::F32,
     decode: |src, dst| block::decode(src, dst, decode),
     dot: None,
-    encode: None,
+    encode: Some(|src, dst| block::encode(src, dst, encode)),
     // 0.816: root mean square of -1, 0, 1
     random: |next, std, dst| block::random::<BYTES>(next, std, dst, |b, s| block::put_f16(b, 52, s / 0.816)),
 };
@@ -46,4 +46,39 @@ fn decode(b: &[u8; BYTES], w: &mut [f32; BLOCK]) {
         }
         from += run;
     }
+}
+
+fn encode(w: &[f32; BLOCK], b: &mut [u8; BYTES]) {
+    block::put_f16(b, 52, ternary_scale(w));
+    let inverse = block::inverse(block::f16_at(b, 52));
+    let (mut at, mut from) = (0, 0);
+    for (run, digits) in [(32, 5), (16, 5), (4, 4)] {
+        for i in 0..run {
+            let trits = (0..5).map(|n| if n < digits { ternary_code(w[at + n * run + i] * inverse) } else { 0 });
+            let value = trits.fold(0u16, |v, t| 3 * v + u16::from(t));
+            b[from + i] = (value * 256).div_ceil(243) as u8;
+        }
+        at += run * digits;
+        from += run;
+    }
+}
+
+/// The scale that fits -1, 0, 1 best; exact for weights that are ternary already.
+pub(crate) fn ternary_scale(w: &[f32]) -> f32 {
+    let magnitudes = w.iter().map(|w| w.abs());
+    let (greatest, mut best, mut gain) = (magnitudes.clone().fold(0.0, f32::max), 0.0, 0.0);
+    for step in 1..=16 {
+        // Elements beyond the threshold become ±1; their mean magnitude is the best scale for them.
+        let threshold = greatest * step as f32 / 17.0;
+        let (n, sum) = magnitudes.clone().filter(|m| *m > threshold).fold((0.0, 0.0), |(n, sum), m| (n + 1.0, sum + m));
+        if n > 0.0 && sum * sum / n > gain {
+            (best, gain) = (sum / n, sum * sum / n);
+        }
+    }
+    best
+}
+
+/// 0, 1 or 2 for the nearest of -1, 0, 1.
+pub(crate) fn ternary_code(v: f32) -> u8 {
+    (v.round().clamp(-1.0, 1.0) + 1.0) as u8
 }

@@ -464,7 +464,7 @@ fn nvfp4_of_both_tools() {
 
 #[test]
 fn modules_that_were_left_alone() {
-    let parts = Parts::default().with("weight", Format::BF16, &[2, 3], vec![0x80, 0x3f].repeat(6));
+    let parts = Parts::default().with("weight", Format::BF16, &[2, 3], [0x80, 0x3f].repeat(6));
     for config in [
         fp8(json!([128, 128])),
         json!({"quant_method": "gptq", "bits": 4, "group_size": 128}),

@@ -7,7 +7,7 @@
 //! ```
 //! GGUF keeps the same numbers in another order (`MXFP4` of the format table).
 use super::{Numbers, Parts, decode_pairs};
-use crate::{Bytes, Error, ErrorKind, Format, Packed, Result, TensorView};
+use crate::{Bytes, Error, ErrorKind, Format, Mxfp4, Packed, Result, TensorView};
 use std::ops::Range;
 
 /// Columns that share a scale.
@@ -65,6 +65,10 @@ impl Packed for Mxfp4Pairs {
 
     fn bytes(&self) -> usize {
         self.codes.len() + self.scales.bytes.len()
+    }
+
+    fn mxfp4(&self) -> Option<Mxfp4<'_>> {
+        Some(Mxfp4 { codes: self.codes.as_slice(), scales: self.scales.bytes.as_slice() })
     }
 
     fn decode_rows(&self, rows: Range<usize>, dst: &mut [f32]) {

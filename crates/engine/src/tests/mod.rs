@@ -116,8 +116,16 @@ impl Net for Shared {
 pub struct Letters;
 
 pub fn letter(id: u32) -> String {
-    let c = char::from(b'a' + (id % 26) as u8);
-    if id % 7 == 0 { format!("{c} ") } else { c.to_string() }
+    let mut s = String::new();
+    push_letter(id, &mut s);
+    s
+}
+
+fn push_letter(id: u32, out: &mut String) {
+    out.push(char::from(b'a' + (id % 26) as u8));
+    if id % 7 == 0 {
+        out.push(' ');
+    }
 }
 
 impl Vocabulary for Letters {
@@ -131,7 +139,7 @@ impl Vocabulary for Letters {
 
 impl Stream for Letters {
     fn push(&mut self, id: u32, out: &mut String) {
-        out.push_str(&letter(id));
+        push_letter(id, out);
     }
     fn finish(&mut self, _: &mut String) {}
 }

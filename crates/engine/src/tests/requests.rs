@@ -60,6 +60,16 @@ fn the_context_is_never_cut_silently() {
 }
 
 #[test]
+fn a_table_of_positions_ends_the_context() {
+    let model = random("gpt2");
+    assert_eq!((model.positions_end(), model.max_positions()), (Some(512), 512));
+    let mut r = runner(&model, Setup { ctx: 512, ..Setup::default() });
+    let c = r.generate(greedy(prompt(505, 0), 50), &mut |_| Continue(())).unwrap();
+    assert_eq!((c.tokens.len(), c.finish_reason), (7, FinishReason::Length));
+    assert_eq!(random("llama").positions_end(), None);
+}
+
+#[test]
 fn bad_values_are_refused_by_name() {
     let mut r = runner(&random("llama"), Setup::default());
     let base = greedy(prompt(5, 0), 4);

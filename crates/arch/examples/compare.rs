@@ -37,7 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (vocab, want) = (logits.shape[1], floats(&logits));
         let rows = want.len() / vocab;
         // Reference rows are the last ones, except where only those of the prompt are stored.
-        let lengths: Vec<usize> = args.get(3).map(|l| l.split(',').filter_map(|n| n.parse().ok()).collect()).unwrap_or_default();
+        let lengths: Vec<usize> =
+            args.get(3).map(|l| l.split(',').filter_map(|n| n.parse().ok()).collect()).unwrap_or_default();
         let end = lengths.get(n).copied().unwrap_or(ids.len());
         let got = logits_of(&model, &ids[..end]);
         let got = &got[(end - rows) * vocab..];

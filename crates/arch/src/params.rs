@@ -4,7 +4,7 @@
 //! the record of what was read. Does not own: which tensors there are (families), how bytes decode (`pondera-quant`).
 use crate::{Config, Error, Result, config::Convention, error::shortened};
 use pondera_ops::{CacheId, CacheSpec, Linear, Norm, Rope, W, Weight};
-use pondera_quant::{Bytes, Format, Matrix, Packed, TensorView};
+use pondera_quant::{Bytes, Format, Matrix, Packed, TensorView, packed};
 use pondera_weights::Weights;
 use std::{
     cell::RefCell,
@@ -85,6 +85,9 @@ const PREFIXES: &[(&str, &str)] = &[
     ("language_model.", "model."),
     ("model.text_model.", "model."),
 ];
+
+/// Siblings that only a packed weight has.
+const SCALES: &[&str] = &["weight_scale_inv", "weight_scale", "qweight", "weight_packed", "weight_scale_2", "blocks"];
 
 /// Parts of names that no family computes with: rotary tables, masks, towers of other modalities, statistics.
 const IGNORED: &[&str] = &[
@@ -181,6 +184,65 @@ impl<'a> Core<'a> {
         }
     }
 
+    /// The matrix that a quantization tool packed as `{base}.…`, if it did.
+    fn packed(&self, base: &str, out: usize, inp: usize) -> Result<Option<(String, Matrix)>> {
+        let Some(suffix) = SCALES.iter().copied().find(|s| self.has(&format!("{base}.{s}"))) else { return Ok(None) };
+        let lookup = |s: &str| self.get(&format!("{base}.{s}"));
+        let m = self.from_parts(base, &format!(".{suffix}"), &lookup, out, inp)?;
+        Ok(Some((base.to_string(), m)))
+    }
+
+    /// The stack of `count` matrices that a quantization tool packed as `{base}_…`, if it did: each part is a stack too.
+    pub(crate) fn packed_stack(&self, base: &str, count: usize, out: usize, inp: usize) -> Result<Option<Vec<Matrix>>> {
+        let tail = |s: &str| match s.strip_prefix("weight") {
+            Some(rest) => rest.to_string(),
+            None => format!("_{s}"),
+        };
+        let Some(suffix) = SCALES.iter().map(|s| tail(s)).find(|t| self.has(&format!("{base}{t}"))) else {
+            return Ok(None);
+        };
+        let one = |e: usize| {
+            let lookup = |s: &str| {
+                let name = format!("{base}{}", tail(s));
+                self.get(&name)?.map(|view| slice(&name, &view, count, e)).transpose()
+            };
+            self.from_parts(base, &suffix, &lookup, out, inp)
+        };
+        (0..count).map(one).collect::<Result<Vec<_>>>().map(Some)
+    }
+
+    fn from_parts(
+        &self,
+        base: &str,
+        suffix: &str,
+        lookup: &dyn Fn(&str) -> Result<Option<TensorView>>,
+        out: usize,
+        inp: usize,
+    ) -> Result<Matrix> {
+        let Some(q) = self.config.quantization() else {
+            let e = Error::config(
+                "quantization_config",
+                format!("absent, but {} is quantized ({base}{suffix})", shortened(base)),
+            );
+            return Err(e.hint("the configuration does not belong to these files"));
+        };
+        // Rules name modules as the files do.
+        let stored = self.index.get(&format!("{base}{suffix}")).map_or(base, String::as_str);
+        let module = stored.strip_suffix(suffix).unwrap_or(base);
+        let failed = RefCell::new(None);
+        let found = |s: &str| {
+            lookup(s).unwrap_or_else(|e| {
+                failed.borrow_mut().get_or_insert(e);
+                None
+            })
+        };
+        let m = packed::from_parts(&q.storage, module, &found, out, inp);
+        if let Some(e) = failed.into_inner() {
+            return Err(e);
+        }
+        m.map_err(|e| Error::tensor(&format!("{base}.{}", e.part), format!("expected {}, got {}", e.expected, e.got)))
+    }
+
     fn next_random(&self) -> u64 {
         // splitmix64
         let mut s = self.random.borrow_mut();
@@ -261,6 +323,15 @@ impl Packed for Hollow {
     fn decode_rows(&self, _: Range<usize>, dst: &mut [f32]) {
         dst.fill(0.0);
     }
+}
+
+/// Element `e` of a stack of `count`.
+fn slice(name: &str, view: &TensorView, count: usize, e: usize) -> Result<TensorView> {
+    let wrong = || Error::tensor(name, format!("expected a stack of {count}, got {} dimensions", view.shape.len()));
+    let (first, shape) = view.shape.split_first().filter(|(n, _)| **n == count).ok_or_else(wrong)?;
+    let size = view.bytes.len() / first;
+    let bytes = view.bytes.slice(e * size..(e + 1) * size).ok_or_else(wrong)?;
+    Ok(TensorView { format: view.format, shape: shape.to_vec(), bytes })
 }
 
 /// Whether the name is of a layer past the last (layers that predict further tokens).
@@ -494,7 +565,7 @@ impl<'a> Params<'a> {
             return Ok((names.into_iter().next().unwrap_or_default(), m));
         }
         for base in self.names(name, "") {
-            if let Some(found) = self.packed(&base, out, inp)? {
+            if let Some(found) = self.core.packed(&base, out, inp)? {
                 return Ok(found);
             }
         }
@@ -503,22 +574,6 @@ impl<'a> Params<'a> {
         let want = if transposed { [inp, out] } else { [out, inp] };
         let m = plain(&stored, &view, want, transposed)?;
         Ok((stored, m))
-    }
-
-    /// The matrix that a quantization tool packed under this name, if it did.
-    fn packed(&self, _base: &str, _out: usize, _inp: usize) -> Result<Option<(String, Matrix)>> {
-        Ok(None)
-    }
-
-    /// The stack `{name}_blocks`, `{name}_scales` of MXFP4 matrices, if the files have it.
-    pub(crate) fn mxfp4_stack(
-        &self,
-        _name: &str,
-        _count: usize,
-        _out: usize,
-        _inp: usize,
-    ) -> Result<Option<(String, Vec<Matrix>)>> {
-        Ok(None)
     }
 
     /// The first tensor of these names, or an error that names what is missing.
@@ -536,6 +591,22 @@ impl<'a> Params<'a> {
     /// Zero vectors where there are no files.
     pub(crate) fn zeros(&self, count: usize, n: usize) -> Matrix {
         self.core.invented_vectors(count, n, Fill::Zero)
+    }
+
+    /// The stack of this full name that a quantization tool packed, if it did.
+    pub(crate) fn packed_stack(
+        &self,
+        name: Name<'_>,
+        count: usize,
+        out: usize,
+        inp: usize,
+    ) -> Result<Option<(String, Vec<Matrix>)>> {
+        for base in self.names(name, "") {
+            if let Some(found) = self.core.packed_stack(&base, count, out, inp)? {
+                return Ok(Some((base, found)));
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn without_files(&self) -> bool {

@@ -29,7 +29,9 @@ impl GqaConfig {
     /// Heads as the configuration says, scores divided by the root of their width, no biases, all in sight.
     pub fn read(c: &Config) -> Result<GqaConfig> {
         let (heads, kv_heads, head_dim) = c.heads()?;
-        let scale = (head_dim as f64).powf(-0.5) as f32;
+        // GGUF files may name the factor itself; 0 means that they do not.
+        let named = c.number_opt("gguf_attention_scale")?.filter(|s| *s != 0.0);
+        let scale = named.unwrap_or((head_dim as f64).powf(-0.5)) as f32;
         Ok(GqaConfig { heads, kv_heads, head_dim, scale, qkv_bias: false, o_bias: false, window: None, softcap: None })
     }
 }

@@ -68,7 +68,7 @@ pub fn experts(
     let share = top_k as f64 / count.max(1) as f64;
     let parts = if p.is_gguf() {
         gguf(p, count, inner, hidden)?
-    } else if p.has(("experts.gate_up_proj", "")) {
+    } else if p.has(("experts.gate_up_proj", "")) || p.has(("experts.gate_up_proj_blocks", "")) {
         stacked(p, count, inner, hidden)?
     } else {
         let at = p.at(("experts", ""));
@@ -119,6 +119,9 @@ fn gguf(p: &Params<'_>, count: usize, inner: usize, hidden: usize) -> Result<[Pa
 impl Params<'_> {
     /// A stack `[count, out, inp]` of this full name as matrices.
     pub(crate) fn stack(&self, name: Name<'_>, suffix: &str, count: usize, out: usize, inp: usize) -> Result<Part> {
+        if let Some(found) = self.packed_stack(name, count, out, inp)? {
+            return Ok(found);
+        }
         let (stored, view) = self.stack_view(name, suffix, &[count, out, inp])?;
         let Some(view) = view else {
             let one = |_| self.invented(out, inp).map(|m| m.ok_or_else(|| Error::tensor(&stored, "missing")));

@@ -4,6 +4,9 @@ use pondera_ops::{Act, Frequencies, Ops, Rope, RopeLayout, default_frequencies};
 use serde_json::{Map, Value};
 use std::f64::consts::PI;
 
+/// No head is wider; keeps hostile configurations from costing memory.
+const DIMS_MAX: usize = 1 << 14;
+
 /// Which columns of a head rotate.
 #[derive(Clone, Copy, Debug)]
 pub struct RotaryDims {
@@ -36,6 +39,13 @@ impl Rotary {
     pub fn load(p: &Params<'_>, c: &Config, dims: RotaryDims, layer_type: &str) -> Result<Rotary> {
         if dims.dims % 2 != 0 || dims.dims == 0 {
             return Err(c.bad("head_dim", format!("expected an even number of rotary columns, got {}", dims.dims)));
+        }
+        if dims.dims > DIMS_MAX {
+            return Err(c.bad("head_dim", format!("expected at most {DIMS_MAX} rotary columns, got {}", dims.dims)));
+        }
+        // GGUF says how many columns rotate; here the family does.
+        if let Some(n) = c.size_opt("rope_dimension_count")?.filter(|n| *n != dims.dims) {
+            return Err(c.unknown("rope.dimension_count", &n.to_string(), &[&dims.dims.to_string()]));
         }
         let r = Parameters::read(c, layer_type)?;
         let factors = p.rope_factors(dims.dims / 2)?;

@@ -32,7 +32,7 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("sliding_window", "attention.sliding_window", Size),
     ("attn_logit_softcapping", "attn_logit_softcapping", Number),
     ("final_logit_softcapping", "final_logit_softcapping", Number),
-    ("attention_scale", "attention.scale", Number),
+    ("gguf_attention_scale", "attention.scale", Number),
     ("num_experts", "expert_count", Size),
     ("num_experts_per_tok", "expert_used_count", Size),
     ("moe_intermediate_size", "expert_feed_forward_length", Size),
@@ -60,7 +60,9 @@ const ROPE: &[(&str, &str, Kind)] = &[
     ("rope_type", "rope.scaling.type", Text),
     ("factor", "rope.scaling.factor", Number),
     ("original_max_position_embeddings", "rope.scaling.original_context_length", Size),
+    ("gguf_linear_factor", "rope.scale_linear", Number),
     ("gguf_attn_factor", "rope.scaling.attn_factor", Number),
+    ("attention_factor", "rope.scaling.yarn_attn_factor", Number),
     ("gguf_log_multiplier", "rope.scaling.yarn_log_multiplier", Number),
     ("beta_fast", "rope.scaling.yarn_beta_fast", Number),
     ("beta_slow", "rope.scaling.yarn_beta_slow", Number),
@@ -145,8 +147,14 @@ fn uniform(m: &Gguf, key: &str) -> Result<Option<Value>> {
 
 /// GGUF's rope keys to the reference's: the same factors under other names.
 fn finish_rope(rope: &mut Map<String, Value>) {
+    if let Some(old) = rope.remove("gguf_linear_factor") {
+        rope.entry("factor").or_insert(old);
+    }
+    let factor = rope.get("factor").and_then(Value::as_f64).filter(|f| *f != 0.0 && *f != 1.0);
     let kind = match rope.get("rope_type").and_then(Value::as_str) {
-        None | Some("none") => "default".to_string(),
+        // A factor without a type is linear.
+        None => if factor.is_some() { "linear" } else { "default" }.to_string(),
+        Some("none") => "default".to_string(),
         Some(kind) => kind.to_string(),
     };
     rope.insert("rope_type".into(), kind.into());

@@ -39,8 +39,9 @@ pub(super) fn normalize(value: &Value) -> Result<(&'static Family, Map<String, V
     let family = family_of(&model_type)?;
     keys.insert("model_type".into(), family.model_type.into());
     rename(&mut keys);
-    merge_rope(&mut keys)?;
+    // Before the ropes are merged, for a family's default rope parameters give way to either style.
     fill(&mut keys, family)?;
+    merge_rope(&mut keys)?;
     Ok((family, keys))
 }
 

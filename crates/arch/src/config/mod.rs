@@ -20,6 +20,9 @@ const LAYERS_MAX: usize = 4096;
 /// No layer has more experts.
 const EXPERTS_MAX: usize = 16384;
 
+/// No model has more experts in all.
+const EXPERTS_ALL_MAX: usize = 1 << 18;
+
 /// How names and values are stored: by the conventions of the model hub's library or of GGUF converters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Convention {
@@ -47,7 +50,7 @@ impl Config {
     /// As [`Config::from_json`], from parsed JSON.
     pub fn from_value(value: &Value) -> Result<Config> {
         let (family, keys) = json::normalize(value)?;
-        let quantization = keys.get("quantization_config").map(Quantization::read).transpose()?.flatten();
+        let quantization = Quantization::read(value, None)?;
         Config { family, keys, convention: Convention::Hf, quantization }.checked()
     }
 
@@ -78,7 +81,7 @@ impl Config {
         let value: Value = serde_json::from_slice(text)
             .map_err(|e| Error::config("hf_quant_config.json", format!("not valid JSON: {e}")))?;
         if self.quantization.is_none() {
-            self.quantization = Quantization::read_modelopt(&value)?;
+            self.quantization = Quantization::read(&Value::Null, Some(&value))?;
         }
         Ok(self)
     }
@@ -112,8 +115,14 @@ impl Config {
         self.hidden_size()?;
         self.vocab_size()?;
         self.max_positions()?;
-        self.num_hidden_layers()?;
-        self.experts()?;
+        let layers = self.num_hidden_layers()?;
+        if let Some((experts, _)) = self.experts()?
+            && experts * layers > EXPERTS_ALL_MAX
+        {
+            return Err(
+                self.bad("num_experts", format!("{experts} in each of {layers} layers are more than any model has"))
+            );
+        }
         Ok(self)
     }
 

@@ -45,6 +45,17 @@ pub(super) fn gguf_keys(keys: &mut Map<String, Value>) {
     }
     keys.insert("qk_rope_head_dim".into(), rope.into());
     keys.entry("q_lora_rank").or_insert(Value::Null);
+    // What converters leave out means no, none and one, not the defaults of a configuration class.
+    keys.entry("norm_topk_prob").or_insert(false.into());
+    keys.entry("routed_scaling_factor").or_insert(1.into());
+    keys.entry("first_k_dense_replace").or_insert(0.into());
+    keys.entry("n_shared_experts").or_insert(0.into());
+    // 0 and absence are how files before the key existed say softmax.
+    match size(keys, "expert_gating_func") {
+        None | Some(0 | 1) => keys.insert("scoring_func".into(), "softmax".into()),
+        Some(2) => keys.insert("scoring_func".into(), "sigmoid".into()),
+        Some(other) => keys.insert("scoring_func".into(), format!("expert_gating_func {other}").into()),
+    };
     if size(keys, "n_group").is_some_and(|n| n > 1) {
         keys.insert("topk_method".into(), "group_limited_greedy".into());
     }

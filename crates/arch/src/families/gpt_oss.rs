@@ -17,9 +17,11 @@ pub(super) const FAMILY: Family = Family {
         "intermediate_size": 2880, "head_dim": 64, "num_attention_heads": 64, "num_key_value_heads": 8,
         "sliding_window": 128, "tie_word_embeddings": false, "hidden_act": "silu", "max_position_embeddings": 131072,
         "rms_norm_eps": 1e-5, "num_experts_per_tok": 4, "swiglu_alpha": 1.702, "swiglu_limit": 7.0,
-        "attention_bias": true, "rope_theta": 150000.0}"#,
+        "attention_bias": true, "rope_theta": 150000.0, "rope_parameters": {"rope_type": "yarn", "factor": 32.0,
+        "beta_fast": 32.0, "beta_slow": 1.0, "truncate": false, "original_max_position_embeddings": 4096}}"#,
     gguf_keys: Some(|keys| {
         if let Some(serde_json::Value::Object(rope)) = keys.get_mut("rope_parameters") {
+            // The published configuration says so; llama.cpp has no key for it.
             rope.entry("truncate").or_insert(false.into());
         }
         if let Some(inner) = keys.get("moe_intermediate_size").cloned() {
@@ -129,7 +131,7 @@ fn alternate_bias(p: &Params<'_>, count: usize, inner: usize, share: f64) -> Res
 
 /// `{name}_blocks` and `{name}_scales` (MXFP4, `[count, out, inp / 32, 16]`), or `{name}` `[count, inp, out]`.
 fn matrices(p: &Params<'_>, name: &str, count: usize, out: usize, inp: usize) -> Result<(String, Vec<Matrix>)> {
-    if let Some(found) = p.mxfp4_stack(name, count, out, inp)? {
+    if let Some(found) = p.packed_stack((name, ""), count, out, inp)? {
         return Ok(found);
     }
     let (stored, view) = p.stack_view((name, ""), "", &[count, inp, out])?;

@@ -21,7 +21,9 @@ pub(super) const FAMILY: Family = Family {
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     let (hidden, inner) = (c.hidden_size()?, c.size("intermediate_size")?);
     let bias = c.flag("attention_bias")?;
-    let gqa = GqaConfig { qkv_bias: bias, o_bias: bias, ..GqaConfig::read(c)? };
+    // Mistral's files are called so too; where they name a window it holds.
+    let window = if p.is_gguf() { Some(c.count("sliding_window")?).filter(|w| *w > 0) } else { None };
+    let gqa = GqaConfig { qkv_bias: bias, o_bias: bias, window, ..GqaConfig::read(c)? };
     // GGUF's converter permutes the rows of queries and keys so that halves become neighbours.
     let rotary = Rotary::load(p, c, RotaryDims::whole(gqa.head_dim, p.is_gguf()), "full_attention")?;
     let (act, mlp_bias) = (c.activation("hidden_act")?, c.flag("mlp_bias")?);

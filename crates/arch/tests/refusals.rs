@@ -1,0 +1,250 @@
+//! What is refused, and by which name: unknown families and mechanisms, contradictions, hostile sizes, tensors that are
+//! missing or of another shape. And what is tolerated: prefixes, extra tensors.
+use pondera_arch::{Config, ErrorKind, FAMILIES, Model, Source};
+use pondera_ops::{Batch, KvType, Ops, Reference};
+use pondera_quant::TensorView;
+use pondera_weights::Weights;
+use serde_json::{Value, json};
+use std::{fs, path::PathBuf, time::Instant};
+
+fn folder(golden: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../goldens").join(golden)
+}
+
+fn config(golden: &str) -> Value {
+    serde_json::from_slice(&fs::read(folder(golden).join("config.json")).unwrap()).unwrap()
+}
+
+/// The golden's configuration with these keys changed, loaded with the golden's tensors.
+fn changed(golden: &str, changes: &Value) -> Result<Model, pondera_arch::Error> {
+    let mut c = config(golden);
+    c.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    let weights = Weights::open(folder(golden)).unwrap();
+    Config::from_value(&c).and_then(|c| Model::load(&c, &Source::Files(&weights)))
+}
+
+#[test]
+fn unknown_mechanisms_are_refused_by_name() {
+    use ErrorKind::{Config as Bad, Unsupported};
+    let cases: &[(&str, Value, ErrorKind, &str)] = &[
+        ("llama", json!({"model_type": "lama"}), Unsupported, "model_type"),
+        ("llama", json!({"model_type": 7}), Bad, "model_type"),
+        ("llama", json!({"hidden_act": "xielu"}), Unsupported, "hidden_act"),
+        ("llama", json!({"rope_parameters": {"rope_type": "spiral"}}), Unsupported, "rope_parameters.rope_type"),
+        ("llama", json!({"rope_scaling": {"type": "spiral", "factor": 2.0}}), Unsupported, "rope_parameters.rope_type"),
+        ("llama", json!({"partial_rotary_factor": 0.5}), Unsupported, "rope_parameters.partial_rotary_factor"),
+        (
+            "llama",
+            json!({"quantization_config": {"quant_method": "magic"}}),
+            Unsupported,
+            "quantization_config.quant_method",
+        ),
+        ("deepseek_v3", json!({"scoring_func": "softmax"}), Unsupported, "scoring_func"),
+        ("deepseek_v3", json!({"topk_method": "dice"}), Unsupported, "topk_method"),
+        ("deepseek_v2", json!({"topk_method": "dice"}), Unsupported, "topk_method"),
+        ("deepseek_v2", json!({"scoring_func": "sigmoid"}), Unsupported, "scoring_func"),
+        ("gemma2", json!({"use_bidirectional_attention": true}), Unsupported, "use_bidirectional_attention"),
+        (
+            "gemma2",
+            json!({"layer_types": ["full_attention", "chunked_attention", "full_attention"]}),
+            Unsupported,
+            "layer_types",
+        ),
+        ("gpt_oss", json!({"hidden_act": "gelu"}), Unsupported, "hidden_act"),
+        ("gpt2", json!({"add_cross_attention": true}), Unsupported, "add_cross_attention"),
+        ("gpt2", json!({"activation_function": "tanh"}), Unsupported, "hidden_act"),
+    ];
+    for (golden, changes, kind, item) in cases {
+        let e = changed(golden, changes).err().unwrap_or_else(|| panic!("{golden} {changes} was accepted"));
+        assert_eq!((e.kind(), e.item()), (*kind, *item), "{golden} {changes}: {e}");
+    }
+}
+
+#[test]
+fn contradictions_and_hostile_sizes_are_refused_at_once() {
+    let huge = 1u64 << 60;
+    let cases: &[(&str, Value, &str)] = &[
+        ("llama", json!({"num_key_value_heads": 3}), "num_key_value_heads"),
+        ("llama", json!({"num_attention_heads": 0}), "num_attention_heads"),
+        ("llama", json!({"num_attention_heads": 5, "num_key_value_heads": 5, "head_dim": null}), "num_attention_heads"),
+        ("llama", json!({"head_dim": 7}), "head_dim"),
+        ("llama", json!({"head_dim": 1 << 20}), "head_dim"),
+        ("llama", json!({"hidden_size": huge}), "hidden_size"),
+        ("llama", json!({"hidden_size": -4}), "hidden_size"),
+        ("llama", json!({"hidden_size": "32"}), "hidden_size"),
+        ("llama", json!({"vocab_size": 1.5}), "vocab_size"),
+        ("llama", json!({"num_hidden_layers": 1_000_000_000}), "num_hidden_layers"),
+        ("llama", json!({"rms_norm_eps": -1.0}), "rms_norm_eps"),
+        ("llama", json!({"attention_bias": "yes"}), "attention_bias"),
+        ("llama", json!({"rope_parameters": {"rope_type": "linear", "factor": 0}}), "rope_parameters.factor"),
+        ("llama", json!({"rope_parameters": {"rope_type": "llama3", "factor": 8}}), "rope_parameters.low_freq_factor"),
+        ("llama", json!({"rope_parameters": []}), "rope_parameters"),
+        ("mixtral", json!({"num_experts_per_tok": 9}), "num_experts_per_tok"),
+        ("mixtral", json!({"num_local_experts": huge}), "num_experts"),
+        ("deepseek_v3", json!({"n_group": 3}), "n_group"),
+        ("deepseek_v3", json!({"topk_group": 5}), "topk_group"),
+        ("deepseek_v3", json!({"kv_lora_rank": 0}), "kv_lora_rank"),
+        ("gemma2", json!({"layer_types": ["full_attention"]}), "layer_types"),
+        ("gemma2", json!({"final_logit_softcapping": -1}), "final_logit_softcapping"),
+        (
+            "qwen2",
+            json!({"layer_types": ["sliding_attention", "full_attention"], "use_sliding_window": false}),
+            "layer_types",
+        ),
+        ("gpt2", json!({"n_head": 3}), "num_attention_heads"),
+    ];
+    let start = Instant::now();
+    for (golden, changes, item) in cases {
+        let e = changed(golden, changes).err().unwrap_or_else(|| panic!("{golden} {changes} was accepted"));
+        assert_eq!((e.kind(), e.item()), (ErrorKind::Config, *item), "{golden} {changes}: {e}");
+    }
+    assert!(start.elapsed().as_secs() < 5, "took {:?}", start.elapsed());
+}
+
+#[test]
+fn large_claims_end_at_the_first_tensor() {
+    let large = 1 << 27;
+    let keys = [
+        "hidden_size",
+        "vocab_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "max_position_embeddings",
+        "sliding_window",
+        "moe_intermediate_size",
+        "kv_lora_rank",
+        "q_lora_rank",
+        "v_head_dim",
+        "qk_nope_head_dim",
+        "n_shared_experts",
+        "shared_expert_intermediate_size",
+        "num_hidden_layers",
+        "num_experts",
+        "first_k_dense_replace",
+    ];
+    let start = Instant::now();
+    for family in FAMILIES {
+        let golden = fs::read_dir(folder("")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let golden = golden.filter(|g| g == family.model_type).next().unwrap();
+        for key in keys {
+            for value in [large, 4096, 3] {
+                // Some are right by chance, all end.
+                let _ = changed(&golden, &json!({ key: value }));
+            }
+        }
+    }
+    assert!(start.elapsed().as_secs() < 20, "took {:?}", start.elapsed());
+}
+
+/// The golden's tensors after `change`.
+fn tensors(golden: &str, change: impl FnMut(&mut Vec<(String, TensorView)>)) -> Weights {
+    let mut change = change;
+    let stored = Weights::open(folder(golden)).unwrap();
+    let mut all: Vec<(String, TensorView)> = stored.names().map(|n| (n.to_string(), stored.get(n).unwrap())).collect();
+    change(&mut all);
+    Weights::from_tensors(all).unwrap()
+}
+
+fn logits(model: &Model) -> Vec<f32> {
+    let ops = Reference::new();
+    ops.reserve(model.caches(), KvType::F32, 1);
+    let mut out = Vec::new();
+    ops.read(&model.forward(&ops, &Batch::single(&[3, 1, 4, 1, 5], 0)), &mut out);
+    out
+}
+
+#[test]
+fn missing_and_misshapen_tensors_are_named() {
+    let c = Config::from_value(&config("llama")).unwrap();
+    let name = "model.layers.1.mlp.up_proj.weight";
+    let weights = tensors("llama", |all| all.retain(|(n, _)| n != name));
+    let e = Model::load(&c, &Source::Files(&weights)).err().unwrap();
+    assert_eq!((e.kind(), e.item()), (ErrorKind::Tensor, name));
+    assert!(e.to_string().contains("missing"), "{e}");
+
+    let e = changed("llama", &json!({"intermediate_size": 44})).err().unwrap();
+    assert_eq!((e.kind(), e.item()), (ErrorKind::Tensor, "model.layers.0.mlp.gate_proj.weight"));
+    let text = e.to_string();
+    assert!(text.contains("expected [44, 32], got [40, 32]") && text.contains("model.safetensors"), "{text}");
+
+    // Quantized tensors without a word about them in the configuration must not be read as plain numbers.
+    let mut c = config("llama-fp8");
+    c.as_object_mut().unwrap().remove("quantization_config");
+    let weights = Weights::open(folder("llama-fp8")).unwrap();
+    let e = Model::load(&Config::from_value(&c).unwrap(), &Source::Files(&weights)).err().unwrap();
+    assert_eq!((e.kind(), e.item()), (ErrorKind::Config, "quantization_config"));
+}
+
+#[test]
+fn extra_tensors_are_named_and_known_ones_passed_over() {
+    let c = Config::from_value(&config("llama")).unwrap();
+    let weights = tensors("llama", |all| {
+        let any = all[0].1.clone();
+        for name in
+            ["model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.2.eh_proj.weight", "model.odd.weight"]
+        {
+            all.push((name.into(), any.clone()));
+        }
+    });
+    let model = Model::load(&c, &Source::Files(&weights)).unwrap();
+    assert_eq!(model.warnings(), ["model.odd.weight: not used by llama"]);
+}
+
+#[test]
+fn prefixes_of_repositories_do_not_matter() {
+    let c = Config::from_value(&config("llama")).unwrap();
+    let load = |w: &Weights| logits(&Model::load(&c, &Source::Files(w)).unwrap());
+    let want = load(&Weights::open(folder("llama")).unwrap());
+    type Rename = fn(&str) -> String;
+    let renames: &[(&str, Rename)] = &[
+        ("bare", |n| n.strip_prefix("model.").unwrap_or(n).to_string()),
+        ("language_model", |n| format!("language_model.{n}")),
+        ("model.language_model", |n| n.replace("model.", "model.language_model.")),
+    ];
+    for (what, rename) in renames {
+        let weights = tensors("llama", |all| all.iter_mut().for_each(|(n, _)| *n = rename(n)));
+        assert!(load(&weights) == want, "{what}");
+    }
+}
+
+#[test]
+fn text_configurations_may_be_nested() {
+    let inner = config("llama");
+    let c = Config::from_value(&json!({"model_type": "some_vision_wrapper", "text_config": inner})).unwrap();
+    assert_eq!(c.family().model_type, "llama");
+    assert_eq!(c.hidden_size().unwrap(), 32);
+}
+
+#[test]
+fn absent_keys_take_the_reference_defaults() {
+    let of = |c: Value| Config::from_value(&c).unwrap();
+    let llama = of(json!({"model_type": "llama"}));
+    assert_eq!((llama.hidden_size().unwrap(), llama.heads().unwrap()), (4096, (32, 32, 128)));
+    let mistral = of(json!({"model_type": "mistral"}));
+    assert_eq!((mistral.heads().unwrap().1, mistral.size_opt("sliding_window").unwrap()), (8, Some(4096)));
+    let windowless = of(json!({"model_type": "mistral", "sliding_window": null}));
+    assert_eq!(windowless.size_opt("sliding_window").unwrap(), None);
+    let rope = |c: &Config| c.keys()["rope_parameters"]["rope_theta"].as_f64();
+    assert_eq!(rope(&of(json!({"model_type": "mixtral"}))), Some(1e6));
+    assert_eq!(rope(&of(json!({"model_type": "mixtral", "rope_theta": 5.0}))), Some(5.0));
+    let oss = of(json!({"model_type": "gpt_oss"}));
+    assert_eq!((rope(&oss), oss.keys()["rope_parameters"]["rope_type"].as_str()), (Some(150000.0), Some("yarn")));
+}
+
+#[test]
+fn described_and_random_models_have_the_shapes_of_files() {
+    for family in FAMILIES {
+        let c = Config::from_value(&config(family.model_type)).unwrap();
+        let weights = Weights::open(folder(family.model_type)).unwrap();
+        let stored = Model::load(&c, &Source::Files(&weights)).unwrap();
+        let described = Model::load(&c, &Source::Describe).unwrap();
+        let random = Model::load(&c, &Source::Random { format: pondera_quant::Format::Q8_0, seed: 1 }).unwrap();
+        for other in [&described, &random] {
+            assert_eq!(stored.description().parameters_total, other.description().parameters_total, "{family:?}");
+            assert_eq!(stored.description().parameters_active, other.description().parameters_active, "{family:?}");
+            assert_eq!(stored.caches(), other.caches(), "{family:?}");
+        }
+        let values = logits(&random);
+        assert!(values.iter().all(|v| v.is_finite()) && values.iter().any(|v| *v != 0.0), "{family:?}: {values:?}");
+    }
+}

@@ -1,0 +1,407 @@
+"""Makes the goldens: tiny checkpoints of every family with the reference implementation's outputs.
+
+    python -m venv venv && venv/bin/pip install -r goldens/requirements.txt
+    venv/bin/python goldens/generate.py [NAME ...]
+
+Each golden is a folder: config.json, model.safetensors (and for some model.gguf), reference.safetensors with
+`input_ids` [T], `logits` [T, V] and `hidden` [L + 1, T, D] (input of each layer, then the output of the last before
+the final norm), all float32, computed eagerly from the stored weights. The last tokens of `input_ids` are greedy.
+"""
+
+import copy
+import json
+import os
+import shutil
+import sys
+import zlib
+
+import gguf
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PROMPT, GREEDY = 24, 6
+
+DENSE = dict(vocab_size=64, hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
+             num_key_value_heads=2, max_position_embeddings=128, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+MOE = dict(DENSE, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=12)
+DEEPSEEK = dict(DENSE, num_key_value_heads=4, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=12,
+                n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=8, first_k_dense_replace=1,
+                n_group=4, topk_group=2, num_hidden_layers=3)
+YARN_MSCALE = dict(rope_type="yarn", rope_theta=10000.0, factor=8.0, beta_fast=32.0, beta_slow=1.0, mscale=0.8,
+                   mscale_all_dim=0.6, original_max_position_embeddings=16)
+
+
+def rope(kind, theta=10000.0, **keys):
+    return dict(rope_type=kind, rope_theta=theta, **keys)
+
+
+# name -> (model type, configuration, options). Options: style 4 writes the configuration as transformers 4 did;
+# layout "saved" keeps the library's own stacked names, "published" writes what the hub has; drop leaves keys out;
+# post changes the written tensors; gguf also writes a GGUF file.
+GOLDENS = {
+    "llama": ("llama", dict(DENSE), dict(gguf=True)),
+    "llama-linear-bias-tied": ("llama", dict(DENSE, attention_bias=True, mlp_bias=True, tie_word_embeddings=True,
+                               rope_parameters=rope("linear", factor=4.0)), dict(style=4)),
+    "llama-dynamic": ("llama", dict(DENSE, max_position_embeddings=16, rope_parameters=rope("dynamic", factor=2.0)), dict()),
+    "llama-llama3": ("llama", dict(DENSE, head_dim=12, rope_parameters=rope("llama3", 5e5, factor=8.0, low_freq_factor=1.0,
+                     high_freq_factor=4.0, original_max_position_embeddings=32)), dict(style=4, gguf=True)),
+    "llama-yarn": ("llama", dict(DENSE, rope_parameters=rope("yarn", factor=4.0, original_max_position_embeddings=16)),
+                   dict(style=4)),
+    "llama-fp8": ("llama", dict(DENSE), dict(post="fp8")),
+    "mistral": ("mistral", dict(DENSE, sliding_window=8), dict(style=4)),
+    "mixtral": ("mixtral", {**DENSE, "num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 16},
+                dict(gguf=True)),
+    "mixtral-saved": ("mixtral", {**DENSE, "num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 16,
+                      "sliding_window": 6}, dict(layout="saved", style=4)),
+    "deepseek_v2": ("deepseek_v2", dict(DEEPSEEK, q_lora_rank=20, n_shared_experts=2, topk_method="group_limited_greedy",
+                    routed_scaling_factor=1.7, rope_parameters=YARN_MSCALE), dict(style=4)),
+    "deepseek_v2-lite": ("deepseek_v2", dict(DEEPSEEK, q_lora_rank=None, n_shared_experts=1, topk_method="greedy", n_group=1,
+                         topk_group=1, rope_parameters=dict(YARN_MSCALE, mscale=0.7, mscale_all_dim=0.7)),
+                         dict(layout="saved", gguf=True)),
+    "deepseek_v3": ("deepseek_v3", dict(DEEPSEEK, q_lora_rank=20, n_shared_experts=1, rms_norm_eps=1e-5,
+                    rope_parameters=dict(YARN_MSCALE, mscale=1.0, mscale_all_dim=1.0)), dict(style=4, gguf=True)),
+    "deepseek_v3-halves": ("deepseek_v3", dict(DEEPSEEK, q_lora_rank=None, n_shared_experts=1, rope_interleave=False,
+                           norm_topk_prob=False, attention_bias=True), dict()),
+    "qwen2": ("qwen2", dict(DENSE, use_sliding_window=True, sliding_window=6, max_window_layers=1, tie_word_embeddings=True),
+              dict(style=4, drop=["layer_types"])),
+    "qwen2_moe": ("qwen2_moe", dict(MOE, num_hidden_layers=4, num_experts=5, decoder_sparse_step=2, mlp_only_layers=[3],
+                  shared_expert_intermediate_size=20, use_sliding_window=True, sliding_window=5, max_window_layers=3),
+                  dict(style=4, drop=["layer_types"])),
+    "qwen2_moe-saved": ("qwen2_moe", dict(MOE, num_hidden_layers=1, shared_expert_intermediate_size=20, norm_topk_prob=True, qkv_bias=False),
+                        dict(layout="saved")),
+    "qwen2_moe-gguf": ("qwen2_moe", dict(MOE, shared_expert_intermediate_size=20), dict(gguf=True)),
+    "qwen3": ("qwen3", dict(DENSE, head_dim=12, tie_word_embeddings=True), dict(style=4, gguf=True)),
+    "qwen3_moe": ("qwen3_moe", dict(MOE, head_dim=8, norm_topk_prob=True, num_hidden_layers=3, mlp_only_layers=[1],
+                  attention_bias=True), dict()),
+    "gemma": ("gemma", dict(DENSE, head_dim=12, num_key_value_heads=1), dict(style=4, gguf=True)),
+    "gemma2": ("gemma2", dict(DENSE, head_dim=12, num_hidden_layers=3, sliding_window=8, query_pre_attn_scalar=12,
+               attn_logit_softcapping=2.0, final_logit_softcapping=3.0), dict(gguf=True)),
+    "gpt_oss": ("gpt_oss", {**DENSE, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8, "intermediate_size": 32,
+                "sliding_window": 8, "swiglu_limit": 1.5, "rope_parameters": rope("yarn", 150000.0, factor=8.0, beta_fast=32.0,
+                beta_slow=1.0, truncate=False, original_max_position_embeddings=16)}, dict()),
+    "gpt_oss-mxfp4": ("gpt_oss", {**DENSE, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8,
+                      "intermediate_size": 32, "sliding_window": 16, "rope_parameters": rope("yarn", 150000.0, factor=8.0,
+                      beta_fast=32.0, beta_slow=1.0, truncate=False, original_max_position_embeddings=16)},
+                      dict(post="mxfp4", style=4, gguf=True)),
+    "gpt2": ("gpt2", dict(vocab_size=64, n_positions=48, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2),
+             dict(gguf=True)),
+    "gpt2-scaled": ("gpt2", dict(vocab_size=64, n_positions=48, n_embd=32, n_layer=3, n_head=2, n_inner=40, bos_token_id=1,
+                    eos_token_id=2, scale_attn_by_inverse_layer_idx=True, activation_function="gelu",
+                    tie_word_embeddings=False), dict()),
+}
+
+
+def build(name):
+    kind, keys, options = GOLDENS[name]
+    torch.manual_seed(zlib.crc32(name.encode()))
+    config = AutoConfig.for_model(kind, **keys)
+    config._attn_implementation = "eager"
+    config._experts_implementation = "eager"
+    model = AutoModelForCausalLM.from_config(config).eval().float()
+    fill(model)
+    folder = os.path.join(HERE, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    save(model, folder, options)
+    POST.get(options.get("post"), lambda *_: None)(model, folder)
+    write_config(folder, options)
+    logits, ids = reference(model, folder)
+    if "post" not in options:
+        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
+                                                      experts_implementation="eager").eval()
+        with torch.no_grad():
+            assert torch.equal(loaded(ids, use_cache=False).logits[0], logits), f"{name}: loads to another model"
+    if options.get("gguf"):
+        to_gguf(model, folder)
+
+
+def fill(model):
+    """Values that every mechanism shows in: nothing near zero, nothing equal; stored in bfloat16."""
+    for name, p in list(model.named_parameters()) + [(n, b) for n, b in model.named_buffers() if "correction_bias" in n]:
+        if "norm" in name or ".ln_" in name:
+            centre = 0.0 if "gemma" in model.config.model_type or name.endswith("bias") else 1.0
+            v = centre + 0.3 * torch.randn(p.shape)
+        elif p.dim() == 1 or name.endswith("bias"):
+            v = 0.2 * torch.randn(p.shape)
+        else:
+            v = torch.randn(p.shape) * 1.3 / p.shape[-1] ** 0.5
+        p.data = v.bfloat16().float()
+
+
+def save(model, folder, options):
+    if options.get("layout") == "saved":
+        state = {k: v.bfloat16().contiguous() for k, v in model.state_dict().items()}
+        if model.config.tie_word_embeddings:
+            state.pop("lm_head.weight", None)
+        save_file(state, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+        model.config.dtype = torch.bfloat16
+        model.config.save_pretrained(folder)
+        return
+    # A copy, for the tables of rotary frequencies would be rounded too.
+    copy.deepcopy(model).bfloat16().save_pretrained(folder)
+    for extra in os.listdir(folder):
+        if extra not in ("config.json", "model.safetensors"):
+            os.remove(os.path.join(folder, extra))
+
+
+def write_config(folder, options):
+    path = os.path.join(folder, "config.json")
+    with open(path) as f:
+        c = json.load(f)
+    c = {k: v for k, v in c.items() if k not in options.get("drop", [])}
+    if options.get("style") == 4:
+        c["torch_dtype"] = c.pop("dtype")
+        r = c.pop("rope_parameters", {})
+        c["rope_theta"] = r.pop("rope_theta")
+        if r.get("rope_type", "default") != "default":
+            # Both spellings were in use.
+            c["rope_scaling"] = {("type" if k == "rope_type" and "mscale" in r else k): v for k, v in r.items()}
+        c["transformers_version"] = "4.55.0"
+    c.update(options.get("config", {}))
+    if os.path.exists(extra := os.path.join(folder, "extra.json")):
+        with open(extra) as f:
+            c.update(json.load(f))
+        os.remove(extra)
+    with open(path, "w") as f:
+        json.dump(c, f, indent=1, sort_keys=True)
+        f.write("\n")
+
+
+def fp8(model, folder):
+    """Block FP8 as DeepSeek publishes it, with ragged last blocks: rows and columns of 16."""
+    path = os.path.join(folder, "model.safetensors")
+    state, size = load_file(path), 16
+    for name in [n for n in state if n.endswith("_proj.weight")]:
+        w = state[name].float()
+        blocks = [-(-d // size) for d in w.shape]
+        scale = torch.empty(blocks)
+        codes = torch.empty_like(w)
+        for i in range(blocks[0]):
+            for j in range(blocks[1]):
+                at = (slice(i * size, (i + 1) * size), slice(j * size, (j + 1) * size))
+                scale[i, j] = w[at].abs().max() / 448
+                codes[at] = w[at] / scale[i, j]
+        codes = codes.to(torch.float8_e4m3fn)
+        wide = scale.repeat_interleave(size, 0)[: w.shape[0]].repeat_interleave(size, 1)[:, : w.shape[1]]
+        model.get_parameter(name).data = codes.float() * wide
+        state[name], state[name + "_scale_inv"] = codes, scale
+    save_file(state, path, metadata={"format": "pt"})
+    with open(os.path.join(folder, "extra.json"), "w") as f:
+        json.dump({"quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
+                                           "weight_block_size": [size, size]}}, f)
+
+
+E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def mxfp4(model, folder):
+    """Experts as gpt-oss publishes them: blocks of 32 codes, two a byte, the even one low, with a power of two."""
+    path = os.path.join(folder, "model.safetensors")
+    state = load_file(path)
+    for name in [n for n in state if n.endswith("gate_up_proj") or n.endswith("down_proj")]:
+        experts, inp, out = state.pop(name).shape
+        codes = torch.randint(0, 16, (experts, out, inp // 32, 32))
+        exponent = torch.randint(122, 126, (experts, out, inp // 32))
+        values = (E2M1[codes] * torch.exp2(exponent.float() - 127)[..., None]).reshape(experts, out, inp)
+        model.get_parameter(name).data = values.transpose(1, 2).contiguous()
+        state[name + "_blocks"] = (codes[..., 0::2] | codes[..., 1::2] << 4).to(torch.uint8)
+        state[name + "_scales"] = exponent.to(torch.uint8)
+    save_file(state, path, metadata={"format": "pt"})
+    with open(os.path.join(folder, "extra.json"), "w") as f:
+        json.dump({"quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": [
+            "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]}}, f)
+
+
+POST = {"fp8": fp8, "mxfp4": mxfp4}
+
+
+@torch.no_grad()
+def reference(model, folder):
+    ids = torch.randint(3, model.config.vocab_size, (1, PROMPT))
+    for _ in range(GREEDY):
+        ids = torch.cat([ids, model(ids, use_cache=False).logits[:, -1:].argmax(-1)], 1)
+    seen = []
+    body = model.base_model
+    layers, norm = (body.h, body.ln_f) if hasattr(body, "h") else (body.layers, body.norm)
+    hooks = [m.register_forward_pre_hook(lambda _, a, k: seen.append((a[0] if a else k["hidden_states"])[0].clone()), with_kwargs=True)
+             for m in list(layers) + [norm]]
+    logits = model(ids, use_cache=False).logits[0]
+    for h in hooks:
+        h.remove()
+    top = logits.topk(2).values
+    margin = (top[:, 0] - top[:, 1])[PROMPT - 1:].min().item()
+    assert margin > 1e-3, f"{folder}: greedy margin {margin}: change the name"
+    save_file({"input_ids": ids[0].int(), "logits": logits.float().contiguous(), "hidden": torch.stack(seen).float()},
+              os.path.join(folder, "reference.safetensors"))
+    print(f"{os.path.basename(folder)}: std {logits.std():.2f}, margin {margin:.3f}")
+    return logits, ids
+
+
+# ---- GGUF: the same weights under llama.cpp's names and conventions ----------------------------------------------
+
+BF16 = gguf.GGMLQuantizationType.BF16
+
+GGUF_ARCH = {"llama": "llama", "mixtral": "llama", "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "qwen2": "qwen2",
+             "qwen2_moe": "qwen2moe", "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "gpt_oss": "gpt-oss", "gpt2": "gpt2"}
+
+GGUF_NAMES = {
+    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+    "transformer.wte": "token_embd", "transformer.wpe": "position_embd", "transformer.ln_f": "output_norm",
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
+    "self_attn.q_a_proj": "attn_q_a", "self_attn.q_a_layernorm": "attn_q_a_norm", "self_attn.q_b_proj": "attn_q_b",
+    "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa", "self_attn.kv_a_layernorm": "attn_kv_a_norm",
+    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+    "mlp.gate": "ffn_gate_inp", "mlp.router": "ffn_gate_inp", "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
+    "mlp.shared_expert.gate_proj": "ffn_gate_shexp", "mlp.shared_expert.up_proj": "ffn_up_shexp",
+    "mlp.shared_expert.down_proj": "ffn_down_shexp", "mlp.shared_experts.gate_proj": "ffn_gate_shexp",
+    "mlp.shared_experts.up_proj": "ffn_up_shexp", "mlp.shared_experts.down_proj": "ffn_down_shexp",
+    "ln_1": "attn_norm", "ln_2": "ffn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output",
+    "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down",
+    "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm",
+}
+
+
+def to_gguf(model, folder):
+    c, kind = model.config, model.config.model_type
+    arch = GGUF_ARCH[kind]
+    w = gguf.GGUFWriter(os.path.join(folder, "model.gguf"), arch)
+    hidden, layers, heads = c.hidden_size, c.num_hidden_layers, c.num_attention_heads
+    w.add_vocab_size(c.vocab_size)
+    w.add_context_length(c.max_position_embeddings)
+    w.add_embedding_length(hidden)
+    w.add_block_count(layers)
+    w.add_head_count(heads)
+    if kind == "gpt2":
+        w.add_feed_forward_length(c.n_inner or 4 * hidden)
+        w.add_layer_norm_eps(c.layer_norm_epsilon)
+    else:
+        w.add_feed_forward_length(c.intermediate_size)
+        w.add_layer_norm_rms_eps(c.rms_norm_eps)
+        w.add_head_count_kv(1 if arch == "deepseek2" else c.num_key_value_heads)
+        gguf_rope(w, c, arch)
+    experts = getattr(c, "n_routed_experts", None) or getattr(c, "num_local_experts", None) or getattr(c, "num_experts", None)
+    if experts:
+        w.add_expert_count(experts)
+        w.add_expert_used_count(c.num_experts_per_tok)
+    if kind in ("qwen2_moe", "deepseek_v2", "deepseek_v3"):
+        w.add_expert_feed_forward_length(c.moe_intermediate_size)
+    if kind == "qwen2_moe":
+        w.add_expert_shared_feed_forward_length(c.shared_expert_intermediate_size)
+    if kind == "gpt_oss":
+        w.add_expert_feed_forward_length(c.intermediate_size)
+    if kind in ("gemma2", "gpt_oss"):
+        w.add_sliding_window(c.sliding_window)
+    if kind == "gemma2":
+        w.add_attn_logit_softcapping(c.attn_logit_softcapping)
+        w.add_final_logit_softcapping(c.final_logit_softcapping)
+    if arch == "deepseek2":
+        w.add_leading_dense_block_count(c.first_k_dense_replace)
+        if c.q_lora_rank:
+            w.add_q_lora_rank(c.q_lora_rank)
+        w.add_kv_lora_rank(c.kv_lora_rank)
+        w.add_key_length(c.kv_lora_rank + c.qk_rope_head_dim)
+        w.add_value_length(c.kv_lora_rank)
+        w.add_key_length_mla(c.qk_nope_head_dim + c.qk_rope_head_dim)
+        w.add_value_length_mla(c.v_head_dim)
+        w.add_expert_shared_count(c.n_shared_experts)
+        w.add_expert_weights_scale(c.routed_scaling_factor)
+        w.add_expert_weights_norm(c.norm_topk_prob)
+        w.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID if kind == "deepseek_v3" else gguf.ExpertGatingFuncType.SOFTMAX)
+        if c.n_group and c.n_group > 1:
+            w.add_expert_group_count(c.n_group)
+            w.add_expert_group_used_count(c.topk_group)
+    for name, t in gguf_tensors(model, arch):
+        t = t.float().contiguous().numpy()
+        if t.ndim > 1:
+            w.add_tensor(name, gguf.quants.quantize(t, BF16), raw_dtype=BF16)
+        else:
+            w.add_tensor(name, t)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def gguf_rope(w, c, arch):
+    r = c.rope_parameters
+    head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    w.add_rope_freq_base(r["rope_theta"])
+    w.add_rope_dimension_count(c.qk_rope_head_dim if arch == "deepseek2" else head_dim)
+    if arch != "deepseek2":
+        w.add_key_length(head_dim)
+        w.add_value_length(head_dim)
+    if r["rope_type"] == "yarn":
+        w.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        w.add_rope_scaling_factor(r["factor"])
+        w.add_rope_scaling_orig_ctx_len(r["original_max_position_embeddings"])
+        if r.get("mscale_all_dim"):
+            w.add_rope_scaling_yarn_log_mul(0.1 * r["mscale_all_dim"])
+
+
+def gguf_tensors(model, arch):
+    """Names and values as llama.cpp's converter leaves them, biases and norms included."""
+    c, state = model.config, model.state_dict()
+    heads, kv_heads = c.num_attention_heads, getattr(c, "num_key_value_heads", None) or c.num_attention_heads
+    if c.model_type == "llama" and c.rope_parameters["rope_type"] == "llama3":
+        plain = 1.0 / 500000.0 ** (torch.arange(0, c.head_dim, 2).double() / c.head_dim)
+        yield "rope_freqs.weight", plain / model.model.rotary_emb.inv_freq.double()
+    for name, t in state.items():
+        if name == "lm_head.weight" and c.tie_word_embeddings:
+            continue
+        if name.startswith("model.layers.") or name.startswith("transformer.h."):
+            _, _, i, rest = name.split(".", 3)
+        else:
+            i, rest = None, name
+        stem, _, suffix = rest.rpartition(".")
+        if arch == "llama" and stem in ("self_attn.q_proj", "self_attn.k_proj"):
+            n = heads if "q_proj" in stem else kv_heads
+            t = t.reshape(n, 2, t.shape[0] // n // 2, *t.shape[1:]).swapaxes(1, 2).reshape(t.shape)
+        if arch.startswith("gemma") and "norm" in stem:
+            t = t + 1
+        if arch == "gpt2" and t.dim() == 2 and ".c_" in "." + stem:
+            t = t.T
+        if arch in ("gemma2", "gpt-oss") and stem == "post_attention_layernorm":
+            stem, to = None, "post_attention_norm"
+        elif stem in GGUF_NAMES and suffix in ("weight", "bias"):
+            to = GGUF_NAMES[stem]
+        else:
+            yield from gguf_special(c, i, rest, t)
+            continue
+        yield f"blk.{i}.{to}.{suffix}" if i is not None else f"{to}.{suffix}", t
+
+
+def gguf_special(c, i, rest, t):
+    at = f"blk.{i}."
+    if rest == "self_attn.kv_b_proj.weight":
+        t = t.reshape(c.num_attention_heads, c.qk_nope_head_dim + c.v_head_dim, c.kv_lora_rank)
+        yield at + "attn_k_b.weight", t[:, : c.qk_nope_head_dim].transpose(1, 2)
+        yield at + "attn_v_b.weight", t[:, c.qk_nope_head_dim:]
+    elif rest == "mlp.gate.e_score_correction_bias":
+        yield at + "exp_probs_b.bias", t
+    elif rest == "self_attn.sinks":
+        yield at + "attn_sinks.weight", t
+    elif rest.startswith("mlp.experts.gate_up_proj") and c.model_type == "gpt_oss":
+        suffix = ".bias" if rest.endswith("bias") else ".weight"
+        t = t if rest.endswith("bias") else t.transpose(1, 2)
+        yield at + "ffn_gate_exps" + suffix, t[:, 0::2]
+        yield at + "ffn_up_exps" + suffix, t[:, 1::2]
+    elif rest.startswith("mlp.experts.down_proj") and c.model_type == "gpt_oss":
+        suffix = ".bias" if rest.endswith("bias") else ".weight"
+        yield at + "ffn_down_exps" + suffix, t if rest.endswith("bias") else t.transpose(1, 2)
+    elif rest == "mlp.experts.gate_up_proj":
+        gate, up = t.chunk(2, 1)
+        yield at + "ffn_gate_exps.weight", gate
+        yield at + "ffn_up_exps.weight", up
+    elif rest == "mlp.experts.down_proj":
+        yield at + "ffn_down_exps.weight", t
+    else:
+        raise SystemExit(f"no GGUF name for {rest}")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or GOLDENS:
+        build(name)

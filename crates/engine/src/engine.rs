@@ -1,15 +1,15 @@
 //! A model that is open: its weights, its vocabulary, its backend, and the requests under way.
 use crate::{
     Backend, Completion, EngineOptions, Error, Event, MemoryPlan, Progress, Request, RequestId, Result, Score, Source,
-    Trace, TraceOptions, memory,
+    Trace, TraceOptions,
     net::{Net, Vocabulary},
     open::{self, Opened},
     runner::{Parts, Runner},
     scheduler::Limits,
     words::Words,
 };
-use pondera_arch::{Config, Model};
-use pondera_ops::{Act, Batch, CacheSpec, Ops, PAGE};
+use pondera_arch::{Config, Description, Model};
+use pondera_ops::{Act, Batch, CacheSpec, KvType, Ops, PAGE};
 use pondera_text::Tokenizer;
 use pondera_weights::Weights;
 use std::{ops::ControlFlow, sync::Arc};
@@ -179,10 +179,10 @@ fn context(model: &Model, o: &EngineOptions) -> Result<(usize, MemoryPlan)> {
             return Err(Error::context(ctx, limit).hint("this model has no positions beyond"));
         }
     }
-    let per_token: usize = model.caches().iter().map(|c| c.width() * o.kv.bytes()).sum();
+    let per_token = kv_bytes_per_token(model, o.kv);
     let plan = |tokens: usize| {
         let tokens = tokens.max(o.kv_tokens.unwrap_or(0)).next_multiple_of(PAGE);
-        MemoryPlan::new(model.description().weight_bytes, per_token as u64, tokens)
+        plan(model, o.kv, tokens)
     };
     let ctx = match o.ctx {
         Some(ctx) => {
@@ -199,8 +199,8 @@ fn context(model: &Model, o: &EngineOptions) -> Result<(usize, MemoryPlan)> {
 }
 
 /// `wanted`, or less where memory is short.
-fn fitting(wanted: usize, per_token: usize, plan: &MemoryPlan) -> usize {
-    let room = plan.kv_room_bytes() / (per_token as u64).max(1);
+fn fitting(wanted: usize, per_token: u64, plan: &MemoryPlan) -> usize {
+    let room = plan.kv_room_bytes() / per_token.max(1);
     let room = usize::try_from(room).unwrap_or(usize::MAX) / PAGE * PAGE;
     if room >= wanted {
         return wanted;
@@ -235,8 +235,11 @@ impl Net for Shared {
     }
 }
 
-/// What a model takes on this machine for `tokens` tokens, without opening it.
-pub fn plan(model: &Model, kv: pondera_ops::KvType, tokens: usize) -> MemoryPlan {
-    let per_token: usize = model.caches().iter().map(|c| c.width() * kv.bytes()).sum();
-    memory::MemoryPlan::new(model.description().weight_bytes, per_token as u64, tokens)
+/// What a model takes on this machine for a KV cache of `tokens` tokens. Nothing is allocated.
+pub fn plan(model: &Model, kv: KvType, tokens: usize) -> MemoryPlan {
+    MemoryPlan::new(model.description().weight_bytes, kv_bytes_per_token(model, kv), tokens)
+}
+
+fn kv_bytes_per_token(model: &Model, kv: KvType) -> u64 {
+    Description::kv_bytes(model.caches(), 1, kv.bytes())
 }

@@ -77,7 +77,8 @@ fn about(place: &str, e: &pondera_arch::Error) -> Error {
 /// The configuration that lies in the file or beside it.
 pub fn read_config(weights: &Weights) -> Result<Config> {
     if let Some(gguf) = weights.gguf() {
-        return Config::from_gguf(gguf).map_err(|e| about("GGUF metadata", &e));
+        let file = weights.files().next().unwrap_or(weights.folder());
+        return Config::from_gguf(gguf).map_err(|e| about(&file.display().to_string(), &e));
     }
     let path = weights.folder().join("config.json");
     let Some(text) = read_small(&path)? else {

@@ -120,12 +120,22 @@ pub(crate) fn fives(qs: &[u8], high: u32) -> [i8; 32] {
 
 /// 64 bytes of bit pairs as 256 codes: each 32 bytes hold 128 codes, byte `i` those at `i`, `32 + i`, `64 + i`, `96 + i`.
 pub(crate) fn pairs(qs: &[u8]) -> [i8; 256] {
-    std::array::from_fn(|i| (qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3) as i8)
+    let mut q = [0; 256];
+    for (run, q) in q.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let from = &qs[run / 4 * 32..][..32];
+        q.iter_mut().zip(from).for_each(|(q, b)| *q = ((b >> (run % 4 * 2)) & 3) as i8);
+    }
+    q
 }
 
 /// 128 bytes of nibbles as 256 codes: each 32 bytes hold 64 codes, low nibbles first.
 pub(crate) fn nibbles_by_32(qs: &[u8]) -> [i8; 256] {
-    std::array::from_fn(|i| (qs[i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15) as i8)
+    let mut q = [0; 256];
+    for (run, q) in q.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let from = &qs[run / 2 * 32..][..32];
+        q.iter_mut().zip(from).for_each(|(q, b)| *q = ((b >> (run % 2 * 4)) & 15) as i8);
+    }
+    q
 }
 
 /// Writes 32 codes as [`nibbles`] reads them.

@@ -1,5 +1,6 @@
 //! Choosing scales when encoding: a few candidates around the scale that the extremes suggest, each improved by least
 //! squares, the one with the least squared error wins. Knows levels and codes, no layout.
+use crate::float::E2M1_DOUBLED;
 
 /// Steps tried on both sides of the scale that the extreme element suggests, a tenth of a code apart.
 const STEPS: i32 = 9;
@@ -7,7 +8,7 @@ const STEPS: i32 = 9;
 /// The scale `s` for `w ≈ s · q`, `q` in `-n ..= n - 1`; 0 for zeros.
 pub(crate) fn symmetric(w: &[f32], n: i8) -> f32 {
     let n = f32::from(n);
-    level_scale(w, n, |v| v.round().clamp(-n, n - 1.0))
+    level_scale(w, n, |v| round(v.clamp(-n, n - 1.0)))
 }
 
 /// The scale `s` for `w ≈ s · level`, where `nearest` gives the level for `w / s` and the extreme level is `-top`.
@@ -47,7 +48,7 @@ pub(crate) fn with_minimum(w: &[f32], top: u8) -> (f32, f32) {
     let (mut best, mut least) = (((high - low) / top, -low), f32::INFINITY);
     for step in -10..=10 {
         let inverse = (top + 0.1 * step as f32) / (high - low);
-        let code = |w: f32| ((w - low) * inverse).round().clamp(0.0, top);
+        let code = |w: f32| round(((w - low) * inverse).clamp(0.0, top));
         let (mut q1, mut q2, mut w1, mut qw) = (0.0f32, 0.0f32, 0.0f32, 0.0f32);
         for &w in w {
             let q = code(w);
@@ -77,26 +78,43 @@ pub(crate) fn greatest<const N: usize>(v: [f32; N]) -> f32 {
 
 /// The nearest of the codes `0 ..= top`.
 pub(crate) fn code(v: f32, top: u8) -> u8 {
-    v.round().clamp(0.0, f32::from(top)) as u8
+    round(v.clamp(0.0, f32::from(top))) as u8
 }
 
 /// The nearest of the codes `-n ..= n - 1`.
 pub(crate) fn signed_code(v: f32, n: i16) -> i8 {
-    v.round().clamp(f32::from(-n), f32::from(n - 1)) as i8
+    round(v.clamp(f32::from(-n), f32::from(n - 1))) as i8
 }
 
-/// The index of the nearest of ascending levels.
-pub(crate) fn nearest_level(levels: &[i8], v: f32) -> usize {
-    let above = levels.partition_point(|l| f32::from(*l) < v);
-    match (above.checked_sub(1), levels.get(above)) {
-        (Some(below), Some(high)) if v - f32::from(levels[below]) < f32::from(*high) - v => below,
-        (_, Some(_)) => above,
-        _ => levels.len() - 1,
+/// To the nearest integer, ties to even, for magnitudes below 2^22; unlike `f32::round` no call on old instruction sets.
+pub(crate) fn round(v: f32) -> f32 {
+    const INTEGERS: f32 = 12_582_912.0; // 1.5 · 2^23: neighbours are one apart
+    (v + INTEGERS) - INTEGERS
+}
+
+/// Index of the nearest of ascending whole levels, by half-unit cells from the lowest on: cell `c` reaches from
+/// `lowest + c / 2` to the next, and the borders between levels are borders of cells.
+pub(crate) const fn cells<const N: usize>(levels: &[i8]) -> [u8; N] {
+    let (mut table, mut c, mut index) = ([0; N], 0, 0);
+    while c < N {
+        while index + 1 < levels.len()
+            && c as i32 >= (levels[index] as i32 + levels[index + 1] as i32) - 2 * levels[0] as i32
+        {
+            index += 1;
+        }
+        table[c] = index as u8;
+        c += 1;
     }
+    table
+}
+
+/// The index that `cells` has for `v`.
+pub(crate) fn nearest<const N: usize>(cells: &[u8; N], lowest: f32, v: f32) -> u8 {
+    cells[(2.0 * (v - lowest)).clamp(0.0, (N - 1) as f32) as usize]
 }
 
 /// The E2M1 code nearest to `v`; the sign of `v` even where it rounds to zero.
 pub(crate) fn e2m1_code(v: f32) -> u8 {
-    let magnitude = nearest_level(&crate::float::E2M1_DOUBLED[..8], 2.0 * v.abs()) as u8;
-    magnitude | if v < 0.0 { 8 } else { 0 }
+    const CELLS: [u8; 25] = cells(E2M1_DOUBLED.split_at(8).0);
+    nearest(&CELLS, 0.0, 2.0 * v.abs()) | if v < 0.0 { 8 } else { 0 }
 }

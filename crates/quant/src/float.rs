@@ -61,7 +61,7 @@ pub fn f32_to_e4m3(v: f32) -> u8 {
     }
     let a = v.abs().min(448.0);
     if a < 0.015625 {
-        return sign | (a * 512.0).round_ties_even() as u8; // denormals: multiples of 2^-9
+        return sign | (a * 512.0 + 8_388_608.0).to_bits() as u8; // denormals: multiples of 2^-9, rounded by the sum
     }
     let bits = a.to_bits();
     sign | (((bits + 0x7_ffff + (bits >> 20 & 1)) >> 20) - (120 << 3)) as u8

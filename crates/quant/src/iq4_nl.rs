@@ -41,10 +41,16 @@ fn decode(b: &[u8; BYTES], w: &mut [f32; BLOCK]) {
 fn encode(w: &[f32; BLOCK], b: &mut [u8; BYTES]) {
     block::put_f16(b, 0, level_scale(w));
     let inverse = block::inverse(block::f16_at(b, 0));
-    block::put_nibbles(&mut b[2..], &w.map(|w| fit::nearest_level(&LEVELS, w * inverse) as u8));
+    block::put_nibbles(&mut b[2..], &w.map(|w| code(w * inverse)));
 }
 
 /// The scale that fits the levels to `w` best.
 pub(crate) fn level_scale(w: &[f32]) -> f32 {
-    fit::level_scale(w, 127.0, |v| f32::from(LEVELS[fit::nearest_level(&LEVELS, v)]))
+    fit::level_scale(w, 127.0, |v| f32::from(LEVELS[usize::from(code(v))]))
+}
+
+/// The code whose level is nearest to `v`.
+pub(crate) fn code(v: f32) -> u8 {
+    const CELLS: [u8; 481] = fit::cells(&LEVELS);
+    fit::nearest(&CELLS, -127.0, v)
 }

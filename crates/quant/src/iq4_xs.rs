@@ -8,7 +8,7 @@
 //! Scale `j`: low four bits in nibble `j % 2` of byte `4 + j / 2`, high two in bit pair `j` of the u16.
 use crate::{
     Activation, Format, FormatInfo, block, fit,
-    iq4_nl::{LEVELS, level, level_scale},
+    iq4_nl::{code, level, level_scale},
 };
 
 const BLOCK: usize = 256;
@@ -50,7 +50,7 @@ fn encode(w: &[f32; BLOCK], b: &mut [u8; BYTES]) {
         b[4 + j / 2] |= (stored & 15) << (4 * (j % 2));
         high |= u16::from(stored >> 4) << (2 * j);
         let inverse = block::inverse(d * f32::from(sc));
-        let q = w.map(|w| fit::nearest_level(&LEVELS, w * inverse) as u8);
+        let q = w.map(|w| code(w * inverse));
         block::put_nibbles(&mut b[8 + 16 * j..24 + 16 * j], &q);
     }
     b[2..4].copy_from_slice(&high.to_le_bytes());

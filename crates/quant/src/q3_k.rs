@@ -29,8 +29,11 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
 
 /// Signed codes -4 … 3.
 fn codes(b: &[u8; BYTES]) -> [i8; BLOCK] {
-    let low = block::pairs(&b[32..96]);
-    std::array::from_fn(|i| low[i] + 4 * (b[i % 32] >> (i / 32) & 1) as i8 - 4)
+    let mut q = block::pairs(&b[32..96]);
+    for (k, q) in q.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        q.iter_mut().zip(&b[..32]).for_each(|(q, b)| *q += 4 * ((b >> k) & 1) as i8 - 4);
+    }
+    q
 }
 
 /// Scale of sub-block `j`, -32 … 31.

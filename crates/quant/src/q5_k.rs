@@ -28,8 +28,11 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
 
 /// Codes 0 … 31, in order.
 fn codes(b: &[u8; BYTES]) -> [i8; BLOCK] {
-    let low = block::nibbles_by_32(&b[48..]);
-    std::array::from_fn(|i| low[i] | ((b[16 + i % 32] >> (i / 32) & 1) << 4) as i8)
+    let mut q = block::nibbles_by_32(&b[48..]);
+    for (j, q) in q.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        q.iter_mut().zip(&b[16..48]).for_each(|(q, b)| *q |= (((b >> j) & 1) << 4) as i8);
+    }
+    q
 }
 
 fn decode(b: &[u8; BYTES], w: &mut [f32; BLOCK]) {

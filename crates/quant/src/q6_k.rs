@@ -29,11 +29,12 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
 
 /// Signed codes -32 … 31, in order.
 fn codes(b: &[u8; BYTES]) -> [i8; BLOCK] {
-    let high = block::pairs(&b[128..192]);
-    std::array::from_fn(|i| {
-        let low = b[i / 128 * 64 + i % 64] >> (i % 128 / 64 * 4) & 15;
-        (low as i8 | high[i] << 4) - 32
-    })
+    let mut q = block::pairs(&b[128..192]);
+    for (run, q) in q.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let low = &b[run / 4 * 64 + run % 2 * 32..][..32];
+        q.iter_mut().zip(low).for_each(|(q, b)| *q = (((b >> (run % 4 / 2 * 4)) & 15) as i8 | *q << 4) - 32);
+    }
+    q
 }
 
 fn scale(b: &[u8; BYTES], j: usize) -> i8 {

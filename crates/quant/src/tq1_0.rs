@@ -8,7 +8,7 @@
 //! A byte holds its trits as a fraction: `256 · 0.t0 t1 t2 …` in base 3, rounded up; digit `n` is the integer part of three
 //! times the fraction left after multiplying by 3^n (mod 256). The bytes come in runs of 32, 16 and 4; digit `n` of byte
 //! `i` of a run of `R` is element `n · R + i` of the run.
-use crate::{Activation, Format, FormatInfo, block};
+use crate::{Activation, Format, FormatInfo, block, fit};
 
 const BLOCK: usize = 256;
 const BYTES: usize = 54;
@@ -80,5 +80,5 @@ pub(crate) fn ternary_scale(w: &[f32]) -> f32 {
 
 /// 0, 1 or 2 for the nearest of -1, 0, 1.
 pub(crate) fn ternary_code(v: f32) -> u8 {
-    (v.round().clamp(-1.0, 1.0) + 1.0) as u8
+    (fit::round(v.clamp(-1.0, 1.0)) + 1.0) as u8
 }

@@ -8,12 +8,14 @@
 //! g_idx   [inp] i32, optional   group of each input column; act-order shuffles it
 //! ```
 //! Version 1 (`gptq`) stores zero points less one, modulo 2^bits; `gptq_v2` stores them as they are.
-use super::{GroupIndex, Numbers, Parts, SCALES, groups, word};
+use super::{GroupIndex, Numbers, Parts, SCALES, groups, unpack, word};
 use crate::{Bytes, Error, ErrorKind, Format, Packed, Result};
 use std::ops::Range;
 
 /// Output rows decoded together: neighbours in a word's row, so that words are read in order.
 const COLUMNS: usize = 8;
+/// Groups whose zero points and scales are kept while the columns of a weight in act-order are decoded.
+const KNOWN: usize = 128;
 
 /// A GPTQ weight.
 pub(crate) struct Gptq {
@@ -23,6 +25,7 @@ pub(crate) struct Gptq {
     zeros: Bytes,
     scales: Numbers,
     index: GroupIndex,
+    groups: usize,
     out: usize,
     inp: usize,
 }
@@ -53,7 +56,7 @@ impl Gptq {
         let zeros = parts.exact("qzeros", &[Format::I32], &[count, words(out, bits)])?.bytes;
         let scales = Numbers::new(parts.exact("scales", SCALES, &[count, out])?);
         let index = parts.group_index("g_idx", group, count)?;
-        Ok(Gptq { bits, zero_offset, codes, zeros, scales, index, out, inp })
+        Ok(Gptq { bits, zero_offset, codes, zeros, scales, index, groups: count, out, inp })
     }
 
     /// Code `at` of a stream of bits whose word `w` is word `first + w · step` of `bytes`.
@@ -69,23 +72,49 @@ impl Gptq {
         (1 << self.bits) - 1
     }
 
-    /// Output rows `from …` to `dst` `[≤ COLUMNS, inp]`.
-    fn decode_columns(&self, from: usize, dst: &mut [f32]) {
-        let (codes, zeros, scales) = (self.codes.as_slice(), self.zeros.as_slice(), self.scales.slice());
-        let (mut zero, mut scale, mut group) = ([0.0; COLUMNS], [0.0; COLUMNS], usize::MAX);
+    /// Zero points and scales of group `g` of output rows `from …`.
+    fn factors(&self, g: usize, from: usize, factors: &mut [(f32, f32)]) {
+        let (zeros, scales) = (self.zeros.as_slice(), self.scales.slice());
         let zero_words = words(self.out, self.bits);
+        for (c, f) in factors.iter_mut().enumerate() {
+            let stored = self.code(zeros, g * zero_words, 1, from + c);
+            *f = (((stored + self.zero_offset) & self.mask()) as f32, scales.get(g * self.out + from + c));
+        }
+    }
+
+    /// Output rows `from …` to `dst` `[≤ COLUMNS, inp]`, any order of groups, any width.
+    fn decode_columns(&self, from: usize, dst: &mut [f32]) {
+        let columns = dst.len() / self.inp;
+        // Act-order jumps between groups at every column: what is known of the first ones is kept.
+        let (mut known, mut next) = ([[(0.0, 0.0); COLUMNS]; KNOWN], [(0.0, 0.0); COLUMNS]);
+        for (g, known) in known.iter_mut().enumerate().take(self.groups) {
+            self.factors(g, from, &mut known[..columns]);
+        }
         for i in 0..self.inp {
             let g = self.index.get(i);
-            if g != group {
-                group = g;
-                for (c, (zero, scale)) in zero.iter_mut().zip(&mut scale).enumerate().take(dst.len() / self.inp) {
-                    let stored = self.code(zeros, g * zero_words, 1, from + c);
-                    *zero = ((stored + self.zero_offset) & self.mask()) as f32;
-                    *scale = scales.get(g * self.out + from + c);
-                }
+            let factors = known.get(g).unwrap_or_else(|| {
+                self.factors(g, from, &mut next[..columns]);
+                &next
+            });
+            let codes = self.codes.as_slice();
+            for (c, (dst, (zero, scale))) in dst.chunks_exact_mut(self.inp).zip(factors).enumerate() {
+                dst[i] = (self.code(codes, from + c, self.out, i) as f32 - zero) * scale;
             }
-            for (c, dst) in dst.chunks_exact_mut(self.inp).enumerate() {
-                dst[i] = (self.code(codes, from + c, self.out, i) as f32 - zero[c]) * scale[c];
+        }
+    }
+
+    /// As [`Gptq::decode_columns`], where the codes of a word share a group: groups of `group` columns.
+    fn decode_words(&self, from: usize, dst: &mut [f32], group: usize) {
+        let (codes, per_word) = (self.codes.as_slice(), 32 / self.bits);
+        let mut factors = [(0.0, 0.0); COLUMNS];
+        let factors = &mut factors[..dst.len() / self.inp];
+        for (w, i) in (0..self.inp).step_by(per_word).enumerate() {
+            if i % group == 0 {
+                self.factors(i / group, from, factors);
+            }
+            for (c, (dst, (zero, scale))) in dst.chunks_exact_mut(self.inp).zip(factors.iter()).enumerate() {
+                let word = word(codes, w * self.out + from + c);
+                unpack(word, self.bits, *zero, *scale, &mut dst[i..i + per_word]);
             }
         }
     }
@@ -136,7 +165,10 @@ impl Packed for Gptq {
 
     fn decode_rows(&self, rows: Range<usize>, dst: &mut [f32]) {
         for (from, dst) in rows.step_by(COLUMNS).zip(dst.chunks_mut(COLUMNS * self.inp)) {
-            self.decode_columns(from, dst);
+            match self.index.whole(32 / self.bits).filter(|_| 32 % self.bits == 0) {
+                Some(group) => self.decode_words(from, dst, group),
+                None => self.decode_columns(from, dst),
+            }
         }
     }
 }

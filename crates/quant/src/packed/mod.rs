@@ -164,6 +164,14 @@ impl GroupIndex {
         }
     }
 
+    /// The size of groups that whole runs of `n` columns lie in, if they do.
+    fn whole(&self, n: usize) -> Option<usize> {
+        match self {
+            GroupIndex::Even(group) if group.is_multiple_of(n) => Some(*group),
+            _ => None,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             GroupIndex::Even(_) => 0,
@@ -239,6 +247,16 @@ impl NumberSlice<'_> {
 
 /// The values of E2M1; bit 3 is the sign.
 const E2M1: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
+/// `dst = (code - zero) · scale` of the codes of a word, lowest first; at most a word's.
+fn unpack(word: u32, bits: usize, zero: f32, scale: f32, dst: &mut [f32]) {
+    if let (4, Ok(dst)) = (bits, <&mut [f32; 8]>::try_from(&mut *dst)) {
+        *dst = std::array::from_fn(|i| (((word >> (4 * i)) & 15) as f32 - zero) * scale);
+        return;
+    }
+    let codes = (0..32 / bits).map(|i| (word >> (i * bits)) & ((1 << bits) - 1));
+    dst.iter_mut().zip(codes).for_each(|(w, code)| *w = (code as f32 - zero) * scale);
+}
 
 /// `dst = scale · E2M1` of codes two to a byte, the even column low.
 fn decode_pairs(codes: &[u8], scale: f32, dst: &mut [f32]) {

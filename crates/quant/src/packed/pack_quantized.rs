@@ -8,7 +8,7 @@
 //! weight_g_idx      [inp] i32, optional: group of each column
 //! weight_shape      [2]: out, inp
 //! ```
-use super::{Grain, GroupIndex, Numbers, Parts, SCALES, check_format, check_shape, word};
+use super::{Grain, GroupIndex, Numbers, Parts, SCALES, check_format, check_shape, unpack, word};
 use crate::{Bytes, Error, ErrorKind, Format, Packed, Result};
 use std::ops::Range;
 
@@ -63,26 +63,21 @@ impl PackQuantized {
         Ok(PackQuantized { bits, codes, scales: Numbers::new(scales), zeros, index, groups, out, inp })
     }
 
-    /// Zero point of a group of row `o`, unbiased.
-    fn zero(&self, o: usize, g: usize) -> i32 {
-        let per_word = 32 / self.bits;
-        match &self.zeros {
-            Zeros::None => 0,
-            Zeros::Plain(bytes) => i32::from(bytes.as_slice()[self.scale_index(o, g)] as i8),
+    /// Zero point of a group of row `o`, biased as the codes are.
+    fn zero(&self, o: usize, g: usize) -> f32 {
+        let (per_word, bias) = (32 / self.bits, 1i16 << (self.bits - 1));
+        f32::from(match &self.zeros {
+            Zeros::None => bias,
+            Zeros::Plain(bytes) => bias + i16::from(bytes.as_slice()[self.scale_index(o, g)] as i8),
             Zeros::Packed(bytes) => {
-                let stored = word(bytes.as_slice(), o / per_word * self.groups + g);
-                self.unbiased(stored >> (o % per_word * self.bits))
+                let stored = word(bytes.as_slice(), o / per_word * self.groups + g) >> (o % per_word * self.bits);
+                (stored & ((1 << self.bits) - 1)) as i16
             }
-        }
+        })
     }
 
     fn scale_index(&self, o: usize, g: usize) -> usize {
         if self.groups == 0 { 0 } else { o * self.groups + g }
-    }
-
-    /// The lowest code of `word`.
-    fn unbiased(&self, word: u32) -> i32 {
-        (word & ((1 << self.bits) - 1)) as i32 - (1 << (self.bits - 1))
     }
 }
 
@@ -134,21 +129,20 @@ impl Packed for PackQuantized {
     fn decode_rows(&self, rows: Range<usize>, dst: &mut [f32]) {
         let per_word = 32 / self.bits;
         let per_row = 4 * self.inp.div_ceil(per_word);
+        // Columns that surely share a group: those of a word, or one.
+        let run = if self.index.whole(per_word).is_some() { per_word } else { 1 };
         let scales = self.scales.slice();
         for (o, dst) in rows.zip(dst.chunks_exact_mut(self.inp)) {
             let codes = &self.codes.as_slice()[o * per_row..][..per_row];
-            let (mut group, mut zero, mut scale) = (usize::MAX, 0, 0.0);
-            for (w, dst) in dst.chunks_mut(per_word).enumerate() {
-                let mut codes = word(codes, w);
-                for (i, dst) in dst.iter_mut().enumerate() {
-                    let g = self.index.get(w * per_word + i);
-                    if g != group {
-                        group = g;
-                        (zero, scale) = (self.zero(o, g), scales.get(self.scale_index(o, g)));
-                    }
-                    *dst = (self.unbiased(codes) - zero) as f32 * scale;
-                    codes >>= self.bits;
+            let (mut group, mut zero, mut scale) = (usize::MAX, 0.0, 0.0);
+            for (r, dst) in dst.chunks_mut(run).enumerate() {
+                let i = r * run;
+                let g = self.index.get(i);
+                if g != group {
+                    group = g;
+                    (zero, scale) = (self.zero(o, g), scales.get(self.scale_index(o, g)));
                 }
+                unpack(word(codes, i / per_word) >> (i % per_word * self.bits), self.bits, zero, scale, dst);
             }
         }
     }

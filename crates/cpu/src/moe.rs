@@ -260,10 +260,10 @@ pub fn route(level: Level, r: &Route, logits: &[f32], y: &mut [f32], c: &mut Cho
     }
 }
 
-/// The greatest of `x` that comes after `last` in falling order; ties go to the lower index.
+/// The greatest of `x` that comes after `last` in falling order ([`math::rank`]); ties go to the lower index.
 fn next_best(x: &[f32], last: Option<usize>) -> Option<usize> {
-    let after = |i: usize| last.is_none_or(|l| x[l].total_cmp(&x[i]).then(i.cmp(&l)).is_gt());
-    (0..x.len()).filter(|&i| after(i)).reduce(|best, i| if x[i].total_cmp(&x[best]).is_gt() { i } else { best })
+    let after = |i: usize| last.is_none_or(|l| math::rank(x[l], x[i]).then(i.cmp(&l)).is_gt());
+    (0..x.len()).filter(|&i| after(i)).reduce(|best, i| if math::rank(x[i], x[best]).is_gt() { i } else { best })
 }
 
 /// Experts outside of the `kept` best groups can no longer be chosen.
@@ -284,7 +284,7 @@ fn mask_groups(choice: &mut [f32], groups: usize, kept: usize, kind: GroupScore,
     }
     for (g, group) in choice.chunks_exact_mut(size).enumerate() {
         // Kept are those up to the last in falling order.
-        let keep = last.is_some_and(|l| scores[g].total_cmp(&scores[l]).then(l.cmp(&g)).is_ge());
+        let keep = last.is_some_and(|l| math::rank(scores[g], scores[l]).then(l.cmp(&g)).is_ge());
         if !keep {
             group.fill(f32::NEG_INFINITY);
         }

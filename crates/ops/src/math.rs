@@ -118,6 +118,13 @@ pub fn max(x: &[f32]) -> f32 {
     x.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m || v.is_nan() { v } else { m })
 }
 
+/// The order in which scores are ranked: as [`f32::total_cmp`], but any NaN is the greatest and equal to any other, since
+/// the sign of a computed NaN depends on the processor and on the optimizer.
+pub fn rank(a: f32, b: f32) -> std::cmp::Ordering {
+    let one = |v: f32| if v.is_nan() { f32::NAN.abs() } else { v };
+    one(a).total_cmp(&one(b))
+}
+
 /// One FMA chain with k ascending from 0: the product of a weight row with an f32 activation row.
 pub fn chain(w: &[f32], x: &[f32]) -> f32 {
     w.iter().zip(x).fold(0.0, |acc, (w, x)| w.mul_add(*x, acc))

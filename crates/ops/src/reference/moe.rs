@@ -10,10 +10,10 @@ fn softmax(x: &mut [f32]) {
     x.iter_mut().for_each(|v| *v *= inverse);
 }
 
-/// Ids of the `k` greatest of `x`, falling; ties go to the lower id.
+/// Ids of the `k` greatest of `x`, falling ([`math::rank`]); ties go to the lower id.
 fn top(x: &[f32], k: usize) -> Vec<usize> {
     let mut ids: Vec<usize> = (0..x.len()).collect();
-    ids.sort_by(|&a, &b| x[b].total_cmp(&x[a]));
+    ids.sort_by(|&a, &b| math::rank(x[b], x[a]));
     ids.truncate(k);
     ids
 }
@@ -97,4 +97,16 @@ fn linear(w: &W, bias: Option<&W>, expert: usize, x: &[f32]) -> Vec<f32> {
         y.iter_mut().zip(&b.vector()[expert * w.out..]).for_each(|(y, b)| *y += b);
     }
     y
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sign_of_a_nan_does_not_change_the_choice() {
+        for nan in [f32::NAN.abs(), -f32::NAN.abs()] {
+            assert_eq!(top(&[0.5, f32::INFINITY, nan, -1.0, -nan], 4), [2, 4, 1, 0]);
+        }
+    }
 }

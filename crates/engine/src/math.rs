@@ -5,7 +5,7 @@
 const LANES: usize = 8;
 
 /// Taylor coefficients of `e^r`, highest power first, for `|r| ≤ ln2 / 2`: the rest is below 1e-17.
-const POLY: [f64; 13] = [
+const POLY: [f64; 14] = [
     1.0 / 6_227_020_800.0,
     1.0 / 479_001_600.0,
     1.0 / 39_916_800.0,
@@ -19,33 +19,53 @@ const POLY: [f64; 13] = [
     1.0 / 6.0,
     0.5,
     1.0,
+    1.0,
 ];
 
-/// `e^x` for `x ≤ 0`, relative error below 4e-16; 0 below -708. Without branches, so that compilers vectorise it.
+/// `e^x` for `x ≤ 0`, relative error below 4e-16; 0 below -708.
 pub fn exp(x: f64) -> f64 {
+    exp_lanes([x])[0]
+}
+
+/// [`exp`] of each lane. Every stage is a loop of its own without branches: so compilers vectorise it.
+#[inline(always)]
+fn exp_lanes<const N: usize>(x: [f64; N]) -> [f64; N] {
     const LN2_HI: f64 = 6.931_471_803_691_238e-1; // its last 21 bits are zero
     const LN2_LO: f64 = 1.908_214_929_270_587_7e-10;
     const ROUND: f64 = 6_755_399_441_055_744.0; // 1.5 · 2^52: adding it rounds to an integer in the low bits
-    let clamped = if x > -708.0 { x } else { -708.0 };
-    let shifted = clamped * std::f64::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = (clamped - n * LN2_HI) - n * LN2_LO;
-    let p = POLY[1..].iter().fold(POLY[0], |p, c| p * r + c) * r + 1.0;
-    let two_n = f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52);
-    if x < -708.0 { 0.0 } else { p * two_n }
+    const LEAST: f64 = -708.0;
+    let clamped = x.map(|x| if x > LEAST { x } else { LEAST });
+    let shifted = clamped.map(|x| x * std::f64::consts::LOG2_E + ROUND);
+    let mut r = [0.0; N];
+    for i in 0..N {
+        let n = shifted[i] - ROUND;
+        r[i] = (clamped[i] - n * LN2_HI) - n * LN2_LO;
+    }
+    let mut p = [POLY[0]; N];
+    for c in &POLY[1..] {
+        for i in 0..N {
+            p[i] = p[i] * r[i] + c;
+        }
+    }
+    for i in 0..N {
+        let two_n = f64::from_bits(shifted[i].to_bits().wrapping_add(1023) << 52);
+        p[i] = if x[i] < LEAST { 0.0 } else { p[i] * two_n };
+    }
+    p
 }
 
 /// `Σ e^(x - max)` in fixed lanes.
 pub fn exp_sum(logits: &[f32], max: f32) -> f64 {
     let mut lanes = [0.0; LANES];
     let max = f64::from(max);
-    let mut chunks = logits.chunks_exact(LANES);
-    for c in &mut chunks {
-        for (lane, v) in lanes.iter_mut().zip(c) {
-            *lane += exp(f64::from(*v) - max);
+    let (chunks, rest) = logits.as_chunks::<LANES>();
+    for c in chunks {
+        let e = exp_lanes(c.map(|v| f64::from(v) - max));
+        for (lane, e) in lanes.iter_mut().zip(e) {
+            *lane += e;
         }
     }
-    for (lane, v) in lanes.iter_mut().zip(chunks.remainder()) {
+    for (lane, v) in lanes.iter_mut().zip(rest) {
         *lane += exp(f64::from(*v) - max);
     }
     let [a, b, c, d, e, f, g, h] = lanes;
@@ -61,7 +81,15 @@ pub fn log_sum_exp(logits: &[f32]) -> f64 {
 /// The greatest value and its index, the lowest where several are equal; `(0, -inf)` of nothing.
 pub fn greatest(logits: &[f32]) -> (u32, f32) {
     // Two passes: the first vectorises, the second ends early.
-    let max = logits.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
+    let larger = |m: f32, v: f32| if v > m { v } else { m };
+    let (chunks, rest) = logits.as_chunks::<16>();
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    for c in chunks {
+        for (m, v) in lanes.iter_mut().zip(c) {
+            *m = larger(*m, *v);
+        }
+    }
+    let max = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger);
     let at = logits.iter().position(|&v| v == max).unwrap_or(0);
     (at as u32, max)
 }

@@ -34,6 +34,26 @@ fn a_row_that_is_not_finite_names_its_layer_and_hurts_nobody() {
     assert_eq!(*e.kind(), ErrorKind::NonFinite { layer: None }, "{e}");
 }
 
+/// Pages that held values which are not finite are as good as new.
+#[test]
+fn pages_of_a_failed_request_harm_no_later_one() {
+    let broken = |name: &str, i: usize| match name {
+        "model.embed_tokens.weight" if i / 32 == 5 => f32::NAN,
+        _ => plausible(name, i),
+    };
+    let model = loaded(broken);
+    for kv in [KvType::F32, KvType::F16] {
+        // One page in all, so that both use the same.
+        let setup = Setup { kv, ctx: 64, kv_tokens: 64, ..Setup::default() };
+        let good = sampled(prompt(30, 0).into_iter().filter(|t| *t != 5).collect(), 20, 1);
+        let want = drain_one(&mut runner(&model, setup), &good);
+        let mut r = runner(&model, setup);
+        let bad = r.submit(sampled([prompt(50, 0), vec![5]].concat(), 5, 1)).unwrap();
+        assert!(drain(&mut r).remove(&bad).unwrap().is_err());
+        assert_eq!(bits(&drain_one(&mut r, &good)), bits(&want), "{kv:?}");
+    }
+}
+
 fn forbid(r: &Request, id: u32) -> crate::Sampling {
     crate::Sampling { logit_bias: vec![(id, f32::NEG_INFINITY)], ..r.sampling.clone() }
 }

@@ -1,2 +1,30 @@
-//! (see Cargo.toml)
+//! Bytes to tokens and back, and chat templates.
+//!
+//! Owns: vocabularies of every published kind ([`Tokenizer`]), streaming text out of ids ([`Stream`]), chat templates.
+//! Does not own: files and metadata of models (`pondera-weights`), sampling, or any network.
 #![forbid(unsafe_code)]
+
+mod added;
+mod base64;
+mod bpe;
+mod charsmap;
+mod chat;
+mod decode;
+mod error;
+pub mod fuzz;
+mod gguf;
+mod hf;
+mod jinja;
+mod pattern;
+mod scheme;
+mod sentencepiece;
+mod tiktoken;
+mod tokenizer;
+mod trie;
+mod unicode;
+mod unigram;
+mod vocab;
+
+pub use chat::{ChatInput, ChatTemplate, parse_time};
+pub use error::{Error, ErrorKind, Result};
+pub use tokenizer::{EncodeOptions, Stream, Tokenizer};

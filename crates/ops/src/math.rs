@@ -2,6 +2,8 @@
 //! vector form. Built from IEEE add, multiply, divide, square root, fused multiply-add and round-to-even
 //! alone, so that each instruction set gives equal bits. No platform libm.
 
+pub use pondera_quant::float::{f16_to_f32, f32_to_f16};
+
 /// Lanes of every reduction along a row: element `k` belongs to lane `k % LANES`.
 pub const LANES: usize = 16;
 
@@ -128,41 +130,6 @@ pub fn rank(a: f32, b: f32) -> std::cmp::Ordering {
 /// One FMA chain with k ascending from 0: the product of a weight row with an f32 activation row.
 pub fn chain(w: &[f32], x: &[f32]) -> f32 {
     w.iter().zip(x).fold(0.0, |acc, (w, x)| w.mul_add(*x, acc))
-}
-
-/// Nearest half-precision value (ties to even) as its bits; overflow gives infinity, NaN stays NaN.
-pub fn f32_to_f16(v: f32) -> u16 {
-    let bits = v.to_bits();
-    let sign = ((bits >> 16) & 0x8000) as u16;
-    let a = bits & 0x7fff_ffff;
-    if a > 0x7f80_0000 {
-        return sign | 0x7e00 | ((a >> 13) & 0x3ff) as u16;
-    }
-    if a >= 0x4780_0000 {
-        return sign | 0x7c00; // 65536 and above
-    }
-    if a < 0x3880_0000 {
-        // Below the smallest normal 2^-14: adding 0.5 rounds the mantissa at the unit of the denormals, 2^-24.
-        let r = f32::from_bits(a) + 0.5;
-        return sign | (r.to_bits() - 0x3f00_0000) as u16;
-    }
-    // Round the 13 dropped bits to even; a carry moves into the exponent, and 65520 and above become infinite.
-    let rounded = a + 0xfff + ((a >> 13) & 1);
-    sign | ((rounded - 0x3800_0000) >> 13) as u16
-}
-
-/// The exact value of half-precision bits.
-pub fn f16_to_f32(h: u16) -> f32 {
-    let sign = u32::from(h & 0x8000) << 16;
-    let (e, m) = ((h >> 10) & 0x1f, u32::from(h & 0x3ff));
-    match e {
-        0 => {
-            let v = m as f32 * f32::from_bits(0x3380_0000); // · 2^-24
-            f32::from_bits(v.to_bits() | sign)
-        }
-        31 => f32::from_bits(sign | 0x7f80_0000 | (m << 13)),
-        _ => f32::from_bits(sign | ((u32::from(e) + 112) << 23) | (m << 13)),
-    }
 }
 
 #[cfg(test)]

@@ -121,6 +121,12 @@ impl From<pondera_weights::Error> for Error {
     }
 }
 
+impl From<pondera_quant::Error> for Error {
+    fn from(e: pondera_quant::Error) -> Error {
+        with_hint(Exit::File, e.to_string(), None, FILE_HINT)
+    }
+}
+
 impl From<pondera_arch::Error> for Error {
     fn from(e: pondera_arch::Error) -> Error {
         with_hint(Exit::File, e.to_string(), e.hint_text(), FILE_HINT)

@@ -17,6 +17,7 @@ mod log;
 mod memory;
 mod model;
 mod out;
+mod packed;
 mod progress;
 mod view;
 mod words;

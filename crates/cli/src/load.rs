@@ -6,10 +6,12 @@ use crate::{
     interrupt::Listening,
     model::{Source, embedded_bytes},
     progress::Spinner,
-    words::Words,
+    words,
 };
 use pondera_engine as engine;
 use pondera_engine::{Completion, Engine, EngineOptions, Event, KvType, Request};
+use pondera_text::Tokenizer;
+use serde_json::Value;
 use std::{ops::ControlFlow, time::Instant};
 
 /// An engine with what the command line knows about its model.
@@ -22,8 +24,6 @@ pub struct Loaded {
     pub load_s: f64,
     /// What messages call the model.
     pub name: String,
-    /// Its vocabulary and template, if it has one.
-    pub words: Option<Words>,
 }
 
 impl Loaded {
@@ -35,7 +35,6 @@ impl Loaded {
         };
         let options = compute.options(context.global.threads, kv)?;
         let mut loaded = Loaded::from_source(&from, source.name(), &options, context)?;
-        loaded.words = Words::of(source)?;
         loaded.recommended = source.folder().map(Recommended::of).transpose()?.unwrap_or_default();
         Ok(loaded)
     }
@@ -52,20 +51,32 @@ impl Loaded {
         let engine = Engine::open(from, options, &mut |_| {})?;
         drop(spinner);
         let (recommended, load_s) = (Recommended::default(), start.elapsed().as_secs_f64());
-        Ok(Loaded { engine, recommended, load_s, name, words: None })
+        Ok(Loaded { engine, recommended, load_s, name })
+    }
+
+    /// The vocabulary, or an error that says what to do without.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.engine.tokenizer()?.map(|t| &**t).ok_or_else(|| {
+            Error::file(format!("{}: the model has no tokenizer", self.name))
+                .hint("give the prompt as ids: --tokens 1,2,3")
+        })
+    }
+
+    /// The vocabulary, if the model has one that can be read.
+    pub fn words(&self) -> Option<&Tokenizer> {
+        self.engine.tokenizer().ok().flatten().map(|t| &**t)
     }
 
     /// Ids of `text` as a prompt: special tokens added as the vocabulary says.
     pub fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
-        self.words()?.encode(text, true)
+        words::encode(self.tokenizer()?, text, true)
     }
 
-    /// The vocabulary, or an error that says what to do without.
-    pub fn words(&self) -> Result<&Words> {
-        self.words.as_ref().ok_or_else(|| {
-            Error::file(format!("{}: the model has no tokenizer", self.name))
-                .hint("give the prompt as ids: --tokens 1,2,3")
-        })
+    /// Ids of a conversation as the model's chat template lays it out, the assistant's turn opened.
+    /// `None` where the model has no template.
+    pub fn chat(&self, messages: &[Value]) -> Result<Option<Vec<u32>>> {
+        let template = self.engine.weights().map(words::template).transpose()?.flatten();
+        template.map(|t| words::chat(&t, self.tokenizer()?, messages)).transpose()
     }
 
     /// Runs one request to its end and shows its text as it comes. Ctrl-C cancels the request.

@@ -30,11 +30,11 @@ impl Source {
     }
 
     /// Its tensors and metadata, nothing of them read but the headers.
-    pub fn weights(&self) -> Result<Weights> {
-        Ok(match self {
-            Source::Path(p) => Weights::open(p)?,
-            Source::Embedded(bytes) => Weights::from_bytes(PEBBLE_NAME, embedded_bytes(bytes))?,
-        })
+    pub fn weights(&self) -> pondera_weights::Result<Weights> {
+        match self {
+            Source::Path(p) => Weights::open(p),
+            Source::Embedded(bytes) => Weights::from_bytes(PEBBLE_NAME, embedded_bytes(bytes)),
+        }
     }
 
     /// The folder with what lies beside the tensors: config, vocabulary, template.
@@ -53,7 +53,7 @@ const PEBBLE: Option<&[u8]> = Some(include_bytes!(env!("PEBBLE")));
 const PEBBLE: Option<&[u8]> = None;
 
 /// Name of the model in the box, also accepted as MODEL.
-const PEBBLE_NAME: &str = "pebble";
+pub const PEBBLE_NAME: &str = "pebble";
 
 /// File names that only a model or vocabulary has: an argument that ends so is no prompt.
 const ENDINGS: [&str; 9] = [".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth", ".model", ".txt", ".tiktoken"];

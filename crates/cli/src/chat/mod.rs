@@ -210,7 +210,7 @@ impl Chat<'_> {
         if !self.settings.raw {
             let system = self.settings.system.as_ref().map(|s| json!({ "role": "system", "content": s }));
             let messages: Vec<Value> = system.into_iter().chain(self.messages.iter().cloned()).collect();
-            if let Some(ids) = self.loaded.words()?.chat(&messages)? {
+            if let Some(ids) = self.loaded.chat(&messages)? {
                 return Ok(ids);
             }
         }

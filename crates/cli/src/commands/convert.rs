@@ -5,12 +5,14 @@ use crate::{
     Context,
     error::{Error, Result},
     interrupt,
+    inspect::read_json,
     model::{self, Source},
+    packed::{Entry, entries},
     progress::Bar,
     view,
 };
 use clap::ValueEnum;
-use pondera_quant::{Format, float};
+use pondera_quant::{Format, Matrix, float};
 use pondera_weights::{TensorInfo, TensorSpec, Weights, safetensors};
 use serde_json::{Value, json};
 use std::{
@@ -85,18 +87,19 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         _ => None,
     };
     let to_folder = folder.is_some() && args.out.extension().is_none_or(|e| e != "safetensors");
-    let config = folder.map(read_config).transpose()?.flatten();
-    refuse_packed(&weights, config.as_ref(), folder)?;
+    let config = folder.map(|f| read_json(&f.join("config.json"))).transpose()?.flatten();
+    let own = folder.map(|f| read_json(&f.join("hf_quant_config.json"))).transpose()?.flatten();
+    let entries = entries(&weights, config.as_ref().unwrap_or(&Value::Null), own.as_ref())?;
     let file = if to_folder { args.out.join("model.safetensors") } else { args.out.clone() };
     refuse_overwriting(&weights, &file)?;
     if to_folder {
         fs::create_dir_all(&args.out).map_err(|e| Error::io(args.out.display(), &e))?;
     }
-    let bytes = write(&weights, args.to, &file, context)?;
+    let bytes = write(&weights, &entries, args.to, &file, context)?;
     if let (true, Some(folder)) = (to_folder, folder) {
         copy_rest(folder, &args.out, config, args.to)?;
     }
-    let tensors = weights.tensors().len();
+    let tensors = entries.len();
     if context.out.json() {
         let written = json!({ "out": args.out.display().to_string(), "type": args.to.format().info().name.to_lowercase(),
             "tensors": tensors, "bytes": bytes });
@@ -107,49 +110,97 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 /// What a tensor becomes: integers (positions, indices) stay what they are.
-fn target(t: &TensorInfo, to: Plain) -> Format {
+fn target(entry: &Entry<'_>, to: Plain) -> Format {
     use Format::*;
-    match t.format {
-        Bool | I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64 => t.format,
+    match entry {
+        Entry::Stored(t) if matches!(t.format, Bool | I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64) => t.format,
         _ => to.format(),
     }
 }
 
 /// Writes all tensors to a new file beside `file` and puts it in place when it is whole. Returns its tensors' bytes.
-fn write(weights: &Weights, to: Plain, file: &Path, context: &Context) -> Result<u64> {
-    let specs: Vec<TensorSpec> =
-        weights.tensors().iter().map(|t| TensorSpec::new(&*t.name, target(t, to), &t.shape)).collect();
+fn write(weights: &Weights, entries: &[Entry<'_>], to: Plain, file: &Path, context: &Context) -> Result<u64> {
+    let specs: Vec<TensorSpec> = entries.iter().map(|e| TensorSpec::new(e.name(), target(e, to), &e.shape())).collect();
     let total = specs.iter().map(|s| s.bytes().map(|b| b as u64)).sum::<std::result::Result<u64, _>>()?;
     let part = Part::beside(file);
     let out = fs::File::create(&part.path).map_err(|e| Error::io(file.display(), &e))?;
-    let mut writer = safetensors::Writer::new(BufWriter::with_capacity(1 << 20, out), &[("format", "pt")], &specs)?;
-    let listening = interrupt::listen();
-    let mut bar = Bar::bytes(context, "converting", total);
-    let (mut values, mut encoded, mut done) = (Vec::new(), Vec::new(), 0u64);
-    for (t, spec) in weights.tensors().iter().zip(&specs) {
-        let view = weights.view(t)?;
-        let stored = view.bytes.as_slice();
-        if spec.format == t.format {
-            writer.write(stored)?;
-            done += stored.len() as u64;
-            continue;
-        }
-        let info = t.format.info();
-        for piece in stored.chunks((PIECE / info.block).max(1) * info.bytes) {
-            listening.check()?;
-            values.resize(piece.len() / info.bytes * info.block, 0.0);
-            (info.decode)(piece, &mut values);
-            to.encode(&values, &mut encoded);
-            writer.write(&encoded)?;
-            done += encoded.len() as u64;
-            bar.set(done);
+    let writer = safetensors::Writer::new(BufWriter::with_capacity(1 << 20, out), &[("format", "pt")], &specs)?;
+    let bar = Bar::bytes(context, "converting", total);
+    let mut sink = Sink { writer, to, encoded: Vec::new(), done: 0, bar, listening: interrupt::listen() };
+    for (entry, spec) in entries.iter().zip(&specs) {
+        match entry {
+            Entry::Stored(t) => sink.stored(weights, t, spec.format)?,
+            Entry::Packed { matrix, .. } => sink.matrix(matrix)?,
+            Entry::Stack { experts, .. } => experts.iter().try_for_each(|m| sink.transposed(m))?,
         }
     }
     weights.check()?;
-    let out = writer.finish()?.into_inner().map_err(|e| Error::io(file.display(), e.error()))?;
+    let out = sink.writer.finish()?.into_inner().map_err(|e| Error::io(file.display(), e.error()))?;
     out.sync_all().map_err(|e| Error::io(file.display(), &e))?;
     part.finish(file)?;
     Ok(total)
+}
+
+/// Where decoded values go.
+struct Sink {
+    writer: safetensors::Writer<BufWriter<fs::File>>,
+    to: Plain,
+    encoded: Vec<u8>,
+    done: u64,
+    bar: Bar,
+    listening: interrupt::Listening,
+}
+
+impl Sink {
+    fn put(&mut self, values: &[f32]) -> Result<()> {
+        self.listening.check()?;
+        self.to.encode(values, &mut self.encoded);
+        self.writer.write(&self.encoded)?;
+        self.done += self.encoded.len() as u64;
+        self.bar.set(self.done);
+        Ok(())
+    }
+
+    fn stored(&mut self, weights: &Weights, t: &TensorInfo, format: Format) -> Result<()> {
+        let view = weights.view(t)?;
+        let stored = view.bytes.as_slice();
+        if format == t.format {
+            self.writer.write(stored)?;
+            self.done += stored.len() as u64;
+            return Ok(());
+        }
+        let info = t.format.info();
+        let mut values = Vec::new();
+        for piece in stored.chunks((PIECE / info.block).max(1) * info.bytes) {
+            values.resize(piece.len() / info.bytes * info.block, 0.0);
+            (info.decode)(piece, &mut values);
+            self.put(&values)?;
+        }
+        Ok(())
+    }
+
+    fn matrix(&mut self, m: &Matrix) -> Result<()> {
+        let (step, mut values) = ((PIECE / m.inp().max(1)).max(1), Vec::new());
+        for first in (0..m.out()).step_by(step) {
+            let end = m.out().min(first + step);
+            values.resize((end - first) * m.inp(), 0.0);
+            m.decode_rows(first..end, &mut values);
+            self.put(&values)?;
+        }
+        Ok(())
+    }
+
+    /// `[inp, out]` of a matrix `[out, inp]`: whole in memory, for one expert is small.
+    fn transposed(&mut self, m: &Matrix) -> Result<()> {
+        let mut values = vec![0.0; m.out() * m.inp()];
+        m.decode_rows(0..m.out(), &mut values);
+        let mut row = vec![0.0; m.out()];
+        for i in 0..m.inp() {
+            row.iter_mut().zip(values[i..].iter().step_by(m.inp())).for_each(|(r, v)| *r = *v);
+            self.put(&row)?;
+        }
+        Ok(())
+    }
 }
 
 /// An unfinished file that disappears unless it is finished.
@@ -185,20 +236,6 @@ fn refuse_overwriting(weights: &Weights, file: &Path) -> Result<()> {
     Ok(())
 }
 
-fn read_config(folder: &Path) -> Result<Option<Value>> {
-    let file = folder.join("config.json");
-    match fs::read(&file) {
-        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|e| Error::file(format!("{}: {e}", file.display()))),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io(file.display(), &e)),
-    }
-}
-
-fn refuse_packed(weights: &Weights, config: Option<&Value>, folder: Option<&Path>) -> Result<()> {
-    let _ = (weights, config, folder);
-    Ok(())
-}
-
 /// Everything of a model's folder that holds no weights, with a config that says what the new weights are.
 fn copy_rest(from: &Path, to: &Path, config: Option<Value>, plain: Plain) -> Result<()> {
     const WEIGHTS: [&str; 7] = ["safetensors", "bin", "pt", "pth", "gguf", "ckpt", "h5"];
@@ -206,7 +243,7 @@ fn copy_rest(from: &Path, to: &Path, config: Option<Value>, plain: Plain) -> Res
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().to_lowercase();
         let weights = path.extension().is_some_and(|e| WEIGHTS.iter().any(|w| e.eq_ignore_ascii_case(w)));
-        if !path.is_file() || weights || name.ends_with(".index.json") || name == "config.json" {
+        if !path.is_file() || weights || name.ends_with(".index.json") || ["config.json", "hf_quant_config.json"].contains(&&*name) {
             continue;
         }
         let target = to.join(entry.file_name());

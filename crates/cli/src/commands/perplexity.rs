@@ -10,6 +10,7 @@ use crate::{
     model,
     progress::Bar,
     view::{Sheet, three},
+    words,
 };
 use pondera_engine::{KvType, TraceOptions, log_sum_exp};
 use serde_json::json;
@@ -110,8 +111,8 @@ fn open(name: Option<&str>, args: &Args, context: &Context) -> Result<Loaded> {
 
 /// BOS, and the text's ids without special tokens.
 fn ids(loaded: &Loaded, text: &str) -> Result<(Option<u32>, Vec<u32>)> {
-    let words = loaded.words()?;
-    Ok((words.bos(), words.encode(text, false)?))
+    let tokenizer = loaded.tokenizer()?;
+    Ok((tokenizer.bos_id(), words::encode(tokenizer, text, false)?))
 }
 
 fn same_vocabulary(a: &Loaded, b: &Loaded, text: &str) -> Result<()> {

@@ -118,7 +118,7 @@ fn prompt_ids(args: &Args, loaded: &Loaded, text: &str, context: &Context) -> Re
     if !args.raw {
         let system = args.system.as_ref().map(|s| json!({ "role": "system", "content": s }));
         let messages: Vec<_> = system.into_iter().chain([json!({ "role": "user", "content": text })]).collect();
-        if let Some(ids) = loaded.words()?.chat(&messages)? {
+        if let Some(ids) = loaded.chat(&messages)? {
             return Ok(ids);
         }
         if args.system.is_some() {
@@ -171,7 +171,7 @@ fn answer(args: &Args, mut loaded: Loaded, text: Option<&str>, tokens: Vec<u32>,
 
 /// The object of `--json` (docs/commands.md).
 fn report(done: &Completion, loaded: &Loaded, seed: u64) -> serde_json::Value {
-    let text = loaded.words.as_ref().map(|_| &done.text);
+    let text = loaded.words().map(|_| &done.text);
     json!({
         "text": text,
         "tokens": done.tokens,
@@ -187,7 +187,7 @@ fn report(done: &Completion, loaded: &Loaded, seed: u64) -> serde_json::Value {
 /// Ends the streamed text; without a tokenizer the ids are the result. Then a line of figures for a person.
 fn finish(done: &Completion, loaded: &Loaded, context: &Context) -> Result<()> {
     let out = &context.out;
-    if loaded.words.is_none() {
+    if loaded.words().is_none() {
         let ids: Vec<String> = done.tokens.iter().map(u32::to_string).collect();
         out.data(ids.join(",").as_bytes())?;
         out.data(b"\n")?;

@@ -8,6 +8,7 @@ use crate::{
     out::{self, DIM},
     progress::Spinner,
     view::{Side, Table, strip, token},
+    words,
 };
 use pondera_engine::{KvType, Routing, Trace, TraceOptions, log_sum_exp};
 use pondera_quant::Format;
@@ -122,8 +123,8 @@ fn f32_bytes(values: &[f32]) -> Vec<u8> {
 
 /// A row per token: what was there, what the model expects next, and how large the hidden state is layer by layer.
 fn draw(trace: &Trace, tokens: &[u32], loaded: &Loaded, top: usize) -> String {
-    let name = |id: u32| match &loaded.words {
-        Some(words) => token(&words.token_text(id), 16),
+    let name = |id: u32| match loaded.words() {
+        Some(t) => token(&words::token_text(t, id), 16),
         None => id.to_string(),
     };
     let mut head = vec![("#", Side::Right), ("id", Side::Right), ("token", Side::Left), ("expected next", Side::Left)];

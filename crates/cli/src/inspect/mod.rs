@@ -8,10 +8,11 @@ pub mod view;
 use crate::{
     error::{Error, Exit, Result},
     model::Source,
+    words,
 };
 use pondera_arch::{Config, Description, Model};
 use pondera_ops::{CacheSpec, KvType};
-use pondera_weights::{Kind, TensorInfo, Weights};
+use pondera_weights::{ErrorKind, Kind, TensorInfo, Weights};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, path::Path};
@@ -156,7 +157,7 @@ pub struct MemoryFacts {
 #[derive(Debug, Serialize)]
 pub struct TokenizerFacts {
     /// `BPE`, `SentencePiece`.
-    pub kind: String,
+    pub kind: &'static str,
     /// Tokens.
     pub vocab_size: usize,
     /// Beginning of a sequence.
@@ -196,15 +197,11 @@ pub fn report(source: &Source, ctx: Option<usize>) -> Result<Report> {
     match source.weights() {
         Ok(weights) => report.take_weights(&weights, source, ctx)?,
         // What holds no tensors may still be a vocabulary or a configuration.
-        Err(e) => {
-            let alone = match source {
-                Source::Path(p) => report.take_alone(p, ctx)?,
-                Source::Embedded(_) => false,
-            };
-            if !alone {
-                return Err(e);
-            }
-        }
+        Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::NotFound) => match source {
+            Source::Path(p) if report.take_alone(p, ctx)? => {}
+            _ => return Err(e.into()),
+        },
+        Err(e) => return Err(e.into()),
     }
     Ok(report)
 }
@@ -235,33 +232,38 @@ impl Report {
             self.kind = "adapter";
             self.not_runnable = Some("an adapter changes a model and is none itself".into());
         }
-        self.take_text(source)
+        self.take_text(source)?;
+        // A template belongs to a model; a bare tensor file in a model's folder is none.
+        if self.model.is_some() {
+            self.chat_template = words::template(weights)?.map(|t| {
+                let text = t.source(false).to_string();
+                TemplateFacts { bytes: text.len(), text }
+            });
+        }
+        Ok(())
     }
 
     /// A file without tensors. False if it is nothing that is known.
     fn take_alone(&mut self, path: &Path, ctx: Option<usize>) -> Result<bool> {
-        let is_json = path.extension().is_some_and(|e| e == "json");
-        let named_index = path.to_string_lossy().ends_with(".index.json");
-        if path.is_dir() && path.join("config.json").is_file() {
-            let text = read_json(&path.join("config.json"))?;
-            self.take_config(text.unwrap_or_default(), ctx);
-        } else if is_json && !named_index && read_json(path)?.is_some_and(|v| v.get("model_type").is_some()) {
-            self.take_config(read_json(path)?.unwrap_or_default(), ctx);
-            self.files.push(file_facts(path));
-            return Ok(true);
-        } else if named_index || path.is_dir() {
-            return Ok(false);
+        let config = if path.is_dir() { path.join("config.json") } else { path.to_path_buf() };
+        if config.extension().is_some_and(|e| e == "json") && !config.to_string_lossy().ends_with(".index.json") {
+            match read_json(&config)? {
+                Some(value) if path.is_dir() || value.get("model_type").is_some() => self.take_config(value, ctx),
+                _ => {}
+            }
         }
-        self.take_text(&Source::Path(path.to_path_buf()))?;
-        if self.kind != "config" && self.tokenizer.is_none() {
-            return Ok(false);
+        if self.kind != "config" || path.is_dir() {
+            self.take_text(&Source::Path(path.to_path_buf()))?;
         }
-        if self.kind != "config" {
+        if self.kind != "config" && self.tokenizer.is_some() {
             self.kind = "tokenizer";
             self.not_runnable = Some("a vocabulary is no model".into());
+        }
+        let known = self.kind == "config" || self.tokenizer.is_some();
+        if known && path.is_file() {
             self.files.push(file_facts(path));
         }
-        Ok(true)
+        Ok(known)
     }
 
     fn take_config(&mut self, value: Value, ctx: Option<usize>) {
@@ -277,7 +279,10 @@ impl Report {
     }
 
     fn take_text(&mut self, source: &Source) -> Result<()> {
-        let _ = source;
+        if let Some(t) = words::tokenizer(source)? {
+            let eos = t.stop_ids().to_vec();
+            self.tokenizer = Some(TokenizerFacts { kind: t.kind(), vocab_size: t.vocab_size(), bos: t.bos_id(), eos });
+        }
         Ok(())
     }
 }

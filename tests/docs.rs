@@ -1,0 +1,62 @@
+//! The examples of docs/commands.md, run as they stand there.
+mod support;
+
+use pondera::quant::Format;
+use std::{fs, path::Path};
+use support::{Folder, command, run, write_gguf, write_repository};
+
+/// Lines `$ …` of the page's ```` ```console ```` blocks, with the words behind `console`.
+fn examples(page: &str) -> Vec<(String, String)> {
+    let (mut found, mut block) = (Vec::new(), None);
+    for line in page.lines() {
+        match (&block, line.strip_prefix("```")) {
+            (None, Some(rest)) => block = Some(rest.to_string()),
+            (Some(_), Some(_)) => block = None,
+            (Some(kind), None) => {
+                let tags = kind.strip_prefix("console").map(str::trim);
+                if let (Some(tags), Some(line)) = (tags, line.strip_prefix("$ ")) {
+                    found.push((tags.to_string(), line.to_string()));
+                }
+            }
+            (None, None) => {}
+        }
+    }
+    found
+}
+
+#[cfg(unix)]
+#[test]
+fn every_example_does_what_the_page_says() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md")).unwrap();
+    let folder = Folder::new();
+    write_repository(&folder, "llama");
+    write_gguf(&folder, "model.gguf", Format::F32);
+    write_gguf(&folder, "model-q8_0.gguf", Format::Q8_0);
+    folder.write("story.txt", "A fox sat by the river. It saw a fish and was happy.\n".repeat(6));
+    folder.write("chat.json", r#"[{"role": "user", "content": "Hello"}]"#);
+    folder.write("chat.jinja", support::TEMPLATE);
+    let built_in = run(folder.path(), &["inspect"]).code == 0;
+    let examples = examples(&page);
+    for verb in ["run", "inspect", "bench", "trace", "perplexity", "tokenize", "detokenize", "template", "convert"] {
+        assert!(examples.iter().any(|e| e.1.contains(&format!("pondera {verb} "))), "no example of {verb}");
+    }
+    let binary = Path::new(env!("CARGO_BIN_EXE_pondera")).parent().unwrap();
+    for (tags, line) in examples.iter().filter(|e| built_in || e.0 != "pebble") {
+        let want = line.split("# exit ").nth(1).map_or(0, |n| n.trim().parse().unwrap());
+        let mut shell = std::process::Command::new("sh");
+        let clean = command(folder.path(), &[]);
+        shell
+            .args(["-c", line])
+            .current_dir(folder.path())
+            .env_clear()
+            .envs(clean.get_envs().filter_map(|(k, v)| Some((k.to_os_string(), v?.to_os_string()))));
+        let path = std::env::var("PATH").unwrap_or_default();
+        shell.env("PATH", format!("{}:{path}", binary.display())).stdin(std::process::Stdio::null());
+        let ran = support::Ran::from(shell.output().unwrap());
+        assert_eq!(ran.code, want, "[{tags}] {line}\n{ran:?}");
+        if line.contains("--json") && want == 0 {
+            let object: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{line}: {e}"));
+            assert!(object.is_object() || object.is_array(), "{line}");
+        }
+    }
+}

@@ -11,7 +11,7 @@
 //! of a span go together; masked positions are never read as values. Latent rows (MLA) are transposed once per span
 //! and piece for the scores of all heads. Does not own: the cache's layout ([`crate::kv`]).
 use crate::{
-    gemm::{self, Code, Elem, F16e, F32e, Pack, STRIP, Tile},
+    gemm::{self, Code, Elem, F16e, F32e, Fetch, Pack, STRIP, Tile},
     kv::Cache,
     product::{Engine, PerThread, Ptr},
     simd::{Level, Simd, kernel},
@@ -223,15 +223,8 @@ unsafe fn transpose<E: Elem>(w: &Work<'_>, s: &Sequence, span: usize, head: usiz
     let stride = w.cache.row_pad() * E::SIZE;
     let base = w.cache.rows(s.pages[span] as usize, head);
     let pointers: [*const u8; PAGE] = std::array::from_fn(|i| base.wrapping_add(i * stride));
-    let pack = Pack {
-        rows: pointers.as_ptr(),
-        groups: PAGE / w.level.lanes(),
-        k0: 0,
-        kn: k_dim,
-        dst: b.keys.as_mut_ptr(),
-        row_bytes: stride,
-        next_panel: PAGE * stride,
-    };
+    let pack =
+        Pack { rows: pointers.as_ptr(), groups: PAGE / w.level.lanes(), k0: 0, kn: k_dim, dst: b.keys.as_mut_ptr() };
     // SAFETY: a page holds PAGE rows of at least k_dim elements.
     unsafe { gemm::pack_rows(w.level, if E::SIZE == 4 { Code::F32 } else { Code::F16 }, &pack) }
 }
@@ -262,6 +255,7 @@ unsafe fn span_of<E: Elem>(
         y: scores.as_mut_ptr(),
         ldy: PAGE,
         first: true,
+        fetch: Fetch::NONE,
     };
     // SAFETY: the panel has k_dim rows of PAGE keys; the buffers hold these queries.
     unsafe {
@@ -290,6 +284,7 @@ unsafe fn span_of<E: Elem>(
             y: b.values[queries.start * pad..].as_mut_ptr(),
             ldy: pad,
             first: true,
+            fetch: Fetch::NONE,
         };
         gemm::strips::<E>(level, 0..pad, tile, n);
         for (q, &(max, sum)) in queries.zip(&b.spans) {

@@ -24,14 +24,14 @@ const RV_FEW: usize = 4;
 const FEW: usize = 3;
 /// Tokens that share a pass over a group of panels: their block of x stays in L2.
 const TOKENS: usize = 96;
-/// Bytes that are asked for ahead of their use, per row.
-const AHEAD: usize = 1024;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// Where float weights come from.
 #[derive(Clone, Copy)]
 pub enum Source {
     /// Rows of a packable format, `stride` bytes apart.
-    Rows { code: Code, base: *const u8, stride: usize, row_bytes: usize },
+    Rows { code: Code, base: *const u8, stride: usize },
     /// Outputs lie side by side: element `(o, k)` at `base + o · size + k · stride` bytes.
     Columns { code: Code, base: *const u8, stride: usize },
     /// Anything else, decoded row by row with the scalar code.
@@ -50,6 +50,15 @@ pub enum Code {
 }
 
 impl Code {
+    /// Bytes of `k` elements, a whole number of blocks.
+    fn bytes(self, k: usize) -> usize {
+        match self {
+            Code::F32 => k * 4,
+            Code::F16 | Code::BF16 => k * 2,
+            Code::Mxfp4 => k / 32 * 17,
+        }
+    }
+
     /// Of a format; `None` for those that only the scalar code knows.
     pub fn of(format: Format) -> Option<Code> {
         Some(match format {
@@ -73,8 +82,7 @@ impl Source {
                 let fits = format.row_bytes(*inp).is_some_and(|row| holds(bytes.len(), *out, *stride, row));
                 match Code::of(*format) {
                     Some(code) if fits && !transpose => {
-                        let row_bytes = format.row_bytes(*inp).unwrap_or(0);
-                        Source::Rows { code, base: bytes.as_slice().as_ptr(), stride: *stride, row_bytes }
+                        Source::Rows { code, base: bytes.as_slice().as_ptr(), stride: *stride }
                     }
                     Some(code) if fits && code != Code::Mxfp4 => {
                         Source::Columns { code, base: bytes.as_slice().as_ptr(), stride: *stride }
@@ -98,7 +106,7 @@ impl Source {
                         if columns {
                             Source::Columns { code, base, stride }
                         } else {
-                            Source::Rows { code, base, stride, row_bytes: row * size }
+                            Source::Rows { code, base, stride }
                         }
                     }
                     _ => Source::decode(m, transpose),
@@ -259,6 +267,7 @@ unsafe fn tiles(
                 y,
                 ldy: p.ldy,
                 first: k0 == 0,
+                fetch: if t0 == 0 { Fetch::next(p, plan, o, k0) } else { Fetch::NONE },
             };
             // SAFETY: the panel is packed; a partial one goes through the edge buffer.
             unsafe {
@@ -316,6 +325,40 @@ pub struct Tile {
     pub ldy: usize,
     /// Chains start at 0; otherwise they continue what `y` holds.
     pub first: bool,
+    /// What to ask memory for meanwhile, in the first tile of a strip.
+    pub fetch: Fetch,
+}
+
+/// The next block of the rows that a panel was packed from. Chains are bound by latency and packing by memory: without
+/// this the one waits for the other.
+#[derive(Clone, Copy)]
+pub struct Fetch {
+    /// Of the first row.
+    pub at: *const u8,
+    /// Bytes from a row to the next.
+    pub stride: usize,
+    /// Cache lines per step of k, `jump` bytes apart.
+    pub lines: usize,
+    /// See `lines`.
+    pub jump: usize,
+}
+
+impl Fetch {
+    /// Nothing.
+    pub const NONE: Fetch = Fetch { at: std::ptr::null(), stride: 0, lines: 0, jump: 0 };
+
+    /// For rows `o ..` at `k0`: the next block of k, or the start of the next panel's rows.
+    fn next(p: &Product, plan: &Plan, o: usize, k0: usize) -> Fetch {
+        let Source::Rows { code, base, stride } = p.source else { return Fetch::NONE };
+        let k = k0 + plan.kb;
+        let at = if k < p.inp {
+            base.wrapping_add(o * stride + code.bytes(k))
+        } else {
+            base.wrapping_add((o + plan.r * plan.panels) * stride)
+        };
+        let lines = (code.bytes(plan.kb) * plan.r / plan.kb / LINE).max(1);
+        Fetch { at, stride, lines, jump: plan.kb / plan.r * LINE }
+    }
 }
 
 /// An element type of panels.
@@ -379,7 +422,17 @@ unsafe fn tile_body<S: Simd, E: Elem, const RV: usize, const NT: usize>(s: S, t:
             }
         }
         let mut panel = t.panel;
+        let mut fetch = t.fetch.at;
         for k in 0..t.kn {
+            if t.fetch.lines > 0 {
+                for line in 0..t.fetch.lines {
+                    s.prefetch(fetch.wrapping_add(line * t.fetch.jump));
+                }
+                fetch = fetch.wrapping_add(t.fetch.stride);
+                if (k + 1) % (RV * S::LANES) == 0 {
+                    fetch = t.fetch.at.wrapping_add((k + 1) / (RV * S::LANES) * LINE);
+                }
+            }
             let mut w = [s.splat(0.0); RV];
             for (v, w) in w.iter_mut().enumerate() {
                 *w = E::load(s, panel.add(v * S::LANES * E::SIZE));
@@ -421,7 +474,7 @@ fn tile_tokens(level: Level, rv: usize) -> usize {
 ///
 /// # Safety
 /// The panel holds `kn` rows of that many outputs, `x` and `y` all tokens.
-unsafe fn sweep<E: Elem>(level: Level, rv: usize, t: Tile, n: usize) {
+unsafe fn sweep<E: Elem>(level: Level, rv: usize, mut t: Tile, n: usize) {
     let mut tiles = n.div_ceil(tile_tokens(level, rv));
     let mut from = 0;
     while tiles > 0 {
@@ -454,6 +507,7 @@ unsafe fn sweep<E: Elem>(level: Level, rv: usize, t: Tile, n: usize) {
                 _ => unreachable!("no tile of {rv} vectors and {nt} tokens"),
             }
         }
+        t.fetch = Fetch::NONE;
         from += nt;
         tiles -= 1;
     }
@@ -491,18 +545,6 @@ pub struct Pack {
     pub kn: usize,
     /// `[kn][R]`.
     pub dst: *mut f32,
-    /// Bytes of a row: what is asked for ahead goes on in the next panel's row …
-    pub row_bytes: usize,
-    /// … at this distance.
-    pub next_panel: usize,
-}
-
-/// Asks for what is [`AHEAD`] of `offset` in reading order.
-#[inline(always)]
-unsafe fn ahead<S: Simd>(s: S, p: &Pack, row: *const u8, offset: usize) {
-    let at = offset + AHEAD;
-    let at = if at < p.row_bytes { at } else { (at - p.row_bytes).wrapping_add(p.next_panel) };
-    s.prefetch(row.wrapping_add(at));
 }
 
 /// A format that packs by 32-bit words.
@@ -575,24 +617,23 @@ unsafe fn pack_words<S: Simd, W: Words>(s: S, p: &Pack) {
     let mut k = 0;
     // SAFETY: the caller's promise: R rows, `kn` elements each from `k0` on.
     unsafe {
-        // Whole cache lines of every row at once: rows at power-of-two strides share a cache set.
-        while k + 4 * quad <= p.kn {
-            let offset = (p.k0 + k) * W::SIZE;
-            for g in 0..p.groups {
-                let rows = p.rows.add(g * S::LANES);
-                for i in 0..S::LANES {
-                    ahead(s, p, *rows.add(i), offset);
-                }
+        // Eight rows at a time, whole cache lines of each: rows at power-of-two strides share a cache set, which holds
+        // eight lines on most machines.
+        let lines = p.kn / (4 * quad);
+        for g in 0..p.groups {
+            let rows = p.rows.add(g * S::LANES);
+            for line in 0..lines {
+                let k = line * 4 * quad;
                 for q in 0..4 {
-                    let words = s.tile(rows, offset + q * 16);
+                    let words = s.tile(rows, (p.k0 + k) * W::SIZE + q * 16);
                     for (i, w) in words.into_iter().enumerate() {
                         let at = k + q * quad + i * quad / 4;
                         W::emit(s, w, p.dst.add(at * r + g * S::LANES), r);
                     }
                 }
             }
-            k += 4 * quad;
         }
+        k += lines * 4 * quad;
         while k + quad <= p.kn {
             for g in 0..p.groups {
                 let words = s.tile(p.rows.add(g * S::LANES), (p.k0 + k) * W::SIZE);
@@ -623,7 +664,6 @@ unsafe fn pack_mxfp4<S: Simd>(s: S, p: &Pack) {
             for g in 0..p.groups {
                 for i in 0..S::LANES {
                     let row = *p.rows.add(g * S::LANES + i);
-                    ahead(s, p, row, offset);
                     s.mxfp4(row.add(offset), block[i].as_mut_ptr());
                     pointers[i] = block[i].as_ptr().cast();
                 }
@@ -724,18 +764,17 @@ unsafe fn pack(
         let mut pointers = [std::ptr::null::<u8>(); RV_FEW * MAX_LANES];
         // SAFETY: rows o .. o + valid are there; rows past them repeat the last, their results are not kept.
         unsafe {
-            let mut whole = |code, base: *const u8, stride: usize, row_bytes: usize| {
+            let mut whole = |code, base: *const u8, stride: usize| {
                 for (j, at) in pointers.iter_mut().enumerate().take(plan.r) {
                     *at = base.add(j.min(valid - 1) * stride);
                 }
-                let next_panel = stride * plan.r;
-                pack_rows(level, code, &Pack { rows: pointers.as_ptr(), groups, k0, kn, dst, row_bytes, next_panel });
+                pack_rows(level, code, &Pack { rows: pointers.as_ptr(), groups, k0, kn, dst });
             };
             match p.source {
-                Source::Rows { code, base, stride, row_bytes } => whole(code, base.add(o * stride), stride, row_bytes),
+                Source::Rows { code, base, stride } => whole(code, base.add(o * stride), stride),
                 Source::Decode(_) => {
                     let base = scratch.rows.as_ptr().add((o - rows.start) * p.inp);
-                    whole(Code::F32, base.cast(), p.inp * 4, p.inp * 4);
+                    whole(Code::F32, base.cast(), p.inp * 4);
                 }
                 Source::Columns { code, base, stride } => {
                     for k in 0..kn {

@@ -37,8 +37,13 @@ impl Engine {
         let Opened { config, model, weights, tokenizer } = open::open(source, progress)?;
         let model = Arc::new(model);
         let (ctx, plan) = context(&model, options)?;
-        let limits =
-            Limits { ctx, chunk: options.chunk, max_rows: options.max_rows, max_sequences: options.max_sequences };
+        let limits = Limits {
+            ctx,
+            chunk: options.chunk,
+            max_rows: options.max_rows,
+            max_sequences: options.max_sequences,
+            max_prefixes: options.max_prefixes,
+        };
         let files = weights.clone();
         let runner = Runner::new(Parts {
             net: Box::new(Shared(model.clone())),

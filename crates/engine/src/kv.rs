@@ -1,4 +1,6 @@
-//! Pages of the KV cache: who holds which. Knows nothing of what stands in them.
+//! Pages of the KV cache: who holds which, and the prefixes that ended sequences leave behind for later ones.
+use pondera_ops::PAGE;
+use std::collections::VecDeque;
 
 /// Counts the holders of each page. A page with none is free; with several it is shared and must not be written.
 #[derive(Debug, Default)]
@@ -32,14 +34,13 @@ impl Pages {
     }
 
     /// One more holder of a held page (for prefixes that several sequences share).
-    #[cfg_attr(not(test), expect(dead_code, reason = "no sequence shares a prefix yet"))]
     pub fn share(&mut self, page: u32) {
         debug_assert!(self.holders[page as usize] > 0, "page {page} is free");
         self.holders[page as usize] += 1;
     }
 
     /// Whether a page has more than one holder.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no sequence shares a prefix yet"))]
+    #[cfg(test)]
     pub fn is_shared(&self, page: u32) -> bool {
         self.holders[page as usize] > 1
     }
@@ -54,6 +55,79 @@ impl Pages {
             if *n == 0 {
                 self.free.push(page);
             }
+        }
+    }
+}
+
+/// The beginnings of sequences that have ended, in whole pages. A later sequence that begins alike shares the pages
+/// instead of computing them again: what they hold depends on the tokens before and the rotary epoch alone, so no
+/// bit of its results moves.
+#[derive(Debug, Default)]
+pub struct Prefixes {
+    /// Least recently used first.
+    kept: VecDeque<Prefix>,
+    most: usize,
+}
+
+#[derive(Debug)]
+struct Prefix {
+    /// As many as fill the pages.
+    tokens: Vec<u32>,
+    pages: Vec<u32>,
+    epoch: u32,
+}
+
+impl Prefixes {
+    /// Keeps at most `most` prefixes.
+    pub fn new(most: usize) -> Prefixes {
+        Prefixes { kept: VecDeque::new(), most }
+    }
+
+    /// Keeps the whole pages of the `cached` first tokens; the other pages are released.
+    pub fn keep(&mut self, mut tokens: Vec<u32>, mut held: Vec<u32>, cached: usize, epoch: u32, pages: &mut Pages) {
+        let whole = (cached / PAGE).min(held.len());
+        if self.most == 0 || whole == 0 {
+            pages.release(&mut held);
+            return;
+        }
+        let mut rest = held.split_off(whole);
+        pages.release(&mut rest);
+        tokens.truncate(whole * PAGE);
+        self.kept.push_back(Prefix { tokens, pages: held, epoch });
+        while self.kept.len() > self.most {
+            self.drop_oldest(pages);
+        }
+    }
+
+    /// Shares the pages of the longest prefix that `tokens` begin with into `held` (empty before), but never those
+    /// of the last token, whose logits are wanted. Returns the number of positions that are there already.
+    pub fn share(&mut self, tokens: &[u32], epoch: u32, held: &mut Vec<u32>, pages: &mut Pages) -> usize {
+        let most = tokens.len().saturating_sub(1) / PAGE;
+        let alike = |p: &Prefix| {
+            let same = p.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+            if p.epoch == epoch { (same / PAGE).min(most) } else { 0 }
+        };
+        let best = self.kept.iter().map(alike).enumerate().max_by_key(|(_, n)| *n);
+        let Some((at, n)) = best.filter(|(_, n)| *n > 0) else { return 0 };
+        let Some(prefix) = self.kept.remove(at) else { return 0 };
+        for page in &prefix.pages[..n] {
+            pages.share(*page);
+            held.push(*page);
+        }
+        self.kept.push_back(prefix);
+        n * PAGE
+    }
+
+    /// Forgets prefixes, the least recently used first, until `wanted` pages are free or none is left.
+    pub fn make_free(&mut self, wanted: usize, pages: &mut Pages) {
+        while pages.free() < wanted && !self.kept.is_empty() {
+            self.drop_oldest(pages);
+        }
+    }
+
+    fn drop_oldest(&mut self, pages: &mut Pages) {
+        if let Some(mut p) = self.kept.pop_front() {
+            pages.release(&mut p.pages);
         }
     }
 }

@@ -24,9 +24,9 @@ mod sampler;
 mod scheduler;
 mod sequence;
 mod stop;
-mod words;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use backend::{Backend, Isa};
 pub use engine::{Engine, plan};

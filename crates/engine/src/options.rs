@@ -49,6 +49,9 @@ pub struct EngineOptions {
     pub max_rows: usize,
     /// Most sequences that run at once; others wait.
     pub max_sequences: usize,
+    /// Ended sequences whose beginnings stay in the cache, while nobody else wants the room, for later ones that begin
+    /// alike: the turns of a conversation. 0 keeps none.
+    pub max_prefixes: usize,
     /// Most requests that wait; [`crate::Engine::submit`] refuses more.
     pub max_waiting: usize,
 }
@@ -64,6 +67,7 @@ impl Default for EngineOptions {
             chunk: 512,
             max_rows: 512,
             max_sequences: 64,
+            max_prefixes: 16,
             max_waiting: 1024,
         }
     }

@@ -147,6 +147,8 @@ impl FinishReason {
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Of these, how many an earlier request had left in the cache.
+    pub cached_tokens: usize,
     /// Tokens generated, an end-of-sequence token included.
     pub completion_tokens: usize,
 }
@@ -160,7 +162,7 @@ pub struct Timings {
     pub prefill_s: f64,
     /// From the first token to the last.
     pub decode_s: f64,
-    /// Tokens of the prompt per second of `prefill_s`; 0 if nothing was generated.
+    /// Computed tokens of the prompt per second of `prefill_s`; 0 if nothing was generated.
     pub prefill_tps: f64,
     /// Tokens after the first per second of `decode_s`; 0 if there are none.
     pub decode_tps: f64,

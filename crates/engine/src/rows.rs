@@ -82,6 +82,7 @@ impl Scheduler {
         if pages > self.pages.count() {
             return Err(Error::context(rows.tokens.len(), self.pages.count() * PAGE));
         }
+        self.prefixes.make_free(pages, &mut self.pages);
         if pages > self.pages.free() {
             self.preempt_all();
         }

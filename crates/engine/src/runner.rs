@@ -153,6 +153,7 @@ impl Runner {
         let s = &mut self.scheduler;
         if tokens.div_ceil(PAGE) > s.pages.count() {
             s.preempt_all();
+            s.prefixes.make_free(usize::MAX, &mut s.pages);
             s.pages = crate::kv::Pages::new(tokens.div_ceil(PAGE));
             s.ops.reserve(self.net.caches(), self.kv, s.pages.count());
         }

@@ -6,14 +6,14 @@
 //! sequence alone.
 use crate::{
     Error, Event, RequestId, Result,
-    kv::Pages,
+    kv::{Pages, Prefixes},
     math::all_finite,
     net::{Net, Vocabulary},
     sampler::Sampler,
     sequence::{Buffers, Sequence},
 };
 use pondera_ops::{Batch, KvType, Ops, PAGE, Point, trace::Watch};
-use std::{cell::Cell, collections::VecDeque, ops::Range};
+use std::{cell::Cell, collections::VecDeque, mem::take, ops::Range};
 
 /// Who hears of events.
 pub(crate) type Emit<'a> = &'a mut dyn FnMut(RequestId, Event<'_>);
@@ -26,12 +26,15 @@ pub(crate) struct Limits {
     pub chunk: usize,
     pub max_rows: usize,
     pub max_sequences: usize,
+    /// Ended sequences whose beginnings are kept for later ones.
+    pub max_prefixes: usize,
 }
 
 pub(crate) struct Scheduler {
     pub ops: Box<dyn Ops>,
     pub limits: Limits,
     pub pages: Pages,
+    pub prefixes: Prefixes,
     pub waiting: VecDeque<Sequence>,
     /// In order of arrival.
     pub running: Vec<Sequence>,
@@ -60,14 +63,14 @@ impl Scheduler {
     pub fn new(ops: Box<dyn Ops>, net: &dyn Net, limits: Limits, kv: KvType, kv_tokens: usize) -> Scheduler {
         let pages = Pages::new(kv_tokens.div_ceil(PAGE));
         ops.reserve(net.caches(), kv, pages.count());
-        let (waiting, running) = (VecDeque::new(), Vec::new());
-        Scheduler { ops, limits, pages, waiting, running, preemptions: 0, step: Step::default() }
+        let (waiting, running, prefixes) = (VecDeque::new(), Vec::new(), Prefixes::new(limits.max_prefixes));
+        Scheduler { ops, limits, pages, prefixes, waiting, running, preemptions: 0, step: Step::default() }
     }
 
     /// Advances every sequence that fits. False if there is nothing left to do.
     pub fn step(&mut self, net: &dyn Net, words: Option<&dyn Vocabulary>, trust: Trust<'_>, emit: Emit<'_>) -> bool {
         self.drop_cancelled(emit);
-        self.admit();
+        self.admit(net);
         self.schedule(net);
         self.fill_batch();
         if !self.step.batch.is_empty() {
@@ -86,11 +89,11 @@ impl Scheduler {
     }
 
     fn drop_cancelled(&mut self, emit: Emit<'_>) {
-        let Scheduler { running, waiting, pages, step, .. } = self;
+        let Scheduler { running, waiting, pages, prefixes, step, .. } = self;
         let mut gone = |s: &mut Sequence| {
             if s.cancelled {
-                pages.release(&mut s.pages);
                 emit(s.id, s.finish(crate::FinishReason::Cancelled, &mut step.buffers));
+                prefixes.keep(take(&mut s.tokens), take(&mut s.pages), s.cached, s.epoch, pages);
             }
             !s.cancelled
         };
@@ -100,20 +103,24 @@ impl Scheduler {
 
     /// Starts those who wait, in order, while the pages of all their tokens are free. Whoever is alone may start:
     /// submission made sure that it fits.
-    fn admit(&mut self) {
-        while let Some(s) = self.waiting.front() {
-            let wanted = (s.tokens.len() + 1).div_ceil(PAGE);
+    fn admit(&mut self, net: &dyn Net) {
+        while let Some(mut s) = self.waiting.pop_front() {
+            s.epoch = net.rope_epoch(s.tokens.len() as u32);
+            s.cached = self.prefixes.share(&s.tokens, s.epoch, &mut s.pages, &mut self.pages);
             let promised: usize = self.running.iter().map(|r| pages_wanted(r, r.missing())).sum();
-            let room = wanted + promised <= self.pages.free() && self.running.len() < self.limits.max_sequences;
+            let wanted = promised + pages_wanted(&s, s.missing() + 1);
+            self.prefixes.make_free(wanted, &mut self.pages);
+            let room = wanted <= self.pages.free() && self.running.len() < self.limits.max_sequences;
             if !room && !self.running.is_empty() {
+                self.pages.release(&mut s.pages);
+                s.cached = 0;
+                self.waiting.push_front(s);
                 return;
             }
-            if let Some(mut s) = self.waiting.pop_front() {
-                s.start();
-                // Whoever was preempted comes back to its place among the others.
-                let at = self.running.partition_point(|r| r.id < s.id);
-                self.running.insert(at, s);
-            }
+            s.start();
+            // Whoever was preempted comes back to its place among the others.
+            let at = self.running.partition_point(|r| r.id < s.id);
+            self.running.insert(at, s);
         }
     }
 
@@ -124,7 +131,9 @@ impl Scheduler {
             s.rows = 0;
             let epoch = net.rope_epoch(s.tokens.len() as u32);
             if epoch != s.epoch {
+                // Its pages may be shared with a prefix of the old epoch, so they are not written again.
                 (s.epoch, s.cached) = (epoch, 0);
+                self.pages.release(&mut s.pages);
             }
         }
         let mut budget = self.limits.max_rows;
@@ -147,6 +156,7 @@ impl Scheduler {
     /// Gives sequence `i` the pages for `rows` more positions, taking them from later sequences if it must. False
     /// if it was itself the latest and had to give way.
     fn find_pages(&mut self, i: usize, rows: usize) -> bool {
+        self.prefixes.make_free(pages_wanted(&self.running[i], rows), &mut self.pages);
         while self.pages.free() < pages_wanted(&self.running[i], rows) {
             self.preempt_last();
             if i >= self.running.len() {
@@ -212,6 +222,7 @@ impl Scheduler {
             if !all_finite(values) {
                 let error = blame(&*self.ops, net, batch, batch.sequences[part - 1].rows.clone());
                 emit(s.id, Event::Failed(&error));
+                s.cached = 0; // nothing of it is kept
                 ended.push(i);
                 continue;
             }
@@ -233,16 +244,17 @@ impl Scheduler {
 
     /// Nothing that was computed can be trusted: every running sequence ends with `error`.
     fn fail_all(&mut self, error: &Error, emit: Emit<'_>) {
-        for (i, s) in self.running.iter().enumerate() {
+        for (i, s) in self.running.iter_mut().enumerate() {
             emit(s.id, Event::Failed(error));
+            s.cached = 0;
             self.step.ended.push(i);
         }
     }
 
     fn remove_ended(&mut self) {
         while let Some(i) = self.step.ended.pop() {
-            let mut s = self.running.remove(i);
-            self.pages.release(&mut s.pages);
+            let s = self.running.remove(i);
+            self.prefixes.keep(s.tokens, s.pages, s.cached, s.epoch, &mut self.pages);
         }
     }
 

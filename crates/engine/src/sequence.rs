@@ -14,6 +14,8 @@ pub(crate) struct Sequence {
     pub tokens: Vec<u32>,
     /// Positions whose keys and values stand in the cache.
     pub cached: usize,
+    /// Positions of the prompt that were there when it started.
+    pub reused: usize,
     /// Pages held; lent to the batch during a step.
     pub pages: Vec<u32>,
     /// Rotary epoch of what is cached.
@@ -54,7 +56,20 @@ impl Sequence {
         let text = words.map(|w| Text { stream: w.stream(request.show_special), stops: Stops::new(&request.stop) });
         let clock = Clock { submitted: Instant::now(), started: None, first: None, last: None };
         let pages = Vec::with_capacity((request.prompt.len() + room).div_ceil(pondera_ops::PAGE));
-        Sequence { id, request, tokens, cached: 0, pages, epoch: 0, rows: 0, cancelled: false, seen, text, clock }
+        Sequence {
+            id,
+            request,
+            tokens,
+            cached: 0,
+            reused: 0,
+            pages,
+            epoch: 0,
+            rows: 0,
+            cancelled: false,
+            seen,
+            text,
+            clock,
+        }
     }
 
     /// Positions that must be computed before the next token can be chosen; 1 while decoding.
@@ -69,7 +84,10 @@ impl Sequence {
 
     /// Work on the sequence begins now, if it did not before.
     pub fn start(&mut self) {
-        self.clock.started.get_or_insert_with(Instant::now);
+        if self.clock.started.is_none() {
+            self.clock.started = Some(Instant::now());
+            self.reused = self.cached;
+        }
     }
 
     /// Takes the chosen token. Leaves the text that can be shown in `b.shown`; says whether the completion ends.
@@ -114,7 +132,11 @@ impl Sequence {
             }
             t.stops.finish(&mut b.shown);
         }
-        let usage = Usage { prompt_tokens: self.request.prompt.len(), completion_tokens: self.generated() };
+        let usage = Usage {
+            prompt_tokens: self.request.prompt.len(),
+            cached_tokens: self.reused,
+            completion_tokens: self.generated(),
+        };
         Event::Finished { reason, text: &b.shown, usage, timings: self.timings() }
     }
 
@@ -130,7 +152,7 @@ impl Sequence {
             queue_s: seconds(Some(c.submitted), c.started),
             prefill_s,
             decode_s,
-            prefill_tps: rate(self.request.prompt.len(), prefill_s),
+            prefill_tps: rate(self.request.prompt.len() - self.reused, prefill_s),
             decode_tps: rate(self.generated().saturating_sub(1), decode_s),
         }
     }

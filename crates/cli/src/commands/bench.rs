@@ -145,6 +145,8 @@ fn open(args: &Args, context: &Context) -> Result<Loaded> {
 /// Room for the longest sequence of each request, and no more.
 fn options(args: &Args, context: &Context) -> Result<EngineOptions> {
     let mut options = args.compute.options(context.global.threads, KvType::F16)?;
+    // Every row computes its whole prompt: nothing is left over from the row before.
+    options.max_prefixes = 0;
     let longest = (args.depth.max(1) as usize) + args.prompt.max(args.generate) as usize + 2;
     let ctx = options.ctx.unwrap_or(longest);
     if ctx < longest {

@@ -160,3 +160,62 @@ fn a_trace_between_steps_disturbs_nobody() {
     let t = r.trace(&prompt(400, 4), TraceOptions::default()).unwrap();
     assert_eq!(t.logits.len(), 400 * t.vocab_size);
 }
+
+/// The turns of a conversation: each begins with all that was said before, and gives what it gives in a new engine.
+#[test]
+fn prefixes_of_earlier_requests_move_no_bit() {
+    let go_on = &mut |_: &Event<'_>| std::ops::ControlFlow::Continue(());
+    for (name, _) in MODELS {
+        let model = random(name);
+        for kv in [KvType::F32, KvType::F16] {
+            let setup = Setup { kv, chunk: 50, ..Setup::default() };
+            let mut r = runner(&model, setup);
+            let mut said = prompt(30, 0);
+            let mut reused = Vec::new();
+            for turn in 0..4 {
+                said.extend(prompt(40, turn));
+                let request = sampled(said.clone(), 15, turn as u64);
+                let c = r.generate(request.clone(), go_on).unwrap();
+                let fresh = runner(&model, Setup { max_prefixes: 0, ..setup }).generate(request, go_on).unwrap();
+                assert_eq!(bits(&c), bits(&fresh), "{name} {kv:?} turn {turn}");
+                reused.push(c.usage.cached_tokens);
+                said.extend(c.tokens);
+            }
+            match *name {
+                // Every length past 48 has frequencies of its own.
+                "dynamic" => assert_eq!(reused, [0; 4]),
+                // 84, 139 and 194 tokens are cached when the first three turns end.
+                _ => assert_eq!(reused, [0, 64, 128, 192], "{name}"),
+            }
+            // The same prompt again computes at least its last token; another beginning shares nothing.
+            let again = r.generate(sampled(said[..64].to_vec(), 2, 0), go_on).unwrap();
+            assert_eq!(again.usage.cached_tokens, 0);
+            let other = r.generate(sampled(prompt(100, 9), 2, 0), go_on).unwrap();
+            assert_eq!(other.usage.cached_tokens, 0);
+        }
+    }
+}
+
+/// Two that run at once share a beginning and go different ways; a third is cut short of room and forgets it.
+#[test]
+fn a_shared_prefix_is_never_written() {
+    let model = random("llama");
+    let setup = Setup { ctx: 256, kv_tokens: 256, ..Setup::default() };
+    let mut r = runner(&model, setup);
+    let start = prompt(64, 0);
+    r.submit(sampled(prompt(70, 0), 5, 0)).unwrap();
+    while r.step(&mut |_, _| {}) {}
+    let with = |seed: usize| sampled([start.clone(), prompt(30, seed)].concat(), 20, seed as u64);
+    let ids: Vec<RequestId> = (1..5).map(|seed| r.submit(with(seed)).unwrap()).collect();
+    let got = drain(&mut r);
+    for (seed, id) in (1..5).zip(ids) {
+        let alone = drain_alone(&model, setup, with(seed));
+        let c = got[&id].as_ref().unwrap();
+        assert_eq!(bits(c), bits(&alone), "{seed}");
+        assert_eq!(c.usage.cached_tokens, 64);
+    }
+}
+
+fn drain_alone(model: &Rc<Model>, setup: Setup, request: Request) -> Completion {
+    runner(model, setup).generate(request, &mut |_| std::ops::ControlFlow::Continue(())).unwrap()
+}

@@ -179,10 +179,10 @@ const DYNAMIC_CTX: usize = 8;
 /// Length of a sequence, and what memory it takes.
 fn context(model: &Model, o: &EngineOptions) -> Result<(usize, MemoryPlan)> {
     let promised = promised_positions(model);
-    if let (Some(ctx), Some(limit)) = (o.ctx, model.positions_end()) {
-        if ctx > limit {
-            return Err(Error::context(ctx, limit).hint("this model has no positions beyond"));
-        }
+    if let (Some(ctx), Some(limit)) = (o.ctx, model.positions_end())
+        && ctx > limit
+    {
+        return Err(Error::context(ctx, limit).hint("this model has no positions beyond"));
     }
     let per_token = kv_bytes_per_token(model, o.kv);
     let plan = |tokens: usize| {

@@ -61,6 +61,9 @@ pub struct Score {
     pub greedy: bool,
 }
 
+/// Who gets a chunk's backend, batch and logits.
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(&dyn Ops, &Batch, &[f32]) -> Result<()>;
+
 /// A sequence to be computed, and how.
 pub(crate) struct Rows<'a> {
     pub tokens: &'a [u32],
@@ -76,7 +79,7 @@ impl Scheduler {
         net: &dyn Net,
         rows: &Rows<'_>,
         observe: &dyn Fn(Point, &Act),
-        visit: &mut dyn FnMut(&dyn Ops, &Batch, &[f32]) -> Result<()>,
+        visit: Visit<'_>,
     ) -> Result<()> {
         let pages = rows.tokens.len().div_ceil(PAGE);
         if pages > self.pages.count() {
@@ -137,7 +140,7 @@ fn run_chunks(
     rows: &Rows<'_>,
     pages: &[u32],
     observe: &dyn Fn(Point, &Act),
-    visit: &mut dyn FnMut(&dyn Ops, &Batch, &[f32]) -> Result<()>,
+    visit: Visit<'_>,
 ) -> Result<()> {
     let watch = Watch { inner: ops, watch: observe };
     let mut values = Vec::new();

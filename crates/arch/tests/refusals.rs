@@ -53,6 +53,7 @@ fn unknown_mechanisms_are_refused_by_name() {
         ("gpt_oss", json!({"hidden_act": "gelu"}), Unsupported, "hidden_act"),
         ("gpt2", json!({"add_cross_attention": true}), Unsupported, "add_cross_attention"),
         ("gpt2", json!({"activation_function": "tanh"}), Unsupported, "hidden_act"),
+        ("gemma2", json!({"hidden_activation": "softsign"}), Unsupported, "hidden_activation"),
     ];
     for (golden, changes, kind, item) in cases {
         let e = changed(golden, changes).err().unwrap_or_else(|| panic!("{golden} {changes} was accepted"));
@@ -204,6 +205,41 @@ fn prefixes_of_repositories_do_not_matter() {
     for (what, rename) in renames {
         let weights = tensors("llama", |all| all.iter_mut().for_each(|(n, _)| *n = rename(n)));
         assert!(load(&weights) == want, "{what}");
+    }
+}
+
+/// The golden's GGUF file with one text in place of another of the same length, everywhere.
+fn patched(golden: &str, from: &str, to: &str) -> Result<Model, pondera_arch::Error> {
+    assert_eq!(from.len(), to.len());
+    let mut bytes = fs::read(folder(golden).join("model.gguf")).unwrap();
+    let at: Vec<usize> = (0..bytes.len() - from.len()).filter(|i| bytes[*i..].starts_with(from.as_bytes())).collect();
+    assert!(!at.is_empty(), "{golden} has no {from}");
+    at.iter().for_each(|i| bytes[*i..*i + to.len()].copy_from_slice(to.as_bytes()));
+    let weights = Weights::from_bytes("model.gguf", bytes.into()).unwrap();
+    Config::from_gguf(weights.gguf().unwrap()).and_then(|c| Model::load(&c, &Source::Files(&weights)))
+}
+
+#[test]
+fn gguf_files_that_leave_something_out_are_refused_by_its_name() {
+    use ErrorKind::{Config as Bad, Tensor, Unsupported};
+    let cases = [
+        ("llama", "llama.embedding_length", "llama.embedding_lengtx", Bad, "llama.embedding_length"),
+        ("llama", "llama.vocab_size", "llama.vocab_sizx", Bad, "tokenizer.ggml.tokens"),
+        ("llama", "llama", "lamma", Unsupported, "general.architecture"),
+        ("llama", "general.architecture", "general.architecturx", Bad, "general.architecture"),
+        ("llama", "blk.1.ffn_up", "blk.1.ffn_xp", Tensor, "blk.1.ffn_up.weight"),
+        // Without it the file reads as V2, whose scores are a softmax.
+        (
+            "deepseek_v3",
+            "deepseek2.expert_gating_func",
+            "deepseek2.expert_gating_funx",
+            Bad,
+            "deepseek2.expert_gating_func",
+        ),
+    ];
+    for (golden, from, to, kind, item) in cases {
+        let e = patched(golden, from, to).err().unwrap_or_else(|| panic!("{golden} without {from} was accepted"));
+        assert_eq!((e.kind(), e.item()), (kind, item), "{e}");
     }
 }
 

@@ -13,7 +13,6 @@ const ALIASES: &[(&str, &str)] = &[
     ("n_inner", "intermediate_size"),
     ("num_local_experts", "num_experts"),
     ("n_routed_experts", "num_experts"),
-    ("hidden_activation", "hidden_act"),
     ("activation_function", "hidden_act"),
     ("layer_norm_epsilon", "layer_norm_eps"),
 ];
@@ -56,7 +55,7 @@ fn text(keys: &Map<String, Value>, key: &str) -> Result<String> {
 
 fn rename(keys: &mut Map<String, Value>) {
     for (other, name) in ALIASES {
-        if let Some(v) = keys.remove(*other) {
+        if let Some(v) = keys.remove(*other).filter(|v| !v.is_null()) {
             keys.entry(*name).or_insert(v);
         }
     }

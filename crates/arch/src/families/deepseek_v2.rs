@@ -66,7 +66,10 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     let (act, bias) = (c.activation("hidden_act")?, c.flag("mlp_bias")?);
     if p.has(("", &format!("blk.{}.exp_probs_b.bias", c.count("first_k_dense_replace")?))) {
         // Some converted files of V3 do not say how its router scores.
-        return Err(c.bad("deepseek2.expert_gating_func", "absent or softmax, but the file has a bias for sigmoid scores (exp_probs_b)"));
+        return Err(c.bad(
+            "deepseek2.expert_gating_func",
+            "absent or softmax, but the file has a bias for sigmoid scores (exp_probs_b)",
+        ));
     }
     c.only("scoring_func", &["softmax"])?;
     let mut mla = MlaConfig { q_lora_rank: q_lora_rank(c, Some(1536))?, ..MlaConfig::read(c, 1e-6)? };

@@ -13,7 +13,7 @@ pub(super) const FAMILY: Family = Family {
     base: "model",
     defaults: r#"{"vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192,
-        "rms_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh", "tie_word_embeddings": true, "attention_bias": false,
+        "rms_norm_eps": 1e-6, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": true, "attention_bias": false,
         "query_pre_attn_scalar": 256, "sliding_window": 4096, "final_logit_softcapping": 30.0,
         "attn_logit_softcapping": 50.0}"#,
     // Not in GGUF files: the width of a head, but for the 27B model, whose scores are divided by hidden / heads.
@@ -39,7 +39,7 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     let gqa = GqaConfig { qkv_bias: bias, o_bias: bias, scale, softcap, ..GqaConfig::read(c)? };
     let windows = c.windows(c.size_opt("sliding_window")?, |layer| layer % 2 == 0)?;
     let rotary = Rotary::load(p, c, RotaryDims::whole(gqa.head_dim, false), "full_attention")?;
-    let act = c.activation("hidden_act")?;
+    let act = c.activation("hidden_activation")?;
     let body = p.body();
     let tokens = body.weight(("embed_tokens", "token_embd"), c.vocab_size()?, hidden)?;
     let layers = layers(c.num_hidden_layers()?, |i| {

@@ -70,7 +70,7 @@ GOLDENS = {
                   shared_expert_intermediate_size=20, use_sliding_window=True, sliding_window=5, max_window_layers=3),
                   dict(style=4, drop=["layer_types"])),
     "qwen2_moe-saved": ("qwen2_moe", dict(MOE, num_hidden_layers=1, shared_expert_intermediate_size=20, norm_topk_prob=True, qkv_bias=False),
-                        dict(layout="saved")),
+                        dict(layout="saved", post="fp8")),
     "qwen2_moe-gguf": ("qwen2_moe", dict(MOE, shared_expert_intermediate_size=20), dict(gguf=True)),
     "qwen3": ("qwen3", dict(DENSE, head_dim=12, tie_word_embeddings=True), dict(style=4, gguf=True)),
     "qwen3_moe": ("qwen3_moe", dict(MOE, head_dim=8, norm_topk_prob=True, num_hidden_layers=3, mlp_only_layers=[1],
@@ -173,19 +173,15 @@ def fp8(model, folder):
     """Block FP8 as DeepSeek publishes it, with ragged last blocks: rows and columns of 16."""
     path = os.path.join(folder, "model.safetensors")
     state, size = load_file(path), 16
-    for name in [n for n in state if n.endswith("_proj.weight")]:
+    for name in [n for n in state if n.endswith(("_proj.weight", "experts.gate_up_proj", "experts.down_proj"))]:
         w = state[name].float()
-        blocks = [-(-d // size) for d in w.shape]
-        scale = torch.empty(blocks)
-        codes = torch.empty_like(w)
-        for i in range(blocks[0]):
-            for j in range(blocks[1]):
-                at = (slice(i * size, (i + 1) * size), slice(j * size, (j + 1) * size))
-                scale[i, j] = w[at].abs().max() / 448
-                codes[at] = w[at] / scale[i, j]
-        codes = codes.to(torch.float8_e4m3fn)
-        wide = scale.repeat_interleave(size, 0)[: w.shape[0]].repeat_interleave(size, 1)[:, : w.shape[1]]
-        model.get_parameter(name).data = codes.float() * wide
+        rows, columns = (-(-d // size) for d in w.shape[-2:])
+        wide = torch.nn.functional.pad(w, (0, columns * size - w.shape[-1], 0, rows * size - w.shape[-2]))
+        blocks = wide.reshape(*w.shape[:-2], rows, size, columns, size)
+        scale = blocks.abs().amax((-3, -1)) / 448
+        spread = scale.repeat_interleave(size, -2)[..., : w.shape[-2], :].repeat_interleave(size, -1)[..., : w.shape[-1]]
+        codes = (w / spread).to(torch.float8_e4m3fn)
+        model.get_parameter(name).data = codes.float() * spread
         state[name], state[name + "_scale_inv"] = codes, scale
     save_file(state, path, metadata={"format": "pt"})
     with open(os.path.join(folder, "extra.json"), "w") as f:

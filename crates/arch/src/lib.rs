@@ -20,5 +20,5 @@ pub use config::{Config, Quantization};
 pub use error::{Error, ErrorKind, Result};
 pub use families::{FAMILIES, Family};
 pub use model::{Description, Graph, Model, Step};
-pub use params::{Layout, Listed, Name, Params, Source};
+pub use params::{Layout, Listed, Mix, Name, Params, Source};
 pub use shapes::{SHAPES, Shape};

@@ -13,6 +13,9 @@ use std::{
     sync::Arc,
 };
 
+/// The format of a matrix, from its name in a repository and the number of layers.
+pub type Mix = fn(name: &str, layers: usize) -> Format;
+
 /// Where weights come from.
 pub enum Source<'a> {
     /// Files, named as the configuration's convention says (a model repository's or GGUF's names).
@@ -21,6 +24,13 @@ pub enum Source<'a> {
     Random {
         /// Format of all matrices.
         format: Format,
+        /// The same seed gives the same weights.
+        seed: u64,
+    },
+    /// Random weights whose formats depend on their names, as quantizers mix them.
+    Mixed {
+        /// The rule.
+        mix: Mix,
         /// The same seed gives the same weights.
         seed: u64,
     },
@@ -127,7 +137,7 @@ impl<'a> Core<'a> {
             caches: RefCell::default(),
             ropes: RefCell::default(),
             random: RefCell::new(match source {
-                Source::Random { seed, .. } => *seed,
+                Source::Random { seed, .. } | Source::Mixed { seed, .. } => *seed,
                 _ => 0,
             }),
         })
@@ -254,16 +264,16 @@ impl<'a> Core<'a> {
     }
 
     /// A matrix without a file: random values, or nothing but its shape.
-    fn invented(&self, out: usize, inp: usize) -> Result<Option<Matrix>> {
-        let (format, bytes) = match self.source {
+    fn invented(&self, name: &str, out: usize, inp: usize) -> Result<Option<Matrix>> {
+        let wanted = match self.source {
             Source::Files(_) => return Ok(None),
             Source::Describe => return Ok(Some(Matrix::packed(Arc::new(Hollow { out, inp })))),
-            Source::Random { format, .. } => {
-                let fits = |f: Format| f.row_bytes(inp).is_some();
-                let format = [*format, Format::Q8_0, Format::F32].into_iter().find(|f| fits(*f)).unwrap_or(Format::F32);
-                (format, self.random_bytes(format, out, inp)?)
-            }
+            Source::Random { format, .. } => *format,
+            Source::Mixed { mix, .. } => mix(name, self.config.num_hidden_layers()?),
         };
+        let fits = |f: Format| f.row_bytes(inp).is_some();
+        let format = [wanted, Format::Q8_0, Format::F32].into_iter().find(|f| fits(*f)).unwrap_or(Format::F32);
+        let bytes = self.random_bytes(format, out, inp)?;
         let stride = format.row_bytes(inp).unwrap_or(0);
         Ok(Some(Matrix::Rows { format, out, inp, bytes, stride }))
     }
@@ -561,8 +571,9 @@ impl<'a> Params<'a> {
     /// `{name}.weight` as a matrix, and its name: plain, or packed by a quantization tool.
     pub fn matrix(&self, name: Name<'_>, out: usize, inp: usize, layout: Layout) -> Result<(String, Matrix)> {
         let names = self.names(name, ".weight");
-        if let Some(m) = self.core.invented(out, inp)? {
-            return Ok((names.into_iter().next().unwrap_or_default(), m));
+        let first = names.first().map_or("", String::as_str);
+        if let Some(m) = self.core.invented(first, out, inp)? {
+            return Ok((first.to_string(), m));
         }
         for base in self.names(name, "") {
             if let Some(found) = self.core.packed(&base, out, inp)? {
@@ -613,8 +624,8 @@ impl<'a> Params<'a> {
         !matches!(self.core.source, Source::Files(_))
     }
 
-    pub(crate) fn invented(&self, out: usize, inp: usize) -> Result<Option<Matrix>> {
-        self.core.invented(out, inp)
+    pub(crate) fn invented(&self, name: &str, out: usize, inp: usize) -> Result<Option<Matrix>> {
+        self.core.invented(name, out, inp)
     }
 
     /// Records a weight and makes its handle. `share` is the part of it that takes part in one token.

@@ -13,6 +13,7 @@ use std::{
 /// Own an open-weight language model: run it exactly, from its real files.
 #[derive(Parser)]
 #[command(name = "pondera", version, propagate_version = true, arg_required_else_help = true, max_term_width = 100)]
+#[command(args_override_self = true)]
 #[command(
     after_help = "MODEL is a folder, a file (.gguf, .safetensors, *.index.json), org/name[@revision][:quant] in \
     the hub cache, or nothing for the built-in model."

@@ -23,11 +23,14 @@ pub(crate) fn open(source: &Source<'_>, progress: &mut dyn FnMut(Progress)) -> R
     let weights = match source {
         Source::Path(path) => Weights::open(path)?,
         Source::Gguf { name, bytes } => Weights::from_bytes(name, bytes.clone())?,
-        Source::Shape { name, format, layers, seed } => {
+        Source::Shape { name, format, mix, layers, seed } => {
             stage("random weights", 1);
             let config = shape(name, *layers)?;
-            let model = Model::load(&config, &Weighing::Random { format: *format, seed: *seed })
-                .map_err(|e| about(name, &e))?;
+            let source = match *mix {
+                Some(mix) => Weighing::Mixed { mix, seed: *seed },
+                None => Weighing::Random { format: *format, seed: *seed },
+            };
+            let model = Model::load(&config, &source).map_err(|e| about(name, &e))?;
             stage("random weights", 3);
             return Ok(Opened { config, model, weights: None, tokenizer: Ok(None) });
         }

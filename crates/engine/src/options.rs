@@ -1,5 +1,6 @@
 //! How an engine is set up: where the model is, and its sizes.
 use crate::Isa;
+use pondera_arch::Mix;
 use pondera_ops::KvType;
 use pondera_quant::{Bytes, Format};
 use std::path::Path;
@@ -22,6 +23,8 @@ pub enum Source<'a> {
         name: &'a str,
         /// Type of the matrices.
         format: Format,
+        /// In place of it: a type for each matrix by its name.
+        mix: Option<Mix>,
         /// Only so many layers.
         layers: Option<usize>,
         /// Of the random weights.

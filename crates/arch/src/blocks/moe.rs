@@ -124,7 +124,7 @@ impl Params<'_> {
         }
         let (stored, view) = self.stack_view(name, suffix, &[count, out, inp])?;
         let Some(view) = view else {
-            let one = |_| self.invented(out, inp).map(|m| m.ok_or_else(|| Error::tensor(&stored, "missing")));
+            let one = |_| self.invented(&stored, out, inp).map(|m| m.ok_or_else(|| Error::tensor(&stored, "missing")));
             return Ok((stored.clone(), (0..count).map(one).collect::<Result<Result<Vec<_>>>>()??));
         };
         let size = view.bytes.len() / count.max(1);

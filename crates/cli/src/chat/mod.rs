@@ -11,6 +11,7 @@ use crate::{
     interrupt,
     load::{Loaded, Piece},
     out::{BOLD, DIM, PROMPT},
+    words,
 };
 use clap::{Args as _, FromArgMatches as _};
 use line::{COMMANDS, Line, Verb};
@@ -73,6 +74,9 @@ pub fn run(loaded: Loaded, settings: Settings, context: &Context) -> Result<()> 
         "{BOLD}{}{BOLD:#}  {DIM}/help for commands, \"\"\" for several lines, Ctrl-D to leave{DIM:#}",
         loaded.name
     ));
+    if !settings.raw && loaded.engine.weights().map(words::template).transpose()?.flatten().is_none() {
+        context.out.note(&format!("{DIM}the model has no chat template: it goes on with what is typed{DIM:#}"));
+    }
     let mut chat = Chat { loaded, settings, context, messages: Vec::new(), last: None };
     loop {
         match editor.readline(">>> ") {

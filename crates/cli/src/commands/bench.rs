@@ -12,7 +12,7 @@ use crate::{
     progress::Bar,
     view::{self, Side, Table, three},
 };
-use pondera_arch::{Description, SHAPES};
+use pondera_arch::{Description, Mix, SHAPES};
 use pondera_engine::{EngineOptions, Event, KvType, Request, RequestId, Source};
 use pondera_quant::{FORMATS, Format};
 use serde::Serialize;
@@ -46,7 +46,7 @@ pub struct Args {
     /// Random weights of a published shape
     #[arg(long, value_name = "NAME")]
     shape: Option<String>,
-    /// Type of the random weights
+    /// Type of the random weights: one for all matrices, or a mix (q4_k_m, q5_k_m)
     #[arg(long = "type", value_name = "TYPE", default_value = "q4_k", requires = "shape")]
     format: String,
     /// Only so many layers of the shape
@@ -135,11 +135,12 @@ fn open(args: &Args, context: &Context) -> Result<Loaded> {
         let known: Vec<&str> = SHAPES.iter().map(|s| s.name).collect();
         return Err(Error::usage(format!("--shape {shape}: no such shape")).hint(format!("one of {}", known.join(", "))));
     }
-    let format = format(&args.format)?;
     let layers = args.layers.map(|n| n as usize);
+    let mix = mix(&args.format, shape, layers)?;
+    let format = if mix.is_some() { Format::Q4K } else { format(&args.format)? };
     let cut = layers.map_or(String::new(), |n| format!(", {n} layers"));
     let name = format!("{shape} (random {}{cut})", args.format.to_lowercase());
-    Loaded::from_source(&Source::Shape { name: shape, format, layers, seed: 1 }, name, &options, context)
+    Loaded::from_source(&Source::Shape { name: shape, format, mix, layers, seed: 1 }, name, &options, context)
 }
 
 /// Room for the longest sequence of each request, and no more.
@@ -163,8 +164,52 @@ fn format(name: &str) -> Result<Format> {
     let found = FORMATS.iter().find(|f| f.name == wanted && (f.gguf_id.is_some() || f.safetensors.is_some()));
     found.map(|f| f.format).ok_or_else(|| {
         let known: Vec<String> = FORMATS.iter().filter(|f| f.gguf_id.is_some()).map(|f| f.name.to_lowercase()).collect();
-        Error::usage(format!("--type {name}: no such type")).hint(format!("one of {}", known.join(", ")))
+        Error::usage(format!("--type {name}: no such type")).hint(format!("q4_k_m, q5_k_m or one of {}", known.join(", ")))
     })
+}
+
+/// The rule of a mix that quantizers know by name; none for a plain type.
+fn mix(name: &str, shape: &str, layers: Option<usize>) -> Result<Option<Mix>> {
+    let config = pondera_engine::shape(shape, layers)?;
+    let five = match name.to_lowercase().as_str() {
+        "q4_k_m" => false,
+        "q5_k_m" => true,
+        _ => return Ok(None),
+    };
+    // Tied embeddings are the head too; eight experts leave attention a small share of the whole.
+    let tied = config.flag("tie_word_embeddings")?;
+    let eight = config.experts()?.is_some_and(|(n, _)| n == 8);
+    Ok(Some(match (five, tied, eight) {
+        (false, false, false) => k_m::<false, false, false>,
+        (false, false, true) => k_m::<false, false, true>,
+        (false, true, false) => k_m::<false, true, false>,
+        (false, true, true) => k_m::<false, true, true>,
+        (true, false, false) => k_m::<true, false, false>,
+        (true, false, true) => k_m::<true, false, true>,
+        (true, true, false) => k_m::<true, true, false>,
+        (true, true, true) => k_m::<true, true, true>,
+    }))
+}
+
+/// The medium mixes of llama.cpp's quantizer: Q6_K for the head, and for values and down projections of the first and
+/// last eighth of the layers and every third between.
+fn k_m<const FIVE: bool, const TIED: bool, const EIGHT: bool>(name: &str, layers: usize) -> Format {
+    let base = if FIVE { Format::Q5K } else { Format::Q4K };
+    let layer = name.split_once("layers.").and_then(|(_, rest)| rest.split('.').next()?.parse::<usize>().ok());
+    let has = |part: &str| name.contains(part);
+    let Some(i) = layer else {
+        return if has("lm_head") || TIED && has("embed_tokens") { Format::Q6K } else { base };
+    };
+    let more = i < layers / 8 || i >= 7 * layers / 8 || (i - layers / 8) % 3 == 2;
+    if EIGHT && (has("v_proj") || has("k_proj")) {
+        Format::Q8_0
+    } else if EIGHT && has("o_proj") {
+        Format::Q5K
+    } else if more && (has("v_proj") || has("down_proj")) {
+        Format::Q6K
+    } else {
+        base
+    }
 }
 
 /// Ids that differ from one another and between sequences, so that experts and pages are spread.
@@ -340,6 +385,27 @@ mod tests {
         assert_eq!(format("q4_k").unwrap(), Format::Q4K);
         assert_eq!(format("bf16").unwrap(), Format::BF16);
         assert!(format("q9_x").is_err());
+    }
+
+    #[test]
+    fn mixes_give_more_bits_where_quantizers_do() {
+        let down = |i: usize| k_m::<false, false, false>(&format!("model.layers.{i}.mlp.down_proj.weight"), 16);
+        let six: Vec<usize> = (0..16).filter(|i| down(*i) == Format::Q6K).collect();
+        assert_eq!(six, [0, 1, 4, 7, 10, 13, 14, 15]);
+        let dense = k_m::<false, false, false>;
+        for (name, want) in [
+            ("lm_head.weight", Format::Q6K),
+            ("model.embed_tokens.weight", Format::Q4K),
+            ("model.layers.0.self_attn.q_proj.weight", Format::Q4K),
+            ("model.layers.0.self_attn.v_proj.weight", Format::Q6K),
+            ("model.layers.2.self_attn.v_proj.weight", Format::Q4K),
+        ] {
+            assert_eq!(dense(name, 16), want, "{name}");
+        }
+        assert_eq!(k_m::<false, true, false>("model.embed_tokens.weight", 16), Format::Q6K);
+        assert_eq!(k_m::<false, false, true>("model.layers.3.self_attn.k_proj.weight", 16), Format::Q8_0);
+        assert!(mix("q4_k", "llama-3.2-1b", None).unwrap().is_none());
+        assert!(mix("Q4_K_M", "llama-3.2-1b", Some(2)).unwrap().is_some());
     }
 
     #[test]

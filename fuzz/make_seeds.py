@@ -66,6 +66,23 @@ def texts():
                              "{% set ns.n = ns.n + 1 %}{% endfor %}{{ f(ns.n) }}{{ raise_exception('no') if false }}{{ 'abc'[::-1].upper().split('B') | join(',') }}")
 
 
+def vocabularies():
+    spm = ["<unk>", "<s>", "</s>", "<0x41>", "\u2581", "a", "b", "ab", "\u2581ab", "<x>"]
+    bpe = ["a", "b", "ab", "\u0120", "\u0120a", "<s>"]
+    wpm = ["[UNK]", "[CLS]", "[SEP]", "\u2581the", "\u2581fox", "es"]
+    for name, model, pre, words, types in (("spm", "llama", None, spm, [2, 3, 3, 6, 1, 1, 1, 1, 1, 4]), ("unigram", "t5", None, spm, [2, 3, 3, 6, 1, 1, 1, 1, 1, 4]),
+                                           ("bpe", "gpt2", "llama-bpe", bpe, [1, 1, 1, 1, 1, 3]), ("wordpiece", "bert", None, wpm, [2, 3, 3, 1, 1, 1])):
+        with tempfile.TemporaryDirectory() as d:
+            w = gguf.GGUFWriter(d + "/s.gguf", "llama")
+            w.add_tokenizer_model(model); w.add_token_list(words); w.add_token_types(types); w.add_token_scores([-1.0 - i for i in range(len(words))])
+            w.add_bos_token_id(1); w.add_eos_token_id(2); w.add_unk_token_id(0); w.add_sep_token_id(2)
+            if pre:
+                w.add_tokenizer_pre(pre); w.add_token_merges(["a b", "\u0120 a"])
+            w.write_header_to_file(); w.write_kv_data_to_file(); w.write_tensors_to_file(); w.close()
+            put("gguf_vocab", name, open(d + "/s.gguf", "rb").read())
+
+
 shutil.rmtree(HERE, ignore_errors=True)
 tensors()
 texts()
+vocabularies()

@@ -10,7 +10,7 @@ use crate::decode::Step;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pattern::{Flavour, Pattern};
 use crate::scheme::Scheme;
-use crate::sentencepiece::{SPACE, SpmNormalizer};
+use crate::sentencepiece::{SPACE, SpmNormalizer, crosses_words, words};
 use crate::trie::Trie;
 use crate::unicode::{byte_of_char, byte_token, is_chinese, is_mark, is_other, is_strict_punctuation, to_byte_chars};
 use crate::unigram::{Precision, best_cut};
@@ -93,7 +93,7 @@ const FILL: [&str; 33] = [
 
 #[derive(Debug)]
 enum Kind {
-    Spm { space_prefix: bool },
+    Spm { space_prefix: bool, words_apart: bool },
     Bpe(Box<Bpe>),
     WordPiece { lowercase: bool, strip_accents: bool },
     Unigram { trie: Trie, user_defined: Trie, normalizer: SpmNormalizer, unknown_score: f64 },
@@ -182,7 +182,7 @@ impl GgufVocab {
             false => types.iter().map(|t| u8::try_from(*t).unwrap_or(0)).collect(),
         };
         let mut vocab = GgufVocab {
-            kind: Kind::Spm { space_prefix: true },
+            kind: Kind::Spm { space_prefix: true, words_apart: false },
             tokens,
             scores: if scores.is_empty() { vec![0.0; words.len()] } else { scores },
             types,
@@ -219,7 +219,8 @@ impl GgufVocab {
             "llama" => {
                 add_bos = true;
                 let space_prefix = space_prefix.unwrap_or(true);
-                self.kind = Kind::Spm { space_prefix };
+                let words_apart = (0..size as u32).all(|id| !crosses_words(self.text(id)));
+                self.kind = Kind::Spm { space_prefix, words_apart };
                 if space_prefix {
                     self.steps.push(Step::Strip { content: ' ', start: 1, stop: 0 });
                 }
@@ -407,10 +408,10 @@ impl GgufVocab {
         self.types.get(id as usize).copied().unwrap_or(0)
     }
 
-    fn spm(&self, text: &str, out: &mut Vec<u32>) {
+    fn spm(&self, text: &str, merger: &mut Merger, out: &mut Vec<u32>) {
         const OPEN: u32 = u32::MAX;
         let bytes = text.as_bytes();
-        let mut merger = Merger::default();
+        merger.clear();
         for (at, c) in text.char_indices() {
             merger.push(OPEN, at, at + c.len_utf8());
         }
@@ -469,9 +470,24 @@ impl GgufVocab {
 
     fn plain(&self, text: &str, after_special: bool, scratch: &mut Scratch, out: &mut Vec<u32>) -> Result<()> {
         match &self.kind {
-            Kind::Spm { space_prefix } => {
+            Kind::Spm { space_prefix, words_apart } => {
                 let prefix = if *space_prefix && after_special { SPACE } else { "" };
-                self.spm(&format!("{prefix}{}", text.replace(' ', SPACE)), out);
+                let text = format!("{prefix}{}", text.replace(' ', SPACE));
+                if !words_apart {
+                    self.spm(&text, &mut scratch.merger, out);
+                    return Ok(());
+                }
+                for word in words(&text) {
+                    if let Some(ids) = scratch.cache.get(word) {
+                        out.extend_from_slice(ids);
+                        continue;
+                    }
+                    let mark = out.len();
+                    self.spm(word, &mut scratch.merger, out);
+                    if word.len() <= 48 && scratch.cache.len() < 1 << 15 {
+                        scratch.cache.insert(word.into(), out[mark..].into());
+                    }
+                }
             }
             Kind::Bpe(bpe) => bpe.encode(text, self, scratch, out)?,
             Kind::WordPiece { lowercase, strip_accents } => self.word_piece(text, *lowercase, *strip_accents, out),

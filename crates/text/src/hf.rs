@@ -29,7 +29,10 @@ pub(crate) struct HfTokenizer {
     model: Model,
     normalizer: Option<Normalizer>,
     pre_tokenizer: Option<PreTokenizer>,
+    /// Added tokens as they decode: normalized, where they are found in normalized text.
     added: BTreeMap<u32, String>,
+    /// Added tokens as the file names them.
+    names: BTreeMap<String, u32>,
     special: BTreeSet<u32>,
     raw_finder: Finder,
     normalized_finder: Finder,
@@ -60,6 +63,7 @@ impl HfTokenizer {
             normalizer,
             pre_tokenizer,
             added: BTreeMap::new(),
+            names: BTreeMap::new(),
             special: BTreeSet::new(),
             raw_finder: Finder::new(Vec::new())?,
             normalized_finder: Finder::new(Vec::new())?,
@@ -86,11 +90,12 @@ impl HfTokenizer {
             };
             let (single_word, lstrip, rstrip) = (token.single_word, token.lstrip, token.rstrip);
             let list = if token.normalized { &mut normalized } else { &mut raw };
-            list.push(Added { id, text, single_word, lstrip, rstrip });
+            list.push(Added { id, text: text.clone(), single_word, lstrip, rstrip });
             if token.special {
                 self.special.insert(id);
             }
-            self.added.insert(id, token.content);
+            self.added.insert(id, text);
+            self.names.insert(token.content, id);
         }
         self.raw_finder = Finder::new(raw)?;
         self.normalized_finder = Finder::new(normalized)?;
@@ -193,8 +198,7 @@ impl Scheme for HfTokenizer {
     }
 
     fn id_of(&self, token: &str) -> Option<u32> {
-        let added = self.added.iter().find(|(_, text)| *text == token).map(|(id, _)| *id);
-        added.or_else(|| self.vocab.get(token.as_bytes()))
+        self.names.get(token).copied().or_else(|| self.vocab.get(token.as_bytes()))
     }
 }
 
@@ -225,6 +229,7 @@ impl HfTokenizer {
             raw_finder: Finder::new(tokens.collect())?,
             normalized_finder: Finder::new(Vec::new())?,
             special: added.iter().map(|(id, _)| *id).collect(),
+            names: added.iter().map(|(id, text)| ((*text).to_string(), *id)).collect(),
             added: added.into_iter().map(|(id, text)| (id, text.to_string())).collect(),
             around: (vec![cls], vec![sep]),
             steps: vec![Step::WordPiece { prefix: "##".into(), cleanup: false }],

@@ -13,6 +13,7 @@ use crate::trie::Trie;
 use crate::unicode::byte_token;
 use crate::unigram::{Precision, best_cut};
 use crate::vocab::Vocab;
+use foldhash::fast::RandomState;
 use proto::{Kind, ModelProto, ModelType};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -36,6 +37,8 @@ pub(crate) struct SentencePiece {
     bytes: Option<Vec<u32>>,
     unknown: u32,
     score_range: (f32, f32),
+    /// No piece reaches from one word into the next, so words can be merged one by one.
+    words_apart: bool,
     around: (Vec<u32>, Vec<u32>),
     steps: Vec<Step>,
 }
@@ -166,6 +169,7 @@ impl SentencePiece {
             let entries = entries.iter().zip(0_u32..);
             entries.filter(|(piece, _)| wanted.contains(&piece.kind)).map(|(piece, id)| (id, piece.text.as_bytes()))
         };
+        let words_apart = entries.iter().all(|piece| !crosses_words(piece.text));
         let user_defined = Trie::new(of_kind(&[Kind::UserDefined]));
         let trie = match proto.model_type {
             ModelType::Unigram => Trie::new(of_kind(&[Kind::Normal, Kind::UserDefined, Kind::Unused])),
@@ -203,6 +207,7 @@ impl SentencePiece {
             bytes,
             unknown,
             score_range,
+            words_apart,
             around: Default::default(),
             steps,
             proto,
@@ -287,10 +292,35 @@ impl SentencePiece {
     }
 
     fn bpe(&self, text: &str, emit: &mut impl FnMut(&str, Option<u32>)) {
+        let mut merger = Merger::default();
+        if !self.words_apart {
+            return self.bpe_word(text, &mut merger, emit);
+        }
+        type Cut = Vec<(u32, u32, Option<u32>)>;
+        let mut cache: HashMap<&str, Cut, RandomState> = HashMap::default();
+        for word in words(text) {
+            if let Some(cut) = cache.get(word) {
+                cut.iter().for_each(|(start, end, id)| emit(&word[*start as usize..*end as usize], *id));
+                continue;
+            }
+            let mut cut = Cut::new();
+            let mut at = 0;
+            self.bpe_word(word, &mut merger, &mut |piece: &str, id| {
+                cut.push((at, at + piece.len() as u32, id));
+                at += piece.len() as u32;
+                emit(piece, id);
+            });
+            if word.len() <= 48 && cache.len() < 1 << 15 {
+                cache.insert(word, cut);
+            }
+        }
+    }
+
+    fn bpe_word(&self, text: &str, merger: &mut Merger, emit: &mut impl FnMut(&str, Option<u32>)) {
         const OPEN: u32 = u32::MAX;
         const FROZEN: u32 = u32::MAX - 1;
         let bytes = text.as_bytes();
-        let mut merger = Merger::default();
+        merger.clear();
         for (start, end, frozen) in self.characters(text) {
             merger.push(if frozen { FROZEN } else { OPEN }, start, end);
         }
@@ -320,6 +350,23 @@ impl SentencePiece {
             }
         }
     }
+}
+
+/// Whether a piece holds the beginning of a second word.
+pub(crate) fn crosses_words(piece: &str) -> bool {
+    piece.trim_start_matches(SPACE).contains(SPACE)
+}
+
+/// Cuts where a word begins: at a `▁` behind something else.
+pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let spaces = rest.len() - rest.trim_start_matches(SPACE).len();
+        let end = rest.get(spaces..)?.find(SPACE).map_or(rest.len(), |at| at + spaces);
+        let (word, tail) = rest.split_at(end);
+        rest = tail;
+        (!word.is_empty()).then_some(word)
+    })
 }
 
 fn split_prefix(text: &str) -> Vec<&str> {

@@ -160,9 +160,9 @@ impl Ranked {
         let mut special: BTreeMap<u32, String> = BTreeMap::new();
         match &file.special_tokens {
             Some(tokens) => special.extend(tokens.iter().map(|t| (t.rank, t.token_str.clone()))),
-            None => special.extend((0..).zip(TEKKEN_SPECIALS.iter().map(|t| (*t).to_string()))),
+            None => special.extend((0..specials).zip(TEKKEN_SPECIALS.iter().map(|t| (*t).to_string()))),
         }
-        if special.keys().last().is_some_and(|id| *id >= specials.max(TEKKEN_SPECIALS.len() as u32)) {
+        if special.keys().last().is_some_and(|id| *id >= specials) {
             return Err(Error::invalid("special_tokens: a rank beyond default_num_special_tokens"));
         }
         for id in 0..specials {

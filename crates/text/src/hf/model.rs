@@ -3,6 +3,7 @@
 use super::raw;
 use crate::bpe::{Merge, Merger};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sentencepiece::{SPACE, crosses_words, words};
 use crate::trie::Trie;
 use crate::unicode::{BYTE_CHARS, to_byte_chars};
 use crate::unigram::{Precision, best_cut};
@@ -34,6 +35,8 @@ pub(super) struct Bpe {
     ignore_merges: bool,
     /// Ids of `<0x00>` … where the model falls back to bytes.
     fallback: Option<Vec<Option<u32>>>,
+    /// No merge reaches from one `▁` word into the next, so a text can be merged word by word.
+    words_apart: bool,
     /// Ids of GPT-2's byte characters.
     byte_ids: Vec<Option<u32>>,
 }
@@ -114,6 +117,7 @@ fn bpe(raw: raw::Model, vocab: &Vocab) -> Result<Bpe> {
     let prefix = raw.continuing_subword_prefix.unwrap_or_default();
     let mut merges = HashMap::with_capacity_and_hasher(raw.merges.0.len(), RandomState::default());
     let mut whole = Vec::new();
+    let mut words_apart = vocab.get(SPACE.as_bytes()).is_some();
     for (rank, (left, right)) in raw.merges.0.iter().enumerate() {
         whole.clear();
         whole.extend_from_slice(left.as_bytes());
@@ -124,6 +128,7 @@ fn bpe(raw: raw::Model, vocab: &Vocab) -> Result<Bpe> {
                 Error::invalid(format!("model.merges[{rank}]: {token:.60?} is not in the vocabulary"))
             })
         };
+        words_apart &= !std::str::from_utf8(&whole).is_ok_and(crosses_words);
         let rank = u32::try_from(rank).map_err(|_| Error::invalid("model.merges: too many"))?;
         let pair = (find(left.as_bytes())?, find(right.as_bytes())?);
         merges.insert(pair, Merge { rank, id: find(&whole)? });
@@ -147,6 +152,7 @@ fn bpe(raw: raw::Model, vocab: &Vocab) -> Result<Bpe> {
             .byte_fallback
             .unwrap_or(false)
             .then(|| (0..=255_u8).map(|b| vocab.get(format!("<0x{b:02X}>").as_bytes())).collect()),
+        words_apart,
         byte_ids: BYTE_CHARS.iter().map(|c| vocab.get(c.encode_utf8(&mut buffer).as_bytes())).collect(),
     })
 }
@@ -162,6 +168,10 @@ impl Model {
         out: &mut Vec<u32>,
     ) -> Result<()> {
         match self {
+            Model::Bpe(bpe) if bpe.words_apart && !byte_level && !bpe.ignore_merges && bpe.is_plain() => {
+                words(word).for_each(|word| bpe.cached(word, false, vocab, scratch, out));
+                Ok(())
+            }
             Model::Bpe(bpe) => {
                 bpe.cached(word, byte_level, vocab, scratch, out);
                 Ok(())
@@ -180,27 +190,38 @@ impl Model {
                 out.push(vocab.get(word.as_bytes()).or(*unknown).ok_or_else(missing)?);
                 Ok(())
             }
-            Model::Unigram { .. } => self.unigram(word, out),
+            Model::Unigram { .. } => self.unigram(word, vocab, out),
         }
     }
 
-    fn unigram(&self, word: &str, out: &mut Vec<u32>) -> Result<()> {
+    fn unigram(&self, word: &str, vocab: &Vocab, out: &mut Vec<u32>) -> Result<()> {
         let Model::Unigram { trie, scores, least, unknown, bytes } = self else { return Ok(()) };
         let cut = best_cut(word, trie, least - 10.0, Precision::Double, |t, _| scores.get(t as usize).copied());
-        let mut unknown_run = false;
-        for (token, start, end) in cut {
-            let known = token.filter(|t| Some(*t) != *unknown);
-            if let Some(token) = known {
-                out.push(token);
+        let mut run: Option<(usize, usize)> = None;
+        let close = |run: &mut Option<(usize, usize)>, out: &mut Vec<u32>| -> Result<()> {
+            let Some((start, end)) = run.take() else { return Ok(()) };
+            let text = &word.as_bytes()[start..end];
+            if let Some(id) = vocab.get(text) {
+                out.push(id); // the unknown token's own text
             } else if let Some(ids) = bytes {
-                out.extend(word.as_bytes()[start..end].iter().filter_map(|b| ids.get(usize::from(*b))));
-            } else if !unknown_run {
+                out.extend(text.iter().filter_map(|b| ids.get(usize::from(*b))));
+            } else {
                 let missing = || Error::new(ErrorKind::Invalid, "model.unk_id: missing, and a character is unknown");
                 out.push(unknown.ok_or_else(missing)?);
             }
-            unknown_run = known.is_none();
+            Ok(())
+        };
+        for (token, start, end) in cut {
+            match token.filter(|t| Some(*t) != *unknown) {
+                Some(token) => {
+                    close(&mut run, out)?;
+                    out.push(token);
+                }
+                // neighbours that no token covers are one unknown stretch
+                None => run = Some((run.map_or(start, |r| r.0), end)),
+            }
         }
-        Ok(())
+        close(&mut run, out)
     }
 }
 
@@ -238,6 +259,10 @@ pub(crate) fn word_piece(word: &str, unknown: u32, prefix: &str, vocab: &Vocab, 
 }
 
 impl Bpe {
+    fn is_plain(&self) -> bool {
+        self.prefix.is_empty() && self.suffix.is_empty()
+    }
+
     fn cached(&self, word: &str, byte_level: bool, vocab: &Vocab, scratch: &mut Scratch, out: &mut Vec<u32>) {
         if word.len() > CACHE_BYTES {
             return self.word(word, byte_level, vocab, &mut scratch.merger, out);
@@ -264,8 +289,7 @@ impl Bpe {
             }
         }
         merger.clear();
-        let plain = self.prefix.is_empty() && self.suffix.is_empty();
-        match byte_level && plain {
+        match byte_level && self.is_plain() {
             true => self.start_bytes(word, merger),
             false if byte_level => self.start_chars(&to_byte_chars(word.as_bytes()), vocab, merger),
             false => self.start_chars(word, vocab, merger),

@@ -73,6 +73,9 @@ pub(super) fn translate(m: &Gguf) -> Result<(&'static Family, Map<String, Value>
         .str("general.architecture")
         .map_err(read_error)?
         .ok_or_else(|| Error::config("general.architecture", "absent: the file does not say which family it is"))?;
+    if !families::knows_gguf(arch) {
+        return Err(unknown(arch));
+    }
     let mut keys = Map::new();
     read(m, arch, KEYS, &mut keys)?;
     let mut rope = Map::new();
@@ -100,19 +103,20 @@ pub(super) fn translate(m: &Gguf) -> Result<(&'static Family, Map<String, Value>
     let heads = keys["num_attention_heads"].clone();
     keys.entry("num_key_value_heads").or_insert(heads);
 
-    let family = families::find_gguf(arch, &keys).ok_or_else(|| {
-        let e = Error::unsupported("general.architecture", format!("{} is not a known architecture", shortened(arch)));
-        match families::nearest(arch) {
-            Some(near) => e.hint(format!("the nearest known family is {near}; `pondera inspect --families` lists all")),
-            None => e,
-        }
-    })?;
+    let family = families::find_gguf(arch, &keys).ok_or_else(|| unknown(arch))?;
     keys.insert("model_type".into(), family.model_type.into());
     if let Some(adapt) = family.gguf_keys {
         adapt(&mut keys);
     }
     fill(&mut keys, family)?;
     Ok((family, keys))
+}
+
+fn unknown(arch: &str) -> Error {
+    let near = families::nearest(arch).unwrap_or_default();
+    let what = format!("{} is not a known architecture", shortened(arch));
+    Error::unsupported("general.architecture", what)
+        .hint(format!("the nearest known family is {near}; `pondera inspect --families` lists all"))
 }
 
 fn read(m: &Gguf, arch: &str, table: &[(&str, &str, Kind)], keys: &mut Map<String, Value>) -> Result<()> {

@@ -401,10 +401,8 @@ pub(crate) fn shown(v: &Value) -> String {
 /// The family of this model type, or an error that names the nearest one.
 pub(crate) fn family_of(model_type: &str) -> Result<&'static Family> {
     families::find(model_type).ok_or_else(|| {
-        let e = Error::unsupported("model_type", format!("{} is not a known model type", shortened(model_type)));
-        match families::nearest(model_type) {
-            Some(near) => e.hint(format!("the nearest known one is {near}; `pondera inspect --families` lists all")),
-            None => e.hint("`pondera inspect --families` lists the known ones"),
-        }
+        let near = families::nearest(model_type).unwrap_or_default();
+        Error::unsupported("model_type", format!("{} is not a known model type", shortened(model_type)))
+            .hint(format!("the nearest known one is {near}; `pondera inspect --families` lists all"))
     })
 }

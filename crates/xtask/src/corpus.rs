@@ -9,6 +9,7 @@ mod chat;
 mod facts;
 mod grammar;
 mod lore;
+mod recall;
 mod story;
 mod sums;
 mod talk;

@@ -50,7 +50,9 @@ pub fn run(args: &[String]) -> Result<(), String> {
 
 fn keep(root: &Path, name: &str, number: u64, bytes: &[u8]) -> Result<String, String> {
     let path: PathBuf = root.join("artifacts").join(format!("{name}-{number}"));
-    fs::create_dir_all(root.join("artifacts")).and_then(|()| fs::write(&path, bytes)).map_err(|e| format!("{}: {e}", path.display()))?;
+    fs::create_dir_all(root.join("artifacts"))
+        .and_then(|()| fs::write(&path, bytes))
+        .map_err(|e| format!("{}: {e}", path.display()))?;
     Ok(path.display().to_string())
 }
 
@@ -96,7 +98,8 @@ fn mutate(r: &mut Random, bytes: &mut Vec<u8>) {
             1 => bytes[at] = r.next() as u8,
             2 if r.below(4) == 0 => bytes.truncate(at),
             3 => {
-                let copy = bytes[part].repeat(1 + r.below(if r.below(16) == 0 { 2000 } else { 3 }));
+                let times = if r.below(16) == 0 { 2000 } else { 3 };
+                let copy = bytes[part].repeat(1 + r.below(times));
                 let to = r.below(n);
                 bytes.splice(to..to, copy);
             }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod corpus;
+mod fuzz;
 mod test;
 mod tidy;
 
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let done = match args.first().map(String::as_str) {
         Some("test") => test::run(rest),
         Some("tidy") => tidy::run(),
+        Some("fuzz") => fuzz::run(rest),
         Some("corpus") => corpus::run(rest),
         _ => Err(USAGE.into()),
     };

@@ -91,6 +91,7 @@ fn plain(s: &mut Scope) -> (String, String) {
         "What is {a}{sign}{b}?",
         "Calculate {a} {sign} {b}.",
         "Please work out {a} {sign} {b}.",
+        "{a} {word} {b} equals?",
         "Can you tell me what {a} {sign} {b} is?",
     ]);
     (ask, s.any(&["{a} {sign} {b} = {c}", "{a} {sign} {b} = {c}.", "{a} {sign} {b} is {c}.", "{a} {sign} {b} is {c}."]))

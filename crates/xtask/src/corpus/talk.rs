@@ -6,6 +6,7 @@ use super::chat::{feelings_chat, greeting, identity, refusal, small_talk, thanks
 use super::facts::*;
 use super::grammar::{Scope, capital, with_article};
 use super::lore::*;
+use super::recall::recall;
 use super::story::{self, hasty};
 use super::sums;
 use super::words;
@@ -45,12 +46,13 @@ pub fn conversation(s: &mut Scope) -> Turns {
 
 fn single(s: &mut Scope) -> (String, String) {
     let (ask, answer) = match s.rng.below(100) {
-        0..=29 => fact(s),
-        30..=54 => sums::sum(s),
-        55..=69 => instruction(s),
-        70..=77 => identity(s),
-        78..=84 => small_talk(s),
-        85..=91 => refusal(s),
+        0..=20 => fact(s),
+        21..=40 => sums::sum(s),
+        41..=52 => instruction(s),
+        53..=77 => return recall(s),
+        78..=82 => identity(s),
+        83..=87 => small_talk(s),
+        88..=92 => refusal(s),
         _ => words_and_letters(s),
     };
     (hasty(&mut s.rng, &ask), answer)

@@ -24,7 +24,8 @@ const INNER: usize = 64;
 const LAYERS: usize = 2;
 const HEADS: usize = 4;
 const KV_HEADS: usize = 2;
-const CONTEXT: usize = 1024;
+/// Long, so that an answer can be stopped before it ends.
+const CONTEXT: usize = 1 << 16;
 
 pub const TEMPLATE: &str = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}\
     {% if add_generation_prompt %}[assistant]{% endif %}";

@@ -28,7 +28,7 @@ pub struct Cli {
 }
 
 /// Flags that every command takes.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Print one JSON object (JSON lines for streams)

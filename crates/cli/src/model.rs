@@ -55,8 +55,10 @@ const PEBBLE: Option<&[u8]> = None;
 /// Name of the model in the box, also accepted as MODEL.
 pub const PEBBLE_NAME: &str = "pebble";
 
-/// File names that only a model or vocabulary has: an argument that ends so is no prompt.
-const ENDINGS: [&str; 9] = [".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth", ".model", ".txt", ".tiktoken"];
+/// Endings that no prompt has.
+const MODEL_ENDINGS: [&str; 2] = [".gguf", ".safetensors"];
+/// Endings that only a single word makes a file name.
+const FILE_ENDINGS: [&str; 7] = [".json", ".bin", ".pt", ".pth", ".model", ".txt", ".tiktoken"];
 
 /// The files that `name` stands for; without one the model in the box.
 pub fn resolve(name: Option<&str>, global: &Global) -> Result<Source> {
@@ -81,13 +83,13 @@ pub fn resolve(name: Option<&str>, global: &Global) -> Result<Source> {
 /// Whether a single argument of `run` names a model rather than being the prompt.
 pub fn looks_like_model(text: &str, global: &Global) -> bool {
     let lower = text.to_lowercase();
-    let is_name = || !text.contains(char::is_whitespace) && Reference::parse(text).is_some();
+    let word = !text.contains(char::is_whitespace);
+    let is_path = || ["/", "./", "../", "~/"].iter().any(|p| text.starts_with(p)) && text.len() > 2;
     Path::new(text).exists()
         || text == PEBBLE_NAME
         || in_store(text, global).is_some()
-        || ENDINGS.iter().any(|e| lower.ends_with(e)) && !text.contains(['\n', '?', '!'])
-        || ["/", "./", "../", "~/"].iter().any(|p| text.starts_with(p)) && !text.contains(char::is_whitespace)
-        || is_name()
+        || MODEL_ENDINGS.iter().any(|e| lower.ends_with(e))
+        || word && (FILE_ENDINGS.iter().any(|e| lower.ends_with(e)) || is_path() || Reference::parse(text).is_some())
 }
 
 /// The program's own bytes as a tensor's owner.
@@ -253,6 +255,26 @@ mod tests {
         );
         for bad in ["name", "a/b/c", "../x", "a/..", "/etc", "a/b@../c", "a b/c", "a/", "org/name:"] {
             assert_eq!(Reference::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn prompts_and_models_are_told_apart() {
+        let global = Global::default();
+        for (text, want) in [
+            ("Tell me a story about a fox", false),
+            ("What is in notes.txt", false),
+            ("hello", false),
+            ("/", false),
+            ("nosuch.gguf", true),
+            ("my models/nosuch.gguf", true),
+            ("tokenizer.json", true),
+            ("./nosuch", true),
+            ("org/name:Q4_K_M", true),
+            ("pebble", true),
+        ] {
+            // Of the root folder it is enough that it exists.
+            assert_eq!(looks_like_model(text, &global), want || text == "/", "{text:?}");
         }
     }
 

@@ -3,6 +3,8 @@
 //!
 //! Does not own: quantizing activations, splitting rows over threads, float formats ([`crate::gemm`]).
 use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::has_avx512_vnni;
 use pondera_quant::Format;
 use std::ops::Range;
 
@@ -18,6 +20,8 @@ mod q6_k;
 mod q8_0;
 #[cfg(target_arch = "x86_64")]
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 /// Rows of a block format, as stored: row `o` starts at `o · stride`.
 #[derive(Clone, Copy)]
@@ -66,6 +70,7 @@ pub type Kernel = unsafe fn(rows: Rows<'_>, range: Range<usize>, tokens: Tokens<
 pub fn kernel(format: Format, isa: Isa) -> Option<Kernel> {
     match isa {
         Isa::Avx2 => avx2(format),
+        Isa::Avx512 if has_avx512_vnni() => avx512_vnni(format),
         // The 256-bit kernels: every AVX-512 machine runs them, with the same bits.
         Isa::Avx512 => avx2(format),
         _ => None,
@@ -80,6 +85,19 @@ fn avx2(format: Format) -> Option<Kernel> {
         Format::Q4K => tile::run::<q4_k::Q4K>,
         Format::Q5K => tile::run::<q5_k::Q5K>,
         Format::Q6K => tile::run::<q6_k::Q6K>,
+        _ => return None,
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn avx512_vnni(format: Format) -> Option<Kernel> {
+    use vnni::Vnni;
+    Some(match format {
+        Format::Q8_0 => tile::run_vnni::<Vnni<q8_0::Q8_0>>,
+        Format::Q4_0 => tile::run_vnni::<Vnni<q4_0::Q4_0>>,
+        Format::Q4K => tile::run_vnni::<Vnni<q4_k::Q4K>>,
+        Format::Q5K => tile::run_vnni::<Vnni<q5_k::Q5K>>,
+        Format::Q6K => tile::run_vnni::<Vnni<q6_k::Q6K>>,
         _ => return None,
     })
 }

@@ -26,7 +26,7 @@ pub trait Block {
     /// whose total is the integer sum, and those of the minimum (zero without one).
     ///
     /// # Safety
-    /// AVX2; the pointers are valid for a block.
+    /// AVX2, or what the implementing type names; the pointers are valid for a block.
     unsafe fn dots<const T: usize>(w: *const u8, x: [*const i8; T], s: [*const i16; T])
     -> ([__m256i; T], [__m256i; T]);
 
@@ -92,6 +92,27 @@ pub unsafe fn run<F: Block>(rows: Rows<'_>, range: Range<usize>, tokens: Tokens<
 
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn run_avx2<F: Block>(rows: Rows<'_>, range: Range<usize>, tokens: Tokens<'_>, out: Out) {
+    // SAFETY: handed on.
+    unsafe { all::<F>(rows, range, tokens, out) }
+}
+
+/// [`run`], for formats of [`super::vnni`].
+///
+/// # Safety
+/// AVX-512 F, BW, VL and VNNI beside what [`run`] asks.
+pub unsafe fn run_vnni<F: Block>(rows: Rows<'_>, range: Range<usize>, tokens: Tokens<'_>, out: Out) {
+    // SAFETY: handed on.
+    unsafe { run_avx512_vnni::<F>(rows, range, tokens, out) }
+}
+
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn run_avx512_vnni<F: Block>(rows: Rows<'_>, range: Range<usize>, tokens: Tokens<'_>, out: Out) {
+    // SAFETY: handed on.
+    unsafe { all::<F>(rows, range, tokens, out) }
+}
+
+#[inline(always)]
+unsafe fn all<F: Block>(rows: Rows<'_>, range: Range<usize>, tokens: Tokens<'_>, out: Out) {
     debug_assert!(rows.inp == tokens.inp && rows.inp % F::SIZE == 0);
     let mut from = range.start;
     while from < range.end {

@@ -158,7 +158,7 @@ impl From<pondera_engine::Error> for Error {
 }
 
 /// What to do where the library knows nothing better.
-const FILE_HINT: &str = "`pondera inspect` shows what is in the file; fetch it again if it was cut off";
+const FILE_HINT: &str = "the file is broken, or of another kind than it seems: fetch it again, or name another";
 
 fn with_hint(exit: Exit, what: String, hint: Option<&str>, otherwise: &str) -> Error {
     Error::new(exit, what).hint(hint.unwrap_or(otherwise))

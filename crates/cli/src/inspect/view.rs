@@ -136,7 +136,17 @@ fn tensors(s: &mut Sheet, t: &TensorFacts) {
     s.head(&format!("{} tensors, {}", t.count, bytes(t.bytes)));
     for row in &t.types {
         let share = row.bytes as f64 / t.bytes.max(1) as f64;
-        s.bar(row.name, share, &format!("{:>5.1} %  {} in {} tensors", 100.0 * share, bytes(row.bytes), row.tensors));
+        s.bar(
+            row.name,
+            share,
+            &format!(
+                "{:>5.1} %  {} in {} tensor{}",
+                100.0 * share,
+                bytes(row.bytes),
+                row.tensors,
+                if row.tensors == 1 { "" } else { "s" }
+            ),
+        );
     }
 }
 

@@ -47,8 +47,15 @@ impl Source {
     }
 }
 
+/// Bytes that begin where a mapped file would: kernels may count on a tensor's alignment in its file.
 #[cfg(pebble)]
-const PEBBLE: Option<&[u8]> = Some(include_bytes!(env!("PEBBLE")));
+#[repr(C, align(64))]
+struct Aligned<B: ?Sized>(B);
+
+#[cfg(pebble)]
+static FILE: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("PEBBLE")));
+#[cfg(pebble)]
+const PEBBLE: Option<&[u8]> = Some(&FILE.0);
 #[cfg(not(pebble))]
 const PEBBLE: Option<&[u8]> = None;
 

@@ -172,6 +172,7 @@ unsafe fn four_rows<F: Block>(rows: Rows<'_>, o: usize, count: usize, tokens: To
         let q = tokens.q.as_ptr().add(t * tokens.inp);
         let s = tokens.sums.as_ptr().add(t * (tokens.inp / 16));
         let d = tokens.d.as_ptr().add(t * blocks);
+        let ahead = 4 * rows.stride;
         let mut acc = _mm_setzero_ps();
         for b in 0..blocks {
             let w = w.map(|w| w.add(b * F::BYTES));
@@ -180,8 +181,10 @@ unsafe fn four_rows<F: Block>(rows: Rows<'_>, o: usize, count: usize, tokens: To
             let (mut dots, mut mins) = ([_mm256_setzero_si256(); 4], [_mm256_setzero_si256(); 4]);
             let mut pairs = [0; 4];
             for i in 0..4 {
-                // Four streams, each a few blocks ahead of use.
-                _mm_prefetch::<_MM_HINT_T0>(w[i].wrapping_add(PREFETCH).cast());
+                // The same block of the next four rows: a row is too short for the machine to see its stream.
+                for line in (0..F::BYTES).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T0>(w[i].wrapping_add(ahead + line).cast());
+                }
                 let (dot, minimum) = F::dots::<1>(w[i], x, s);
                 (dots[i], mins[i]) = (dot[0], minimum[0]);
                 pairs[i] = F::scales(w[i]);
@@ -195,6 +198,3 @@ unsafe fn four_rows<F: Block>(rows: Rows<'_>, o: usize, count: usize, tokens: To
         std::ptr::copy_nonoverlapping(y.as_ptr(), out.ptr.add(t * out.stride + o), count);
     }
 }
-
-/// Bytes that a row's stream is fetched ahead.
-const PREFETCH: usize = 1024;

@@ -31,6 +31,7 @@ def arguments():
     p.add_argument("--lr", type=float, default=3e-3)
     p.add_argument("--warmup", type=int, default=150)
     p.add_argument("--decay", type=float, default=0.3, help="last share of the steps, where the rate falls to zero")
+    p.add_argument("--minutes", type=float, help="let the rate fall with the time instead of the steps, and stop then")
     p.add_argument("--balance", type=float, default=0.01)
     p.add_argument("--ema", type=float, default=0.995)
     p.add_argument("--seed", type=int, default=1)
@@ -56,9 +57,11 @@ def prepare(args, out, length):
     return tok, sets
 
 
-def rate(step, args):
+def rate(step, minutes, args):
     if step < args.warmup:
         return args.lr * (step + 1) / args.warmup
+    if args.minutes:
+        return args.lr * min(1.0, max(0.0, 1 - minutes / args.minutes) / args.decay)
     start = int(args.steps * (1 - args.decay))
     if step < start:
         return args.lr
@@ -129,13 +132,15 @@ def main():
     write(event="start", step=step, steps=args.steps, windows=len(ids), filled=share, total=total, active=active)
     saved = began = time.time()
     seen = 0
-    while step < args.steps:
+    done = False
+    while not done:
+        minutes = (time.time() - began) / 60
         # The order of an epoch depends on the seed and the epoch only, so a resumed run continues it.
         epoch, at = divmod(step * args.batch, len(ids) - args.batch)
         order = np.random.default_rng([args.seed, epoch]).permutation(len(ids))
         chosen = np.sort(order[at : at + args.batch])
         for group in opt.param_groups:
-            group["lr"] = rate(step, args)
+            group["lr"] = rate(step, minutes, args)
         x = torch.from_numpy(ids[chosen].astype(np.int64))
         loss, balance = losses(model, x, torch.from_numpy(weights[chosen]))
         (loss + args.balance * balance).backward()
@@ -143,6 +148,7 @@ def main():
         opt.step()
         opt.zero_grad()
         step += 1
+        done = minutes >= args.minutes if args.minutes else step >= args.steps
         seen += args.batch * config.max_position_embeddings
         with torch.no_grad():
             keep = min(args.ema, step / (step + 10))
@@ -150,8 +156,8 @@ def main():
         if step % 10 == 0:
             speed = seen / (time.time() - began)
             write(step=step, loss=round(loss.item(), 4), balance=round(balance.item(), 4), norm=round(norm.item(), 3),
-                  lr=rate(step, args), tokens=step * args.batch * config.max_position_embeddings, tps=round(speed))
-        if time.time() - saved > args.save_every or step == args.steps:
+                  lr=rate(step, minutes, args), tokens=step * args.batch * config.max_position_embeddings, tps=round(speed))
+        if time.time() - saved > args.save_every or done:
             now, mean = (evaluate(m, held_ids, held_weights) for m in (model, average))
             write(step=step, heldout=round(now, 4), heldout_average=round(mean, 4), seconds=round(time.time() - began))
             save(checkpoint, {"model": model.state_dict(), "average": average.state_dict(),

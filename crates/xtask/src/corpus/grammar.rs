@@ -75,13 +75,15 @@ pub struct Scope {
     pub rng: Rng,
     /// Whether the text has mentioned the friend of the story.
     pub met: bool,
+    /// Draw from the head of the long tables only: the finishing course of a short training run.
+    pub narrow: bool,
     slots: Vec<(String, String)>,
 }
 
 impl Scope {
     /// A scope without values.
     pub fn new(rng: Rng) -> Self {
-        Scope { rng, met: false, slots: Vec::new() }
+        Scope { rng, met: false, narrow: false, slots: Vec::new() }
     }
 
     /// Sets a slot; a later value hides an earlier one.
@@ -102,6 +104,12 @@ impl Scope {
         let value = value.unwrap_or_else(|| panic!("corpus template names the slot `{slot}`, which is not set"));
         let field: usize = field.parse().expect("a slot's field is a number");
         value.1.split('/').nth(field).unwrap_or_else(|| panic!("`{}` has no field {field}", value.1))
+    }
+
+    /// An index into a table of facts with `len` rows; among the first 20 of them in the narrow course.
+    pub fn entry(&mut self, len: usize) -> usize {
+        let len = if self.narrow { len.min(20) } else { len };
+        self.rng.below(len)
     }
 
     /// Chooses one of the templates and expands it.

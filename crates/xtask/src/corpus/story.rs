@@ -27,7 +27,9 @@ fn character(s: &mut Scope, hero: bool, other: &str) -> String {
     let roll = s.rng.below(100);
     let (mut kind, mut table, mut gender) = (String::new(), "pet_name", None);
     while kind.is_empty() || kind == other {
-        if roll < 52 {
+        if s.narrow {
+            kind = s.rng.pick(&words::ANIMALS[..24]).to_owned();
+        } else if roll < 52 {
             kind = s.say("{#animal}");
         } else if roll < 65 {
             kind = s.say("{#odd}");
@@ -50,13 +52,13 @@ fn character(s: &mut Scope, hero: bool, other: &str) -> String {
         s.set(&format!("{prefix}{slot}"), word);
     }
     s.set(&format!("{prefix}kind"), kind.as_str());
-    let named = matches!(kind.as_str(), "girl" | "boy" | "woman" | "man") || s.rng.chance(65);
+    let named = matches!(kind.as_str(), "girl" | "boy" | "woman" | "man") || (!s.narrow && s.rng.chance(65));
     let mut name = s.say(&format!("{{#{table}}}"));
     while !hero && name == s.get("hero") {
         name = s.say(&format!("{{#{table}}}"));
     }
     // The hero's trait may be about age or size; then another word for it would contradict.
-    let plain = kind.contains(' ') || (hero && ["small", "tiny", "young", "old"].contains(&s.get("trait")));
+    let plain = s.narrow || kind.contains(' ') || (hero && ["small", "tiny", "young", "old"].contains(&s.get("trait")));
     let size =
         if plain { String::new() } else { s.any(&["", "", "", "", "little", "young", "small", "friendly", "old"]) };
     let described = if size.is_empty() { kind.clone() } else { format!("{size} {kind}") };
@@ -207,6 +209,9 @@ fn title(s: &mut Scope, arc: &Arc) -> String {
 
 /// What the request names: mostly the hero's kind, else the friend, the theme or both.
 fn topic(s: &mut Scope, arc: &Arc) -> String {
+    if s.narrow {
+        return s.say("{a kind}");
+    }
     let theme = s.any(arc.themes);
     s.set("theme", theme);
     let hero_named = s.get("heroi").to_owned();

@@ -49,6 +49,7 @@ fn single(s: &mut Scope) -> (String, String) {
         0..=20 => fact(s),
         21..=40 => sums::sum(s),
         41..=52 => instruction(s),
+        53..=77 if s.narrow => sums::sum(s),
         53..=77 => return recall(s),
         78..=82 => identity(s),
         83..=87 => small_talk(s),
@@ -143,7 +144,7 @@ fn fact(s: &mut Scope) -> (String, String) {
         10 => bigger(s),
         11 => kind_of(s),
         _ => {
-            let (q, a) = SINGLE[s.rng.below(SINGLE.len())];
+            let (q, a) = SINGLE[s.entry(SINGLE.len())];
             let lead = s.any(&[
                 "",
                 "",
@@ -163,7 +164,7 @@ fn join(lead: &str, rest: &str) -> String {
 }
 
 fn colour(s: &mut Scope) -> (String, String) {
-    let (thing, _, colour) = COLOUR_OF[s.rng.below(COLOUR_OF.len())];
+    let (thing, _, colour) = COLOUR_OF[s.entry(COLOUR_OF.len())];
     s.set("thing", thing);
     s.set("hue", colour);
     let ask = s.any(&[
@@ -186,7 +187,7 @@ fn colour(s: &mut Scope) -> (String, String) {
 }
 
 fn animal(s: &mut Scope) -> (String, String) {
-    let (name, sound, home, young, food, legs, more) = ANIMAL_FACTS[s.rng.below(ANIMAL_FACTS.len())];
+    let (name, sound, home, young, food, legs, more) = ANIMAL_FACTS[s.entry(ANIMAL_FACTS.len())];
     for (slot, value) in [
         ("an", with_article(name)),
         ("name", name.into()),
@@ -218,7 +219,7 @@ fn animal(s: &mut Scope) -> (String, String) {
 }
 
 fn opposite(s: &mut Scope) -> (String, String) {
-    let (a, b) = OPPOSITES[s.rng.below(OPPOSITES.len())];
+    let (a, b) = OPPOSITES[s.entry(OPPOSITES.len())];
     let (a, b) = if s.rng.chance(50)
         && a != "light"
         && b != "light"
@@ -246,7 +247,7 @@ fn opposite(s: &mut Scope) -> (String, String) {
 }
 
 fn capital_city(s: &mut Scope) -> (String, String) {
-    let (country, city) = CAPITALS[s.rng.below(CAPITALS.len())];
+    let (country, city) = CAPITALS[s.entry(CAPITALS.len())];
     s.set("land", country);
     s.set("city", city);
     let pairs: &[(&str, &str)] = &[
@@ -261,7 +262,7 @@ fn capital_city(s: &mut Scope) -> (String, String) {
 }
 
 fn use_of(s: &mut Scope) -> (String, String) {
-    let (thing, purpose) = USES[s.rng.below(USES.len())];
+    let (thing, purpose) = USES[s.entry(USES.len())];
     s.set("thing", thing);
     s.set("purpose", purpose);
     let many = thing.ends_with('s') && !thing.starts_with("a ");
@@ -281,7 +282,7 @@ fn use_of(s: &mut Scope) -> (String, String) {
 }
 
 fn job(s: &mut Scope) -> (String, String) {
-    let (name, does) = JOBS[s.rng.below(JOBS.len())];
+    let (name, does) = JOBS[s.entry(JOBS.len())];
     s.set("job", name);
     s.set("does", does);
     let pairs: &[(&str, &str)] = &[
@@ -330,7 +331,7 @@ fn calendar(s: &mut Scope) -> (String, String) {
 }
 
 fn bigger(s: &mut Scope) -> (String, String) {
-    let (big, small) = BIGGER[s.rng.below(BIGGER.len())];
+    let (big, small) = BIGGER[s.entry(BIGGER.len())];
     s.set("big", big);
     s.set("little", small);
     let pairs: &[(&str, &str)] = &[
@@ -353,8 +354,8 @@ fn bare(table: &str) -> bool {
 }
 
 fn kind_of(s: &mut Scope) -> (String, String) {
-    let (kind, table, _) = KINDS[s.rng.below(KINDS.len())];
-    let (other, other_table, _) = KINDS[s.rng.below(KINDS.len())];
+    let (kind, table, _) = KINDS[s.entry(KINDS.len())];
+    let (other, other_table, _) = KINDS[s.entry(KINDS.len())];
     let word = s.rng.pick(words::table(table));
     let thing = if bare(table) || word == "spinach" || word == "garlic" { word.to_owned() } else { with_article(word) };
     s.set("thing", thing);
@@ -451,7 +452,7 @@ fn instruction(s: &mut Scope) -> (String, String) {
 }
 
 fn list(s: &mut Scope) -> (String, String) {
-    let (_, table, many) = KINDS[s.rng.below(KINDS.len())];
+    let (_, table, many) = KINDS[s.entry(KINDS.len())];
     let n = s.rng.within(2, 5) as usize;
     let items = s.rng.some(words::table(table), n);
     let n = if s.rng.chance(75) { NUMBER[items.len()].to_owned() } else { items.len().to_string() };
@@ -549,7 +550,7 @@ fn sentence(s: &mut Scope) -> (String, String) {
 }
 
 fn poem(s: &mut Scope) -> (String, String) {
-    let (topic, couplets) = POEMS[s.rng.below(POEMS.len())];
+    let (topic, couplets) = POEMS[s.entry(POEMS.len())];
     s.set("topic", topic);
     let n = s.rng.within(1, 3) as usize;
     let text = s.rng.some(couplets, n).join("\n");
@@ -567,7 +568,7 @@ fn poem(s: &mut Scope) -> (String, String) {
 }
 
 fn how_to(s: &mut Scope) -> (String, String) {
-    let (what, steps) = HOW_TO[s.rng.below(HOW_TO.len())];
+    let (what, steps) = HOW_TO[s.entry(HOW_TO.len())];
     s.set("what", what);
     let ask = s.any(&[
         "How do I {what}?",
@@ -586,7 +587,7 @@ fn how_to(s: &mut Scope) -> (String, String) {
 
 fn riddle(s: &mut Scope) -> (String, String) {
     let joke = s.rng.chance(55);
-    let (q, a) = if joke { JOKES[s.rng.below(JOKES.len())] } else { RIDDLES[s.rng.below(RIDDLES.len())] };
+    let (q, a) = if joke { JOKES[s.entry(JOKES.len())] } else { RIDDLES[s.entry(RIDDLES.len())] };
     s.set("q", q);
     s.set("a", a);
     if joke {
@@ -720,7 +721,7 @@ fn describe(s: &mut Scope) -> (String, String) {
 fn words_and_letters(s: &mut Scope) -> (String, String) {
     match s.rng.below(8) {
         0..=2 => {
-            let group = RHYMES[s.rng.below(RHYMES.len())];
+            let group = RHYMES[s.entry(RHYMES.len())];
             let pair = s.rng.some(group, 3);
             s.set("one", pair[0]);
             s.set("two", pair[1]);
@@ -734,7 +735,7 @@ fn words_and_letters(s: &mut Scope) -> (String, String) {
             ])
         }
         3 => {
-            let (one, many) = PLURALS[s.rng.below(PLURALS.len())];
+            let (one, many) = PLURALS[s.entry(PLURALS.len())];
             s.set("one", one);
             s.set("many", many);
             s.any_pair(&[
@@ -744,7 +745,7 @@ fn words_and_letters(s: &mut Scope) -> (String, String) {
             ])
         }
         4 => {
-            let (now, past) = PASTS[s.rng.below(PASTS.len())];
+            let (now, past) = PASTS[s.entry(PASTS.len())];
             s.set("now", now);
             s.set("past", past);
             s.any_pair(&[
@@ -782,7 +783,7 @@ fn words_and_letters(s: &mut Scope) -> (String, String) {
             ])
         }
         _ => {
-            let (one, two) = OPPOSITES[s.rng.below(OPPOSITES.len())];
+            let (one, two) = OPPOSITES[s.entry(OPPOSITES.len())];
             s.set("one", one);
             s.set("two", two);
             s.draw("kind", "animal");

@@ -191,3 +191,25 @@ fn prefill_is_token_by_token_is_chunked_is_ragged_to_the_bit() {
         }
     }
 }
+
+#[test]
+fn mistral_has_windows_in_the_layers_that_layer_types_names() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/mistral");
+    let (weights, ids) = (Weights::open(&folder).unwrap(), golden(&folder).ids);
+    let logits = |changes: &[(&str, serde_json::Value)]| {
+        let mut c: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
+        c.as_object_mut().unwrap().extend(changes.iter().map(|(k, v)| (k.to_string(), v.clone())));
+        let model = load("mistral", &Config::from_value(&c).unwrap(), &weights);
+        let ops = Reference::new();
+        reserve(&ops, &model, 1);
+        step(&ops, &model, &Batch::single(&ids, 0))
+    };
+    let (full, sliding) = ("full_attention", "sliding_attention");
+    let types = |of: [&str; 2]| logits(&[("layer_types", serde_json::json!(of))]);
+
+    let windowless = logits(&[("sliding_window", serde_json::Value::Null)]);
+    assert_eq!(types([full, full]), windowless);
+    assert_eq!(types([sliding, sliding]), logits(&[]));
+    let mixed = types([sliding, full]);
+    assert!(mixed != windowless && mixed != logits(&[]) && mixed != types([full, sliding]));
+}

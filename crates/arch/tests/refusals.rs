@@ -50,6 +50,7 @@ fn unknown_mechanisms_are_refused_by_name() {
             Unsupported,
             "layer_types",
         ),
+        ("mistral", json!({"layer_types": ["full_attention", "dilated_attention"]}), Unsupported, "layer_types"),
         ("gpt_oss", json!({"hidden_act": "gelu"}), Unsupported, "hidden_act"),
         ("gpt2", json!({"add_cross_attention": true}), Unsupported, "add_cross_attention"),
         ("gpt2", json!({"activation_function": "tanh"}), Unsupported, "hidden_act"),

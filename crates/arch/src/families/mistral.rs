@@ -1,4 +1,5 @@
-//! Mistral 7B: Llama's block with a window over the last tokens in every layer (arXiv 2310.06825).
+//! Mistral 7B: Llama's block with a window over the last tokens in every layer, or in those of `layer_types`
+//! (arXiv 2310.06825).
 //! GGUF files call it `llama` and have no window.
 use super::Family;
 use crate::{
@@ -20,13 +21,16 @@ pub(super) const FAMILY: Family = Family {
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     let (hidden, inner) = (c.hidden_size()?, c.size("intermediate_size")?);
-    let gqa = GqaConfig { window: c.size_opt("sliding_window")?, ..GqaConfig::read(c)? };
+    let gqa = GqaConfig::read(c)?;
+    let window = c.size_opt("sliding_window")?;
+    // Ministral 8B calls itself `mistral` and names its windows by `layer_types`.
+    let windows = c.windows(window, |_| window.is_some())?;
     let rotary = Rotary::load(p, c, RotaryDims::whole(gqa.head_dim, false), "full_attention")?;
     let act = c.activation("hidden_act")?;
     let decoder = Decoder::pre_norm(
         c,
         p,
-        |p, _| Gqa::load(p, &gqa, hidden, Some(rotary)),
+        |p, layer| Gqa::load(p, &GqaConfig { window: windows[layer], ..gqa }, hidden, Some(rotary)),
         |p, _| Ok(Box::new(Mlp(gated(p, hidden, inner, false, act)?))),
     )?;
     Ok(Box::new(decoder))

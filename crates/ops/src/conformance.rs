@@ -31,11 +31,14 @@ pub struct Candidate<'a> {
     pub make: &'a dyn Fn() -> Box<dyn Ops>,
 }
 
+/// A part of the suite by name.
+type Section = (&'static str, fn(&mut Suite));
+
 /// Runs everything on all candidates; what the reference computes is computed once for all.
 pub fn run(candidates: &[Candidate<'_>], same: Same, seed: u64) -> Report {
     let mut s =
         Suite { reference: Reference::new(), backends: vec![], same, random: Random(seed), report: Report::default() };
-    let sections: [(&str, fn(&mut Suite)); 12] = [
+    let sections: [Section; 12] = [
         ("linear", linear),
         ("layouts", layouts),
         ("broken rows", broken_rows),

@@ -10,7 +10,7 @@ pub const LANES: usize = 16;
 /// `log2(e)`.
 pub const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// `ln 2`, upper part: its last bits are zero, so that `n · LN2_HI` is exact for the `n` that occur.
-pub const LN2_HI: f32 = 0.693_359_375;
+pub const LN2_HI: f32 = 355.0 / 512.0;
 /// `ln 2`, lower part.
 pub const LN2_LO: f32 = -2.121_944_4e-4;
 /// Below this the exponential is 0.

@@ -26,11 +26,14 @@ pub(crate) struct Merge {
     pub(crate) id: u32,
 }
 
+/// A possible merge in the heap, best first: rank, place, and what it would join.
+type Candidate = Reverse<(u32, u32, u32, u32, u32)>;
+
 /// Buffers that words share.
 #[derive(Debug, Default)]
 pub(crate) struct Merger {
     symbols: Vec<Symbol>,
-    heap: BinaryHeap<Reverse<(u32, u32, u32, u32, u32)>>,
+    heap: BinaryHeap<Candidate>,
     pairs: Vec<Option<Merge>>,
 }
 

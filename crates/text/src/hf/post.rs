@@ -3,20 +3,19 @@
 use super::json::{Matcher, Part};
 use crate::decode::Step;
 use crate::error::Result;
-use crate::vocab::Vocab;
 use serde_json::Value;
 
 /// Ids in front of and behind the text.
 pub(super) type Around = (Vec<u32>, Vec<u32>);
 
 /// What the post-processor puts around a single text.
-pub(super) fn around(value: &Value, vocab: &Vocab) -> Result<Around> {
+pub(super) fn around(value: &Value) -> Result<Around> {
     let part = Part { value, place: "post_processor" };
     match part.kind()? {
         "Sequence" => {
             let (mut front, mut back) = Around::default();
             for inner in part.list("processors")? {
-                let (before, behind) = around(inner.value, vocab)?;
+                let (before, behind) = around(inner.value)?;
                 front.splice(0..0, before);
                 back.extend(behind);
             }

@@ -107,7 +107,7 @@ impl PreTokenizer {
                     });
                 }
                 if let Some(pattern) = pattern {
-                    words.cut(|word| Ok(pattern.pieces(word)?))?;
+                    words.cut(|word| pattern.pieces(word))?;
                 }
                 words.byte_level = true;
             }

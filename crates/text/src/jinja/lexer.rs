@@ -109,7 +109,7 @@ impl<'s> Lexer<'s> {
 
     fn comment(&mut self) -> Outcome<u8> {
         let Some(end) = self.rest.find("#}") else { return failed("Missing end of comment tag") };
-        let sign = self.rest[..end].as_bytes().last().copied().filter(|b| matches!(b, b'-' | b'+')).unwrap_or(0);
+        let sign = self.rest.as_bytes()[..end].last().copied().filter(|b| matches!(b, b'-' | b'+')).unwrap_or(0);
         self.rest = &self.rest[end + 2..];
         Ok(sign)
     }

@@ -28,6 +28,9 @@ struct Parser<'s> {
     source: &'s str,
 }
 
+/// Makes one expression of two operands.
+type Join = fn(Box<Expr>, Box<Expr>) -> Expr;
+
 impl Parser<'_> {
     fn peek(&self) -> Option<&Token> {
         self.tokens.get(self.at).map(|t| &t.0)
@@ -358,7 +361,7 @@ impl Parser<'_> {
     fn chain(
         &mut self,
         operand: fn(&mut Self) -> Outcome<Expr>,
-        operator: fn(&mut Self) -> Option<fn(Box<Expr>, Box<Expr>) -> Expr>,
+        operator: fn(&mut Self) -> Option<Join>,
     ) -> Outcome<Expr> {
         let mut left = operand(self)?;
         let mut links = 0;

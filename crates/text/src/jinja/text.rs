@@ -262,7 +262,7 @@ fn json_str(text: &str, ascii: bool, out: &mut String) {
             '\u{8}' => out.push_str("\\b"),
             '\u{C}' => out.push_str("\\f"),
             c if c < ' ' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c if ascii && (!c.is_ascii() || c == '\u{7f}') && c != '\u{7f}' => {
+            c if ascii && (!c.is_ascii() || c == '\u{7f}') => {
                 let mut units = [0; 2];
                 for unit in c.encode_utf16(&mut units) {
                     out.push_str(&format!("\\u{unit:04x}"));

@@ -198,7 +198,7 @@ impl<'a> Core<'a> {
     fn packed(&self, base: &str, out: usize, inp: usize) -> Result<Option<(String, Matrix)>> {
         let Some(suffix) = SCALES.iter().copied().find(|s| self.has(&format!("{base}.{s}"))) else { return Ok(None) };
         let lookup = |s: &str| self.get(&format!("{base}.{s}"));
-        let m = self.from_parts(base, &format!(".{suffix}"), &lookup, out, inp)?;
+        let m = self.unpacked(base, &format!(".{suffix}"), &lookup, out, inp)?;
         Ok(Some((base.to_string(), m)))
     }
 
@@ -216,12 +216,12 @@ impl<'a> Core<'a> {
                 let name = format!("{base}{}", tail(s));
                 self.get(&name)?.map(|view| slice(&name, &view, count, e)).transpose()
             };
-            self.from_parts(base, &suffix, &lookup, out, inp)
+            self.unpacked(base, &suffix, &lookup, out, inp)
         };
         (0..count).map(one).collect::<Result<Vec<_>>>().map(Some)
     }
 
-    fn from_parts(
+    fn unpacked(
         &self,
         base: &str,
         suffix: &str,

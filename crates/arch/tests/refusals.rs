@@ -126,8 +126,8 @@ fn large_claims_end_at_the_first_tensor() {
     ];
     let start = Instant::now();
     for family in FAMILIES {
-        let golden = fs::read_dir(folder("")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
-        let golden = golden.filter(|g| g == family.model_type).next().unwrap();
+        let mut goldens = fs::read_dir(folder("")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let golden = goldens.find(|g| g == family.model_type).unwrap();
         for key in keys {
             for value in [large, 4096, 3] {
                 // Some are right by chance, all end.

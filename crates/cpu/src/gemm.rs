@@ -522,7 +522,7 @@ pub const STRIP: usize = 2 * MAX_LANES;
 /// As [`sweep`], for these columns of panel and `y`.
 pub unsafe fn strips<E: Elem>(level: Level, columns: Range<usize>, t: Tile, n: usize) {
     let wide = RV_FEW * level.lanes();
-    let rv = if n <= FEW && columns.len() % wide == 0 { RV_FEW } else { many_rv(level) };
+    let rv = if n <= FEW && columns.len().is_multiple_of(wide) { RV_FEW } else { many_rv(level) };
     for c in columns.step_by(rv * level.lanes()) {
         // SAFETY: the caller's promise.
         unsafe {

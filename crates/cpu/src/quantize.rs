@@ -6,7 +6,7 @@ kernel!(/// [`pondera_quant::Q8::quantize`] of `x` (a multiple of `block` long).
 
 #[inline(always)]
 unsafe fn body<S: Simd>(s: S, block: usize, x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i16]) {
-    assert!(block % 16 == 0 && x.len() % block == 0 && q.len() == x.len());
+    assert!(block.is_multiple_of(16) && x.len().is_multiple_of(block) && q.len() == x.len());
     assert!(d.len() == x.len() / block && sums.len() == x.len() / 16);
     for ((x, q), d) in x.chunks_exact(block).zip(q.chunks_exact_mut(block)).zip(d) {
         // SAFETY: a block is a whole number of vectors.

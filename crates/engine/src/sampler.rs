@@ -297,7 +297,7 @@ mod tests {
         let all = (0..4).map(|i| (i, f32::NEG_INFINITY)).collect();
         assert_eq!(pick(Sampling { logit_bias: all, ..s.clone() }, &[], &[]), None);
         let warm = Sampling { temperature: 1.0, ..low };
-        assert_eq!(pick(warm, &[], &[]).filter(|i| *i >= 2).is_some(), true);
+        assert!(pick(warm, &[], &[]).filter(|i| *i >= 2).is_some());
     }
 
     #[test]

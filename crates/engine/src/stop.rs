@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn stops_are_found_across_pieces() {
-        let cases: [(&[&str], &[&str], &[&str], bool); 9] = [
+        type Case = (&'static [&'static str], &'static [&'static str], &'static [&'static str], bool);
+        let cases: [Case; 9] = [
             (&[], &["ab", "c"], &["ab", "c", ""], false),
             (&["END"], &["aE", "N", "Db"], &["a", "", ""], true),
             (&["END"], &["aE", "N", "x"], &["a", "", "ENx", ""], false),

@@ -51,7 +51,7 @@ impl HfTokenizer {
         let model = model::read(file.model, &mut vocab)?;
         let normalizer = file.normalizer.as_ref().map(Normalizer::read).transpose()?;
         let pre_tokenizer = file.pre_tokenizer.as_ref().map(PreTokenizer::read).transpose()?;
-        let around = file.post_processor.as_ref().map(|v| post::around(v)).transpose()?.unwrap_or_default();
+        let around = file.post_processor.as_ref().map(post::around).transpose()?.unwrap_or_default();
         let mut steps = Vec::new();
         match &file.decoder {
             Some(decoder) => post::steps(decoder, &mut steps)?,

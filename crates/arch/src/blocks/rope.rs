@@ -37,7 +37,7 @@ pub struct Rotary {
 impl Rotary {
     /// Declares the rope of `rope_parameters`; `layer_type` chooses among parameters per layer type.
     pub fn load(p: &Params<'_>, c: &Config, dims: RotaryDims, layer_type: &str) -> Result<Rotary> {
-        if dims.dims % 2 != 0 || dims.dims == 0 {
+        if !dims.dims.is_multiple_of(2) || dims.dims == 0 {
             return Err(c.bad("head_dim", format!("expected an even number of rotary columns, got {}", dims.dims)));
         }
         if dims.dims > DIMS_MAX {

@@ -169,9 +169,9 @@ fn finish_rope(rope: &mut Map<String, Value>) {
         rope.insert("mscale_all_dim".into(), json!(log * 10.0));
     }
     // Multiplies the factor that YaRN finds by itself.
-    if let (Some(f), Some(factor)) = (number(rope.remove("gguf_attn_factor")), number(rope.get("factor").cloned())) {
-        if f != 1.0 {
-            rope.insert("attention_factor".into(), json!(f * (1.0 + 0.1 * factor.max(1.0).ln())));
-        }
+    if let (Some(f), Some(factor)) = (number(rope.remove("gguf_attn_factor")), number(rope.get("factor").cloned()))
+        && f != 1.0
+    {
+        rope.insert("attention_factor".into(), json!(f * (1.0 + 0.1 * factor.max(1.0).ln())));
     }
 }

@@ -169,7 +169,7 @@ impl Config {
     /// Checks a choice among groups of `experts`: (groups, groups kept, how a group is scored).
     pub fn check_groups(&self, experts: usize, top_k: usize, groups: Option<(usize, usize, GroupScore)>) -> Result<()> {
         let Some((n, kept, score)) = groups else { return Ok(()) };
-        if experts % n != 0 {
+        if !experts.is_multiple_of(n) {
             return Err(self.bad("n_group", format!("expected a divisor of num_experts = {experts}, got {n}")));
         }
         let size = experts / n;

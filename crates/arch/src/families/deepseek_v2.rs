@@ -124,7 +124,7 @@ pub(super) fn q_lora_rank(c: &Config, default: Option<usize>) -> Result<Option<u
 
 /// Layers below `first_k_dense_replace` are dense, and of the others those that `moe_layer_freq` leaves out.
 pub(super) fn is_sparse(c: &Config, layer: usize) -> Result<bool> {
-    Ok(layer >= c.count("first_k_dense_replace")? && layer % c.size("moe_layer_freq")? == 0)
+    Ok(layer >= c.count("first_k_dense_replace")? && layer.is_multiple_of(c.size("moe_layer_freq")?))
 }
 
 /// The experts that all tokens share, stored as one wide block.

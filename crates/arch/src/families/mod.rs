@@ -16,6 +16,9 @@ mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
 
+/// Whether a GGUF file with these keys is of a family, where several share an architecture name.
+pub type GgufTest = fn(&Map<String, Value>) -> bool;
+
 /// One row of [`FAMILIES`].
 pub struct Family {
     /// `model_type` in `config.json`.
@@ -23,7 +26,7 @@ pub struct Family {
     /// What people call it.
     pub title: &'static str,
     /// Architecture in GGUF files, where converters have one, and which of its files are this family's.
-    pub gguf: Option<(&'static str, fn(&Map<String, Value>) -> bool)>,
+    pub gguf: Option<(&'static str, GgufTest)>,
     /// Prefix of the body's tensors in repositories.
     pub base: &'static str,
     /// Keys that the reference's configuration class fills in, as JSON.

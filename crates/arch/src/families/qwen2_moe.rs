@@ -24,7 +24,7 @@ pub(super) const FAMILY: Family = Family {
 /// Whether a layer has experts: every `decoder_sparse_step`-th but those in `mlp_only_layers`.
 pub(super) fn is_sparse(c: &Config, layer: usize) -> Result<bool> {
     let dense = c.sizes("mlp_only_layers")?.contains(&layer);
-    Ok(!dense && c.count("num_experts")? > 0 && (layer + 1) % c.size("decoder_sparse_step")? == 0)
+    Ok(!dense && c.count("num_experts")? > 0 && (layer + 1).is_multiple_of(c.size("decoder_sparse_step")?))
 }
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {

@@ -157,7 +157,7 @@ mod tests {
                         if o % 3 == 2 {
                             // All codes at their ends; the scales stay finite.
                             let keep = dst.to_vec();
-                            let fill = if next() % 2 == 0 { 0xff } else { 0x80 };
+                            let fill = if next().is_multiple_of(2) { 0xff } else { 0x80 };
                             dst.fill(fill);
                             let scales: &[usize] = match info.format {
                                 Format::Q6K => &[208, 209],
@@ -173,7 +173,7 @@ mod tests {
                         .map(|i| match (i / inp) % 3 {
                             0 => (next() as i32) as f32 / 1e9,
                             1 => {
-                                if next() % 2 == 0 {
+                                if next().is_multiple_of(2) {
                                     1.0
                                 } else {
                                     -1.0

@@ -113,7 +113,7 @@ unsafe fn run_avx512_vnni<F: Block>(rows: Rows<'_>, range: Range<usize>, tokens:
 
 #[inline(always)]
 unsafe fn all<F: Block>(rows: Rows<'_>, range: Range<usize>, tokens: Tokens<'_>, out: Out) {
-    debug_assert!(rows.inp == tokens.inp && rows.inp % F::SIZE == 0);
+    debug_assert!(rows.inp == tokens.inp && rows.inp.is_multiple_of(F::SIZE));
     let mut from = range.start;
     while from < range.end {
         let to = (from + CHUNK).min(range.end);

@@ -123,7 +123,7 @@ pub fn letter(id: u32) -> String {
 
 fn push_letter(id: u32, out: &mut String) {
     out.push(char::from(b'a' + (id % 26) as u8));
-    if id % 7 == 0 {
+    if id.is_multiple_of(7) {
         out.push(' ');
     }
 }

@@ -225,6 +225,13 @@ fn gguf_files_that_leave_something_out_are_refused_by_its_name() {
     use ErrorKind::{Config as Bad, Tensor, Unsupported};
     let cases = [
         ("llama", "llama.embedding_length", "llama.embedding_lengtx", Bad, "llama.embedding_length"),
+        (
+            "llama",
+            "llama.attention.layer_norm_rms_epsilon",
+            "llama.attention.layer_norm_rms_epsilox",
+            Bad,
+            "llama.attention.layer_norm_rms_epsilon",
+        ),
         ("llama", "llama.vocab_size", "llama.vocab_sizx", Bad, "tokenizer.ggml.tokens"),
         ("llama", "llama", "lamma", Unsupported, "general.architecture"),
         ("llama", "general.architecture", "general.architecturx", Bad, "general.architecture"),
@@ -241,6 +248,45 @@ fn gguf_files_that_leave_something_out_are_refused_by_its_name() {
     for (golden, from, to, kind, item) in cases {
         let e = patched(golden, from, to).err().unwrap_or_else(|| panic!("{golden} without {from} was accepted"));
         assert_eq!((e.kind(), e.item()), (kind, item), "{e}");
+    }
+}
+
+/// The golden's GGUF file with a key more: `kind` is GGUF's number of the value's type.
+fn with_key(golden: &str, key: &str, kind: u32, value: &[u8]) -> Result<Model, pondera_arch::Error> {
+    let mut bytes = fs::read(folder(golden).join("model.gguf")).unwrap();
+    let entry = |key: &str, kind: u32, value: &[u8]| {
+        [&(key.len() as u64).to_le_bytes(), key.as_bytes(), &kind.to_le_bytes(), value].concat()
+    };
+    let mut more = entry(key, kind, value);
+    // A text that keeps the data where its alignment wants it.
+    let bare = entry("filler", 8, &0u64.to_le_bytes()).len();
+    let fill = (more.len() + bare).next_multiple_of(32) - more.len() - bare;
+    let text = [&(fill as u64).to_le_bytes()[..], &vec![b'x'; fill]].concat();
+    more.extend(entry("filler", 8, &text));
+    let count = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) + 2;
+    bytes[16..24].copy_from_slice(&count.to_le_bytes());
+    bytes.splice(24..24, more);
+    let weights = Weights::from_bytes("model.gguf", bytes.into()).unwrap();
+    Config::from_gguf(weights.gguf().unwrap()).and_then(|c| Model::load(&c, &Source::Files(&weights)))
+}
+
+#[test]
+fn mechanisms_that_gguf_files_add_to_a_known_family_are_refused_by_name() {
+    let number = |v: f32| v.to_le_bytes().to_vec();
+    // Mistral Large 3 calls itself deepseek2.
+    let cases = [
+        ("deepseek_v3", "deepseek2.attention.temperature_scale", 6, number(0.1), number(0.0)),
+        ("llama", "llama.attention.clamp_kqv", 6, number(8.0), number(0.0)),
+        ("llama", "llama.attention.max_alibi_bias", 6, number(8.0), number(0.0)),
+        ("llama", "llama.embedding_scale", 6, number(12.0), number(1.0)),
+        ("llama", "llama.residual_scale", 6, number(0.2), number(1.0)),
+        ("llama", "llama.logit_scale", 6, number(0.1), number(0.0)),
+        ("llama", "llama.attention.causal", 7, vec![0], vec![1]),
+    ];
+    for (golden, key, kind, wrong, neutral) in cases {
+        let e = with_key(golden, key, kind, &wrong).err().unwrap_or_else(|| panic!("{key} was passed over"));
+        assert_eq!((e.kind(), e.item()), (ErrorKind::Unsupported, key), "{e}");
+        assert!(with_key(golden, key, kind, &neutral).is_ok(), "{key}, which does nothing here, was refused");
     }
 }
 

@@ -116,19 +116,18 @@ impl<'a> Parameters<'a> {
     fn rope(&self, dims: usize, factors: Option<Vec<f32>>) -> Result<Rope> {
         let theta = self.positive("rope_theta")?.unwrap_or(10_000.0);
         let plain = default_frequencies(theta, dims);
-        let (frequencies, scale) = match (self.kind, factors) {
-            ("default" | "llama3", Some(f)) => {
-                (Frequencies::Fixed(plain.iter().zip(f).map(|(w, f)| w / f64::from(f)).collect()), 1.0)
-            }
-            ("default", None) => (Frequencies::Fixed(plain), 1.0),
-            ("linear", _) => {
+        let (mut frequencies, scale) = match self.kind {
+            "default" => (Frequencies::Fixed(plain), 1.0),
+            "linear" => {
                 let factor = self.factor()?;
                 (Frequencies::Fixed(plain.into_iter().map(|w| w / factor).collect()), 1.0)
             }
-            ("dynamic", _) => (self.dynamic(theta, dims)?, 1.0),
-            ("llama3", None) => (Frequencies::Fixed(self.llama3(plain)?), 1.0),
-            ("yarn", _) => (Frequencies::Fixed(self.yarn(theta, dims, plain)?), self.yarn_scale()? as f32),
-            (kind, _) => {
+            "dynamic" => (self.dynamic(theta, dims)?, 1.0),
+            // The factors are this scaling, worked out.
+            "llama3" if factors.is_some() => (Frequencies::Fixed(plain), 1.0),
+            "llama3" => (Frequencies::Fixed(self.llama3(plain)?), 1.0),
+            "yarn" => (Frequencies::Fixed(self.yarn(theta, dims, plain)?), self.yarn_scale()? as f32),
+            kind => {
                 return Err(self.c.unknown(
                     "rope_parameters.rope_type",
                     kind,
@@ -136,6 +135,13 @@ impl<'a> Parameters<'a> {
                 ));
             }
         };
+        match (&mut frequencies, factors) {
+            (_, None) => {}
+            (Frequencies::Fixed(all), Some(f)) => all.iter_mut().zip(f).for_each(|(w, f)| *w /= f64::from(f)),
+            (_, Some(_)) => {
+                return Err(self.c.bad("rope_freqs.weight", "frequencies that depend on the length take no factors"));
+            }
+        }
         Ok(Rope { frequencies, scale })
     }
 
@@ -267,5 +273,37 @@ impl<'a> Parameters<'a> {
                 }
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn factors_of_a_gguf_file_divide_what_every_scaling_finds() {
+        let frequencies = |rope: Value, factors: Option<Vec<f32>>| {
+            let c = json!({"model_type": "llama", "max_position_embeddings": 64, "rope_parameters": rope});
+            let c = Config::from_value(&c).unwrap();
+            let found = Parameters::read(&c, "full_attention").and_then(|r| r.rope(8, factors))?;
+            Ok::<_, crate::Error>(match found.frequencies {
+                Frequencies::Fixed(all) => all,
+                other => panic!("{other:?}"),
+            })
+        };
+        let factors = vec![1.0f32, 2.0, 4.0, 8.0];
+        for rope in [
+            json!({"rope_type": "default"}),
+            json!({"rope_type": "linear", "factor": 3.0}),
+            json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}),
+        ] {
+            let alone = frequencies(rope.clone(), None).unwrap();
+            let both = frequencies(rope.clone(), Some(factors.clone())).unwrap();
+            let want: Vec<f64> = alone.iter().zip(&factors).map(|(w, f)| w / f64::from(*f)).collect();
+            assert_eq!(both, want, "{rope}");
+        }
+        let e = frequencies(json!({"rope_type": "dynamic", "factor": 2.0}), Some(factors)).unwrap_err();
+        assert_eq!(e.item(), "rope_freqs.weight");
     }
 }

@@ -68,6 +68,16 @@ const ROPE: &[(&str, &str, Kind)] = &[
     ("beta_slow", "rope.scaling.yarn_beta_slow", Number),
 ];
 
+/// Mechanisms that no family here has, and the values at which they do nothing: any other is refused, not passed over.
+const FOREIGN: &[(&str, &[f64])] = &[
+    ("attention.temperature_scale", &[0.0]),
+    ("attention.clamp_kqv", &[0.0]),
+    ("attention.max_alibi_bias", &[0.0]),
+    ("embedding_scale", &[0.0, 1.0]),
+    ("residual_scale", &[0.0, 1.0]),
+    ("logit_scale", &[0.0, 1.0]),
+];
+
 pub(super) fn translate(m: &Gguf) -> Result<(&'static Family, Map<String, Value>)> {
     let arch = m
         .str("general.architecture")
@@ -76,6 +86,7 @@ pub(super) fn translate(m: &Gguf) -> Result<(&'static Family, Map<String, Value>
     if !families::knows_gguf(arch) {
         return Err(unknown(arch));
     }
+    refuse_foreign(m, arch)?;
     let mut keys = Map::new();
     read(m, arch, KEYS, &mut keys)?;
     let mut rope = Map::new();
@@ -88,6 +99,10 @@ pub(super) fn translate(m: &Gguf) -> Result<(&'static Family, Map<String, Value>
             let key = KEYS.iter().find(|k| k.0 == required).map_or(required, |k| k.1);
             return Err(Error::config(&format!("{arch}.{key}"), "absent"));
         }
+    }
+    // Every family here has norms, and an epsilon cannot be guessed.
+    if !keys.contains_key("rms_norm_eps") && !keys.contains_key("layer_norm_eps") {
+        return Err(Error::config(&format!("{arch}.attention.layer_norm_rms_epsilon"), "absent"));
     }
     if !keys.contains_key("vocab_size") {
         let n = m.array("tokenizer.ggml.tokens").map_err(read_error)?.map(|a| a.len());
@@ -110,6 +125,20 @@ pub(super) fn translate(m: &Gguf) -> Result<(&'static Family, Map<String, Value>
     }
     fill(&mut keys, family)?;
     Ok((family, keys))
+}
+
+fn refuse_foreign(m: &Gguf, arch: &str) -> Result<()> {
+    for (name, neutral) in FOREIGN {
+        let key = format!("{arch}.{name}");
+        if let Some(v) = m.f64(&key).map_err(read_error)?.filter(|v| !neutral.contains(v)) {
+            return Err(Error::unsupported(&key, format!("{v} is not implemented for this architecture")));
+        }
+    }
+    let key = format!("{arch}.attention.causal");
+    if m.bool(&key).map_err(read_error)? == Some(false) {
+        return Err(Error::unsupported(&key, "attention that sees later tokens is not implemented"));
+    }
+    Ok(())
 }
 
 fn unknown(arch: &str) -> Error {

@@ -119,6 +119,20 @@ fn run_reports_what_it_did() {
 }
 
 #[test]
+fn an_answer_that_the_context_ends_says_so() {
+    let folder = models();
+    let args =
+        ["run", "model.gguf", "--tokens", "256,72,73", "--ctx", "8", "-n", "20", "--ignore-eos", "--temperature", "0"];
+    let cut = run(folder.path(), &args);
+    assert!(cut.err.contains("the context is full after"), "{}", cut.err);
+    let report = run(folder.path(), &[&args[..], &["--json"]].concat()).json();
+    assert_eq!((&report["finish_reason"], &report["context_full"]), (&json!("length"), &json!(true)));
+    let whole =
+        run(folder.path(), &["run", "model.gguf", "--tokens", "256,72,73", "-n", "4", "--ignore-eos", "--json"]).json();
+    assert_eq!(whole["context_full"], false);
+}
+
+#[test]
 fn the_same_tokens_whatever_the_threads_chunks_and_instructions() {
     let folder = models();
     for model in ["llama", "model.gguf", "model-q8_0.gguf"] {
@@ -166,6 +180,7 @@ fn the_prompt_comes_from_where_it_was_put() {
     // BOS and five bytes, as an argument and from standard input.
     assert_eq!(count(&[&["run", "llama", "--raw", "Hello"], &end[..]].concat(), ""), 6);
     assert_eq!(count(&[&["run", "llama", "--raw"], &end[..]].concat(), "Hello\n"), 6);
+    assert_eq!(count(&[&["run", "llama", "-", "--raw"], &end[..]].concat(), "Hello\n"), 6);
     // `<s>[user] Hello\n[assistant]`
     assert_eq!(count(&[&["run", "llama", "Hello"], &end[..]].concat(), ""), 1 + 13 + 11);
     // `[system] S\n` more

@@ -140,7 +140,13 @@ impl From<pondera_text::Error> for Error {
             ErrorKind::Io | ErrorKind::Raised | ErrorKind::Template => Exit::Failed,
             ErrorKind::Invalid | ErrorKind::Unsupported | ErrorKind::Missing | ErrorKind::Limit => Exit::File,
         };
-        with_hint(exit, e.message().to_string(), e.hint(), FILE_HINT)
+        let otherwise = match e.kind() {
+            ErrorKind::Raised | ErrorKind::Template => {
+                "the template refuses these messages: change them, or name another with --template, or none with --raw"
+            }
+            _ => FILE_HINT,
+        };
+        with_hint(exit, e.message().to_string(), e.hint(), otherwise)
     }
 }
 
@@ -153,7 +159,11 @@ impl From<pondera_engine::Error> for Error {
             ErrorKind::DoesNotFit { .. } => Exit::DoesNotFit,
             ErrorKind::Context { .. } | ErrorKind::NonFinite { .. } | ErrorKind::Busy => Exit::Failed,
         };
-        with_hint(exit, e.to_string(), e.hint_text(), "run again with -v to see more")
+        let otherwise = match exit {
+            Exit::Usage => "`pondera help` with the command's name lists what its options take",
+            _ => "run again with -v to see more",
+        };
+        with_hint(exit, e.to_string(), e.hint_text(), otherwise)
     }
 }
 

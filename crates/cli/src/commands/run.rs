@@ -83,10 +83,10 @@ fn prompt<'a>(args: &'a Args, context: &Context) -> Result<(Option<&'a str>, Pro
         }
         return Ok((name, Prompt::Tokens(tokens.clone())));
     }
-    if let Some(text) = text {
+    if let Some(text) = text.filter(|t| *t != "-") {
         return Ok((name, Prompt::Text(text.to_string())));
     }
-    if io::stdin().is_terminal() {
+    if text.is_none() && io::stdin().is_terminal() {
         if context.out.json() || !io::stdout().is_terminal() {
             return Err(Error::usage("run: there is no prompt").hint("give one as PROMPT, as --tokens, or on standard input"));
         }
@@ -159,9 +159,16 @@ fn answer(args: &Args, mut loaded: Loaded, text: Option<&str>, tokens: Vec<u32>,
         }
     })?;
     if json {
-        out.object(&report(&done, &loaded, seed))?;
+        out.object(&report(&done, args.max_tokens, &loaded, seed))?;
     } else {
         finish(&done, &loaded, context)?;
+    }
+    if context_full(&done, args.max_tokens) {
+        // Said even with -q: an answer is never cut silently.
+        eprintln!(
+            "warning: the context is full after {} tokens, so the answer ends early; a larger --ctx holds more",
+            done.usage.prompt_tokens + done.usage.completion_tokens
+        );
     }
     match done.finish_reason {
         FinishReason::Cancelled => listening.check(),
@@ -170,18 +177,24 @@ fn answer(args: &Args, mut loaded: Loaded, text: Option<&str>, tokens: Vec<u32>,
 }
 
 /// The object of `--json` (docs/commands.md).
-fn report(done: &Completion, loaded: &Loaded, seed: u64) -> serde_json::Value {
+fn report(done: &Completion, asked: Option<usize>, loaded: &Loaded, seed: u64) -> serde_json::Value {
     let text = loaded.words().map(|_| &done.text);
     json!({
         "text": text,
         "tokens": done.tokens,
         "finish_reason": done.finish_reason.name(),
+        "context_full": context_full(done, asked),
         "usage": { "prompt_tokens": done.usage.prompt_tokens, "completion_tokens": done.usage.completion_tokens },
         "timings": { "load_s": loaded.load_s, "prefill_tps": done.timings.prefill_tps, "decode_tps": done.timings.decode_tps },
         "peak_rss_bytes": memory::peak_rss_bytes(),
         "seed": seed,
         "model": loaded.name,
     })
+}
+
+/// Whether the answer ended because the context was full, not because it had the length asked for.
+fn context_full(done: &Completion, asked: Option<usize>) -> bool {
+    done.finish_reason == FinishReason::Length && asked.is_none_or(|n| done.usage.completion_tokens < n)
 }
 
 /// Ends the streamed text; without a tokenizer the ids are the result. Then a line of figures for a person.

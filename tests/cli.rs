@@ -62,7 +62,11 @@ fn exit_codes_and_two_lines_for_every_mistake() {
         (&["inspect", "bad.index.json"], 3, "bad.index.json"),
         (&["inspect", "nosuch/"], 3, "nosuch"),
         (&["trace", "model.gguf"], 2, "--tokens"),
-        (&["trace", "model.gguf", tokens[0], tokens[1], "--out", "no/such/folder.safetensors"], 3, "no/such/folder"),
+        (
+            &["trace", "model.gguf", tokens[0], tokens[1], "--out", "no/such/folder.safetensors"],
+            1,
+            "its folder does not exist",
+        ),
         (&["bench", "model.gguf", "--prompt", "0", "--gen", "0"], 2, "nothing to measure"),
         (&["bench", "--shape", "nosuch"], 2, "nosuch"),
         (&["bench", "--shape", "llama-3.2-1b", "--type", "q99"], 2, "q99"),

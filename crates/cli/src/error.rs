@@ -92,6 +92,15 @@ impl Error {
         }
     }
 
+    /// An error while creating or writing the output file `what`: never a statement about a model.
+    pub fn output(what: impl fmt::Display, e: &io::Error) -> Error {
+        match e.kind() {
+            io::ErrorKind::NotFound => Error::failed(format!("{what}: its folder does not exist"))
+                .hint("make the folder, or name another place"),
+            _ => Error::io(what, e).hint("name another place for the output"),
+        }
+    }
+
     /// An error while writing to standard output.
     pub fn stdout(e: &io::Error) -> Error {
         Error::io("standard output", e)

@@ -93,7 +93,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let file = if to_folder { args.out.join("model.safetensors") } else { args.out.clone() };
     refuse_overwriting(&weights, &file)?;
     if to_folder {
-        fs::create_dir_all(&args.out).map_err(|e| Error::io(args.out.display(), &e))?;
+        fs::create_dir_all(&args.out).map_err(|e| Error::output(args.out.display(), &e))?;
     }
     let bytes = write(&weights, &entries, args.to, &file, context)?;
     if let (true, Some(folder)) = (to_folder, folder) {
@@ -123,7 +123,7 @@ fn write(weights: &Weights, entries: &[Entry<'_>], to: Plain, file: &Path, conte
     let specs: Vec<TensorSpec> = entries.iter().map(|e| TensorSpec::new(e.name(), target(e, to), &e.shape())).collect();
     let total = specs.iter().map(|s| s.bytes().map(|b| b as u64)).sum::<std::result::Result<u64, _>>()?;
     let part = Part::beside(file);
-    let out = fs::File::create(&part.path).map_err(|e| Error::io(file.display(), &e))?;
+    let out = fs::File::create(&part.path).map_err(|e| Error::output(file.display(), &e))?;
     let writer = safetensors::Writer::new(BufWriter::with_capacity(1 << 20, out), &[("format", "pt")], &specs)?;
     let bar = Bar::bytes(context, "converting", total);
     let mut sink = Sink { writer, to, encoded: Vec::new(), done: 0, bar, listening: interrupt::listen() };
@@ -217,7 +217,7 @@ impl Part {
     }
 
     fn finish(self, file: &Path) -> Result<()> {
-        fs::rename(&self.path, file).map_err(|e| Error::io(file.display(), &e))
+        fs::rename(&self.path, file).map_err(|e| Error::output(file.display(), &e))
     }
 }
 
@@ -257,6 +257,6 @@ fn copy_rest(from: &Path, to: &Path, config: Option<Value>, plain: Plain) -> Res
     }
     let file = to.join("config.json");
     let text = serde_json::to_vec_pretty(&config).map_err(|e| Error::failed(format!("{}: {e}", file.display())))?;
-    let mut out = fs::File::create(&file).map_err(|e| Error::io(file.display(), &e))?;
+    let mut out = fs::File::create(&file).map_err(|e| Error::output(file.display(), &e))?;
     out.write_all(&text).and_then(|()| out.write_all(b"\n")).map_err(|e| Error::io(file.display(), &e))
 }

@@ -103,7 +103,7 @@ fn write(trace: &Trace, tokens: usize, file: &Path) -> Result<()> {
         specs.push(TensorSpec::new(format!("experts.{}", r.layer), Format::I32, &[tokens, r.top_k]));
         specs.push(TensorSpec::new(format!("expert_weights.{}", r.layer), Format::F32, &[tokens, r.top_k]));
     }
-    let out = File::create(file).map_err(|e| Error::io(file.display(), &e))?;
+    let out = File::create(file).map_err(|e| Error::output(file.display(), &e))?;
     let mut writer = safetensors::Writer::new(BufWriter::with_capacity(1 << 20, out), &[], &specs)?;
     writer.write(&f32_bytes(&trace.logits))?;
     for h in &trace.hidden {

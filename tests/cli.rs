@@ -331,6 +331,15 @@ fn inspect_knows_every_kind_of_file() {
 }
 
 #[test]
+fn inspect_shows_the_windows_that_layers_use_not_those_a_configuration_names() {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens");
+    let windowed = run(&goldens, &["inspect", "gemma2"]).out;
+    assert!(windowed.contains("8 positions in 2 of 3 layers"), "{windowed}");
+    let unused = run(&goldens, &["inspect", "qwen3"]).out;
+    assert!(!unused.contains("window"), "{unused}");
+}
+
+#[test]
 fn bench_measures_what_was_asked() {
     let folder = models();
     let args = [

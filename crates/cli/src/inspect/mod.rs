@@ -117,6 +117,8 @@ pub struct ModelFacts {
     pub quantization: Option<String>,
     /// Layout of the experts.
     pub experts: Option<ExpertFacts>,
+    /// How far back each layer's attention sees, as computed; `null` for all. A configured window may be unused.
+    pub windows: Vec<Option<usize>>,
     /// Memory at a context.
     pub memory: MemoryFacts,
     /// The configuration, in the spelling of `config.json`.
@@ -377,6 +379,7 @@ fn model(config: &Config, source: &pondera_arch::Source<'_>, ctx: Option<usize>)
             per_token,
             parameters: in_experts(d, experts),
         }),
+        windows: model.caches().iter().map(|c| c.window).collect(),
         memory: memory(model.caches(), d.weight_bytes, ctx),
         config: config.keys().clone(),
         warnings: model.warnings().to_vec(),

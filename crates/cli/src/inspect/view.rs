@@ -16,7 +16,6 @@ const TELLING: &[&str] = &[
     "n_group",
     "topk_group",
     "scoring_func",
-    "sliding_window",
     "rope_theta",
     "rope_scaling",
     "rope_parameters",
@@ -24,7 +23,6 @@ const TELLING: &[&str] = &[
     "final_logit_softcapping",
     "query_pre_attn_scalar",
     "swiglu_limit",
-    "tie_word_embeddings",
 ];
 
 /// Columns of the names on the left.
@@ -72,6 +70,13 @@ pub fn draw(r: &Report, all: bool) -> String {
     s.finish()
 }
 
+/// `4096 positions in 16 of 32 layers`, from what the layers do: a configuration may name a window that none uses.
+fn windows(windows: &[Option<usize>]) -> Option<String> {
+    let least = windows.iter().flatten().min()?;
+    let count = windows.iter().flatten().count();
+    Some(format!("{least} positions in {count} of {} layers", windows.len()))
+}
+
 fn model(s: &mut Sheet, m: &ModelFacts) {
     let packed = m.quantization.as_ref().map_or(String::new(), |q| format!(", packed as {q}"));
     s.line("family", format!("{}{packed}", m.family));
@@ -88,6 +93,9 @@ fn model(s: &mut Sheet, m: &ModelFacts) {
     }
     s.line("vocabulary", format!("{} tokens", m.vocab_size));
     s.line("context", format!("{} tokens", m.max_position_embeddings));
+    if let Some(text) = windows(&m.windows) {
+        s.line("window", text);
+    }
 }
 
 fn adapter(s: &mut Sheet, a: &Value) {

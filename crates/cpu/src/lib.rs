@@ -11,6 +11,7 @@ pub mod isa;
 mod kv;
 mod moe;
 mod ops;
+pub mod packed;
 mod pool;
 mod product;
 mod quantize;

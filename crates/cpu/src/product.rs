@@ -3,7 +3,7 @@
 //! Owns [`Job`] (one or two products of one input, their bias and nonlinearity, cut into tasks by outputs), the
 //! quantized activations, and the log line of formats without a fast kernel. Does not own: the kernels
 //! ([`crate::dot`], [`crate::gemm`]), when products are wanted ([`crate::ops`]).
-use crate::{dot, gemm, pool::Pool, quantize::quantize, simd::Level, vmath};
+use crate::{dot, gemm, packed, pool::Pool, quantize::quantize, simd::Level, vmath};
 use pondera_ops::{Activation as Nonlinearity, reference::product::activation};
 use pondera_quant::{Activation, Matrix, Q8};
 use std::{cell::RefCell, ops::Range, slice};
@@ -16,9 +16,16 @@ pub struct Engine {
     pub isa: crate::Isa,
     /// The threads.
     pub pool: Pool,
-    scratch: PerThread<gemm::Scratch>,
+    scratch: PerThread<Scratch>,
     /// Formats that were said to be slow.
     said: RefCell<Vec<&'static str>>,
+}
+
+/// A thread's memory, kept between products.
+#[derive(Default)]
+struct Scratch {
+    float: gemm::Scratch,
+    packed: packed::Scratch,
 }
 
 /// Work below this is done by the caller alone: waking a helper costs more.
@@ -28,7 +35,16 @@ pub const INLINE_NS: usize = 15_000;
 #[derive(Clone, Copy)]
 pub enum Weights {
     /// An integer kernel of the format.
-    Dot { kernel: dot::Kernel, bytes: *const u8, len: usize, stride: usize, block: usize },
+    Dot {
+        kernel: dot::Kernel,
+        many: Option<packed::OnTheWay>,
+        bytes: *const u8,
+        len: usize,
+        stride: usize,
+        block: usize,
+    },
+    /// An integer kernel over packed groups.
+    Packed { kernel: packed::Kernel, weights: packed::Weights, block: usize },
     /// The format's scalar dot product.
     Scalar { matrix: *const Matrix, block: usize },
     /// Float weights.
@@ -39,7 +55,7 @@ impl Weights {
     /// Elements of a block of quantized activations; `None` where they stay f32.
     pub fn block(&self) -> Option<usize> {
         match self {
-            Weights::Dot { block, .. } | Weights::Scalar { block, .. } => Some(*block),
+            Weights::Dot { block, .. } | Weights::Packed { block, .. } | Weights::Scalar { block, .. } => Some(*block),
             Weights::Float(_) => None,
         }
     }
@@ -48,6 +64,7 @@ impl Weights {
     fn cost(&self) -> usize {
         match self {
             Weights::Dot { .. } => 30,
+            Weights::Packed { .. } => 15,
             Weights::Scalar { .. } => 700,
             Weights::Float(s) if s.is_slow() => 700,
             Weights::Float(_) => 90,
@@ -133,6 +150,7 @@ impl Engine {
             if let Some(kernel) = dot::kernel(*format, self.isa) {
                 return Weights::Dot {
                     kernel,
+                    many: packed::OnTheWay::new(self.level, self.isa, *format),
                     bytes: bytes.as_slice().as_ptr(),
                     len: bytes.len(),
                     stride: *stride,
@@ -147,6 +165,19 @@ impl Engine {
             self.slow(m, "is decoded by the scalar code before it is multiplied");
         }
         Weights::Float(source)
+    }
+
+    /// Products with `m` from its packed bytes ([`packed::pack`], all groups from `base` on); `None` where the format has
+    /// no kernel here.
+    ///
+    /// # Safety
+    /// The bytes stay there, unchanged, as long as the result is used.
+    #[allow(dead_code)] // who owns packed bytes calls it
+    pub unsafe fn packed(&self, m: &Matrix, base: *const u8) -> Option<Weights> {
+        let (Activation::Q8 { block }, Matrix::Rows { format, inp, .. }) = (activation(m), m) else { return None };
+        let kernel = packed::Set::of(self.isa)?.kernel(*format)?;
+        let weights = packed::Weights { base, group_bytes: packed::group_bytes(*format, *inp)? };
+        Some(Weights::Packed { kernel, weights, block })
     }
 
     /// Says once per format that it has no fast kernel.
@@ -221,7 +252,7 @@ impl Engine {
 }
 
 /// The outputs `rows` of a job.
-unsafe fn task(level: Level, job: &Job, rows: Range<usize>, scratch: &mut gemm::Scratch) {
+unsafe fn task(level: Level, job: &Job, rows: Range<usize>, scratch: &mut Scratch) {
     // SAFETY: the caller's promise.
     unsafe {
         product(level, &job.first, job.n, rows.clone(), scratch);
@@ -239,21 +270,31 @@ unsafe fn task(level: Level, job: &Job, rows: Range<usize>, scratch: &mut gemm::
     }
 }
 
-unsafe fn product(level: Level, p: &Product, n: usize, rows: Range<usize>, scratch: &mut gemm::Scratch) {
+unsafe fn product(level: Level, p: &Product, n: usize, rows: Range<usize>, scratch: &mut Scratch) {
     // SAFETY: the caller's promise: all tokens of the input, these outputs of `y`.
     unsafe {
         match (p.weights, p.input) {
-            (Weights::Dot { kernel, bytes, len, stride, block }, Input::Codes { q, d, sums }) => {
+            (Weights::Dot { kernel, many, bytes, len, stride, block }, Input::Codes { q, d, sums }) => {
                 let weights = dot::Rows { bytes: slice::from_raw_parts(bytes, len), stride, inp: p.inp };
                 let tokens = tokens(q, d, sums, n, p.inp, block);
-                kernel(weights, rows.clone(), tokens, dot::Out { ptr: p.y, stride: p.ld });
+                let out = dot::Out { ptr: p.y, stride: p.ld };
+                match many {
+                    Some(many) if n >= packed::OnTheWay::TOKENS => {
+                        many.run(weights, rows.clone(), tokens, out, &mut scratch.packed);
+                    }
+                    _ => kernel(weights, rows.clone(), tokens, out),
+                }
+            }
+            (Weights::Packed { kernel, weights, block }, Input::Codes { q, d, sums }) => {
+                let out = dot::Out { ptr: p.y, stride: p.ld };
+                kernel(weights, rows.clone(), tokens(q, d, sums, n, p.inp, block), out, &mut scratch.packed);
             }
             (Weights::Scalar { matrix, block }, Input::Codes { q, d, sums }) => {
                 scalar(&*matrix, block, tokens(q, d, sums, n, p.inp, block), rows.clone(), p);
             }
             (Weights::Float(source), Input::Float { x, ld }) => {
                 let product = gemm::Product { source, out: p.out, inp: p.inp, x, ldx: ld, n, y: p.y, ldy: p.ld };
-                gemm::run(level, &product, rows.clone(), scratch);
+                gemm::run(level, &product, rows.clone(), &mut scratch.float);
             }
             _ => unreachable!("activations prepared for other weights"),
         }

@@ -1,0 +1,403 @@
+//! Packed weights: one layout per format for decode and prefill, at the file's own bytes per weight.
+//!
+//! ```text
+//! matrix   groups of 16 rows (the last one repeats its last row)
+//! group    units of blocks, ascending in k; a unit's scales come first and fill one line of 64 bytes
+//! block    vectors of 16 words: word i of the block of rows 0 … 15
+//!
+//! file, row r      d dmin | word 0 | word 1 | …        one block
+//! packed           d × 16, dmin × 16 | word 0 of 16 rows | word 1 of 16 rows | …
+//! ```
+//! A word is four bytes of a row's block in the order of the file, so a vector of codes holds a quad (four successive k)
+//! of sixteen rows: what `vpdpbusd` multiplies with one broadcast quad of activations, and what a tile of AMX takes
+//! as it lies. Unpacking nibbles and bits is the same for all rows; no shuffles, no horizontal sums. Narrower vectors
+//! take a group in halves. The numbers a kernel makes of it are those of the format's scalar `dot`, to the bit.
+//!
+//! Owns: the layout, packing, kernels over packed bytes. Does not own: where packed bytes live and when a matrix is
+//! packed, threads ([`crate::product`]), products of rows as stored ([`crate::dot`]).
+#[cfg(target_arch = "x86_64")]
+pub mod formats;
+#[cfg(target_arch = "x86_64")]
+pub mod int;
+#[cfg(target_arch = "x86_64")]
+mod kernel;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;
+
+use crate::{
+    dot::{Out, Rows, Tokens},
+    isa::Isa,
+    simd::{Level, Simd, kernel},
+};
+use pondera_quant::{Format, Matrix};
+use std::ops::Range;
+
+/// Rows of a group.
+pub const GROUP: usize = 16;
+/// Bytes of a line and of a vector of a group's words.
+pub const LINE: usize = 64;
+
+/// Where the parts of a format's block lie in the file's bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Weights in a block.
+    pub block: usize,
+    /// Bytes of a block of a row.
+    pub bytes: usize,
+    /// Byte offsets of the 16-bit scales.
+    pub halves: &'static [usize],
+    /// Byte offset of the words.
+    pub word: usize,
+    /// Number of words.
+    pub words: usize,
+    /// What packing does to the words beyond laying them side by side.
+    pub fix: Fix,
+}
+
+/// Rearranged bits, where the file's order would cost every product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fix {
+    /// None.
+    Keep,
+    /// Word 0 holds bit `i` of element `i`: becomes byte `b`, bit `v` of element `4 v + b`.
+    Spread,
+    /// Eight words from this one hold in byte `b` of word `v` bit `j` of element `4 v + b` of sub-block `j`: becomes word
+    /// `j`, byte `b`, bit `v`.
+    Planes(usize),
+}
+
+impl Layout {
+    /// Blocks that share a line of scales.
+    pub const fn unit(&self) -> usize {
+        if self.halves.len() == 1 { 2 } else { 1 }
+    }
+
+    /// Bytes of a block's words, sixteen rows.
+    pub const fn body(&self) -> usize {
+        self.words * LINE
+    }
+
+    /// Bytes of scales that open a unit.
+    pub const fn head(&self) -> usize {
+        if self.halves.is_empty() { 0 } else { LINE }
+    }
+
+    /// Where the scales and the words of block `b` begin, from the start of its group.
+    #[inline(always)]
+    pub const fn at(&self, b: usize) -> (usize, usize) {
+        let (unit, i) = (b / self.unit(), b % self.unit());
+        let at = unit * (self.head() + self.unit() * self.body());
+        (at + i * self.halves.len() * 2 * GROUP, at + self.head() + i * self.body())
+    }
+
+    /// Bytes of a group of `blocks` blocks a row: the file's own, rounded up to a line.
+    pub const fn group_bytes(&self, blocks: usize) -> usize {
+        blocks.div_ceil(self.unit()) * self.head() + blocks * self.body()
+    }
+}
+
+/// Packed weights as kernels see them.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights {
+    /// Group 0; aligned to a line for speed.
+    pub base: *const u8,
+    /// Bytes from a group to the next.
+    pub group_bytes: usize,
+}
+
+/// Memory that begins at a line.
+#[derive(Default)]
+pub struct Lines(Vec<Line>);
+
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[allow(dead_code)] [u8; LINE]);
+
+impl Lines {
+    /// At least `bytes` bytes, contents unspecified.
+    pub fn at_least(&mut self, bytes: usize) -> *mut u8 {
+        let lines = bytes.div_ceil(LINE);
+        if self.0.len() < lines {
+            self.0.resize(lines, Line([0; LINE]));
+        }
+        self.0.as_mut_ptr().cast()
+    }
+}
+
+/// A thread's memory, kept between calls.
+#[derive(Default)]
+pub struct Scratch {
+    /// Unpacked weights.
+    panel: Lines,
+    /// Chains of a pass.
+    chains: Lines,
+    /// Groups packed on the way.
+    packed: Lines,
+}
+
+/// Computes the rows `range` (from a multiple of [`GROUP`] on) for all tokens.
+///
+/// # Safety
+/// The CPU supports the instruction set the kernel was asked for; the weights hold all groups of `range`; `out` is
+/// valid for writes of those rows of all tokens and nobody else touches them.
+pub type Kernel = unsafe fn(w: Weights, range: Range<usize>, tokens: Tokens<'_>, out: Out, scratch: &mut Scratch);
+
+/// Entry points of a set of instructions.
+#[cfg(target_arch = "x86_64")]
+macro_rules! entry {
+    ($name:ident, $token:path, $features:literal) => {
+        /// # Safety
+        /// As [`Kernel`].
+        unsafe fn $name<P: formats::Packed>(w: Weights, r: Range<usize>, t: Tokens<'_>, out: Out, s: &mut Scratch) {
+            #[target_feature(enable = $features)]
+            unsafe fn inner<P: formats::Packed>(
+                token: $token,
+                w: Weights,
+                range: Range<usize>,
+                tokens: Tokens<'_>,
+                out: Out,
+                scratch: &mut Scratch,
+            ) {
+                // SAFETY: handed on.
+                unsafe { kernel::run::<P, $token>(token, w, range, tokens, out, scratch) }
+            }
+            let token = <$token>::new().expect("the kernel was asked for");
+            // SAFETY: the token is the proof of the instructions; the rest is handed on.
+            unsafe { inner::<P>(token, w, r, t, out, s) }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+entry!(vnni512, int::Vnni512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi1,bmi2");
+#[cfg(target_arch = "x86_64")]
+entry!(vnni256, int::Vnni256, "avxvnni,avx2,fma,f16c,bmi1,bmi2");
+#[cfg(target_arch = "x86_64")]
+entry!(avx2, int::Plain256, "avx2,fma,f16c,bmi1,bmi2");
+
+/// Sets of instructions with packed kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Set {
+    /// 512-bit vectors with VNNI.
+    Vnni512,
+    /// 256-bit vectors with VNNI.
+    Vnni256,
+    /// AVX2.
+    Avx2,
+}
+
+impl Set {
+    /// All of them.
+    pub const ALL: [Set; 3] = [Set::Vnni512, Set::Vnni256, Set::Avx2];
+
+    /// The fastest that the machine has within `isa`.
+    pub fn of(isa: Isa) -> Option<Set> {
+        Set::ALL.into_iter().find(|s| s.supported() && (isa == Isa::Avx512 || isa == Isa::Avx2 && *s != Set::Vnni512))
+    }
+
+    /// Whether the machine has it.
+    pub fn supported(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return match self {
+            Set::Vnni512 => int::Vnni512::new().is_some(),
+            Set::Vnni256 => int::Vnni256::new().is_some(),
+            Set::Avx2 => int::Plain256::new().is_some(),
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// The kernel of a format; `None` where the set has none.
+    pub fn kernel(self, format: Format) -> Option<Kernel> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            macro_rules! of {
+                ($($name:ident),*) => {
+                    match (format, self) {
+                        $(
+                            (Format::$name, Set::Vnni512) => Some(vnni512::<formats::$name> as Kernel),
+                            (Format::$name, Set::Vnni256) => Some(vnni256::<formats::$name> as Kernel),
+                            (Format::$name, Set::Avx2) => Some(avx2::<formats::$name> as Kernel),
+                        )*
+                        _ => None,
+                    }
+                };
+            }
+            of!(Q4K, Q6K).filter(|_| self.supported())
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = format;
+            None
+        }
+    }
+}
+
+/// The layout of a format; `None` where it has none.
+pub fn layout(format: Format) -> Option<Layout> {
+    let with = |block, bytes, halves, word, words| Layout { block, bytes, halves, word, words, fix: Fix::Keep };
+    Some(match format {
+        Format::Q4K => with(256, 144, &[0, 2], 4, 35),
+        Format::Q6K => with(256, 210, &[208], 0, 52),
+        _ => return None,
+    })
+}
+
+/// Bytes of a packed matrix `[out, inp]`; `None` where the format has no packed layout or rows are no whole blocks.
+pub fn bytes(format: Format, out: usize, inp: usize) -> Option<usize> {
+    let groups = out.div_ceil(GROUP);
+    group_bytes(format, inp)?.checked_mul(groups)
+}
+
+/// Bytes of one group; `None` as in [`bytes`].
+pub fn group_bytes(format: Format, inp: usize) -> Option<usize> {
+    let layout = layout(format)?;
+    (inp > 0 && inp.is_multiple_of(layout.block)).then(|| layout.group_bytes(inp / layout.block))
+}
+
+/// Packs the groups `groups` of `m` into `dst`, which holds exactly those. Any cut into ranges gives the same bytes.
+/// False, and nothing written, where the machine lacks `isa`, the matrix has no packed layout or `dst` another length.
+pub fn pack(isa: Isa, m: &Matrix, groups: Range<usize>, dst: &mut [u8]) -> bool {
+    let Matrix::Rows { format, out, inp, bytes, stride } = m else { return false };
+    let (Some(layout), Some(size)) = (layout(*format), group_bytes(*format, *inp)) else { return false };
+    let Some(level) = Level::new(isa) else { return false };
+    let row = inp / layout.block * layout.bytes;
+    let whole = groups.end <= out.div_ceil(GROUP)
+        && Some(dst.len()) == groups.len().checked_mul(size)
+        && out.checked_sub(1).and_then(|n| n.checked_mul(*stride)?.checked_add(row)).is_some_and(|n| n <= bytes.len());
+    if !whole {
+        return false;
+    }
+    let base = bytes.as_slice().as_ptr();
+    for (group, dst) in groups.zip(dst.chunks_exact_mut(size)) {
+        let first = group * GROUP;
+        // SAFETY: all rows lie within the bytes, `dst` holds a group.
+        unsafe { pack_rows(level, &layout, base.add(first * stride), *stride, GROUP.min(out - first), row, dst) };
+    }
+    true
+}
+
+/// Packs one group of `valid` rows of `row` bytes.
+///
+/// # Safety
+/// The rows lie `stride` bytes apart from `base` on.
+unsafe fn pack_rows(
+    level: Level,
+    layout: &Layout,
+    base: *const u8,
+    stride: usize,
+    valid: usize,
+    row: usize,
+    dst: &mut [u8],
+) {
+    assert!((1..=GROUP).contains(&valid) && dst.len() == layout.group_bytes(row / layout.bytes));
+    let mut rows = [base; GROUP];
+    // SAFETY: within the rows.
+    (1..GROUP).for_each(|r| rows[r] = unsafe { base.add(r.min(valid - 1) * stride) });
+    // SAFETY: the caller's promise.
+    unsafe { group(level, layout, &rows, row, dst) }
+}
+
+/// Rows packed at once on the way to a product.
+const STEP: usize = 4 * GROUP;
+
+/// The packed kernel over rows as stored: for many tokens, where packing is a small part of the work.
+#[derive(Clone, Copy)]
+pub struct OnTheWay {
+    level: Level,
+    layout: Layout,
+    kernel: Kernel,
+}
+
+impl OnTheWay {
+    /// Tokens from which it beats the kernels for rows as stored.
+    pub const TOKENS: usize = 8;
+
+    /// For a format; `None` where the set has no kernel.
+    pub fn new(level: Level, isa: Isa, format: Format) -> Option<OnTheWay> {
+        Some(OnTheWay { level, layout: layout(format)?, kernel: Set::of(isa)?.kernel(format)? })
+    }
+
+    /// Computes the rows `range` for all tokens.
+    ///
+    /// # Safety
+    /// As [`crate::dot::Kernel`].
+    pub unsafe fn run(&self, rows: Rows<'_>, range: Range<usize>, tokens: Tokens<'_>, out: Out, scratch: &mut Scratch) {
+        let l = &self.layout;
+        let (blocks, row) = (rows.inp / l.block, rows.inp / l.block * l.bytes);
+        let group_bytes = l.group_bytes(blocks);
+        for first in range.clone().step_by(STEP) {
+            let n = STEP.min(range.end - first);
+            let mut packed = std::mem::take(&mut scratch.packed);
+            let base = packed.at_least(n.div_ceil(GROUP) * group_bytes);
+            // SAFETY: the caller's promise; the memory holds these groups.
+            unsafe {
+                for g in 0..n.div_ceil(GROUP) {
+                    let dst = std::slice::from_raw_parts_mut(base.add(g * group_bytes), group_bytes);
+                    let valid = GROUP.min(n - g * GROUP);
+                    let from = rows.bytes.as_ptr().add((first + g * GROUP) * rows.stride);
+                    pack_rows(self.level, l, from, rows.stride, valid, row, dst);
+                }
+                let out = Out { ptr: out.ptr.add(first), stride: out.stride };
+                (self.kernel)(Weights { base, group_bytes }, 0..n, tokens, out, scratch);
+            }
+            scratch.packed = packed;
+        }
+    }
+}
+
+kernel!(/// Packs a group.
+    unsafe fn group(layout: &Layout, rows: &[*const u8; GROUP], row: usize, dst: &mut [u8]) = group_body);
+
+#[inline(always)]
+unsafe fn group_body<S: Simd>(s: S, l: &Layout, rows: &[*const u8; GROUP], row: usize, dst: &mut [u8]) {
+    let blocks = row / l.bytes;
+    if !blocks.is_multiple_of(l.unit()) {
+        // The last unit's line of scales is not full.
+        let at = l.at(blocks - 1).0;
+        dst[at..at + LINE].fill(0);
+    }
+    for b in 0..blocks {
+        let (scales, words) = l.at(b);
+        for (h, &at) in l.halves.iter().enumerate() {
+            for (r, row) in rows.iter().enumerate() {
+                // SAFETY: block b of row r is there; the length of `dst` was checked.
+                unsafe {
+                    let half = row.add(b * l.bytes + at).cast::<u16>().read_unaligned();
+                    dst.as_mut_ptr().add(scales + h * 2 * GROUP + 2 * r).cast::<u16>().write_unaligned(half);
+                }
+            }
+        }
+        // SAFETY: as above; the last tile overlaps the one before it, no byte outside of the block is read.
+        unsafe {
+            let dst = dst.as_mut_ptr().add(words);
+            let mut w = 0;
+            while w < l.words {
+                let i = if l.words >= 4 { w.min(l.words - 4) } else { w };
+                let at = b * l.bytes + l.word + 4 * i;
+                if l.words < 4 {
+                    for (r, row) in rows.iter().enumerate() {
+                        let word = row.add(at).cast::<u32>().read_unaligned();
+                        dst.add(i * LINE + 4 * r).cast::<u32>().write_unaligned(word);
+                    }
+                    w += 1;
+                    continue;
+                }
+                for part in 0..GROUP / S::LANES {
+                    let tile = s.tile(rows.as_ptr().add(part * S::LANES), at);
+                    for (j, v) in tile.into_iter().enumerate() {
+                        s.store(dst.add((i + j) * LINE + part * 4 * S::LANES).cast(), s.floats(v));
+                    }
+                }
+                w += 4;
+            }
+            fix(l.fix, dst.cast());
+        }
+    }
+}
+
+/// Rearranges the bits of a packed block.
+#[inline(always)]
+unsafe fn fix(fix: Fix, words: *mut [u32; GROUP]) {
+    let _ = (fix, words);
+}

@@ -2,6 +2,7 @@
 use crate::{
     Backend, Completion, EngineOptions, Error, Event, MemoryPlan, Progress, Request, RequestId, Result, Score, Source,
     Trace, TraceOptions,
+    draft::{self, DraftParts},
     net::{Net, Vocabulary},
     open::{self, Opened},
     runner::{Parts, Runner},
@@ -44,18 +45,41 @@ impl Engine {
             max_sequences: options.max_sequences,
             max_prefixes: options.max_prefixes,
         };
-        let files = weights.clone();
         let runner = Runner::new(Parts {
             net: Box::new(Shared(model.clone())),
             ops,
             words: tokenizer.iter().flatten().next().map(|t| Box::new(Words(t.clone())) as Box<dyn Vocabulary>),
-            trust: Box::new(move || files.as_ref().map_or(Ok(()), |w| Ok(w.check()?))),
+            trust: trust(weights.clone()),
             limits,
             kv: options.kv,
             kv_tokens: plan.kv_tokens,
             max_waiting: options.max_waiting,
         });
         Ok(Engine { runner, model, config, weights, tokenizer, plan, backend })
+    }
+
+    /// Opens a draft model: a smaller one of the same vocabulary that guesses ahead for requests whose
+    /// [`crate::Speculation`] asks for it. It takes the place of an earlier one.
+    ///
+    /// # Errors
+    /// As [`Engine::open`], and [`crate::ErrorKind::Invalid`] with the first token that differs for another vocabulary.
+    pub fn set_draft(&mut self, source: &Source<'_>, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        let Opened { model, weights, tokenizer, .. } = open::open(source, progress)?;
+        let mine = self.tokenizer()?.map(|t| &**t);
+        draft::same_vocabulary(mine, tokenizer?.as_deref(), [self.model.vocab_size(), model.vocab_size()])?;
+        let (kv, tokens) = self.runner.kv();
+        let plan = self.plan.with(&self::plan(&model, kv, tokens));
+        plan.check()?;
+        let (ops, _) = crate::backend::open(self.backend.threads, Some(self.backend.isa))?;
+        let positions_end = model.positions_end();
+        self.runner.set_draft(DraftParts {
+            net: Box::new(Shared(Arc::new(model))),
+            ops,
+            trust: trust(weights),
+            positions_end,
+        });
+        self.plan = plan;
+        Ok(())
     }
 
     /// The model.
@@ -220,6 +244,11 @@ fn promised_positions(model: &Model) -> usize {
     let epoch = |len: usize| model.rope_epoch(u32::try_from(len).unwrap_or(u32::MAX));
     let dynamic = epoch(n) != epoch(n.saturating_add(1));
     if dynamic { n.saturating_mul(DYNAMIC_CTX) } else { n }
+}
+
+/// Fails once a file under `weights` is no longer what it was.
+fn trust(weights: Option<Arc<Weights>>) -> Box<dyn Fn() -> Result<()>> {
+    Box::new(move || weights.as_ref().map_or(Ok(()), |w| Ok(w.check()?)))
 }
 
 /// A model that the engine and its runner share.

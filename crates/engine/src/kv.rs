@@ -47,8 +47,13 @@ impl Pages {
 
     /// One holder less for each page of `held`, which is emptied. Pages without a holder are free again.
     pub fn release(&mut self, held: &mut Vec<u32>) {
+        self.release_after(held, 0);
+    }
+
+    /// [`Pages::release`] of all but the first `keep`.
+    pub fn release_after(&mut self, held: &mut Vec<u32>, keep: usize) {
         // From the back, so that the next sequence gets the same ids in the same order.
-        while let Some(page) = held.pop() {
+        while let Some(page) = (held.len() > keep).then(|| held.pop()).flatten() {
             let n = &mut self.holders[page as usize];
             debug_assert!(*n > 0, "page {page} is released twice");
             *n -= 1;

@@ -5,10 +5,11 @@
 //! arithmetic (`pondera-ops`, `pondera-cpu`), tokens and templates (`pondera-text`), files (`pondera-weights`).
 //!
 //! What a request gets back depends on the weights and the request alone: never on the batch it shares, the size
-//! of chunks, preemption or the number of threads.
+//! of chunks, preemption, the number of threads or whether tokens are guessed ahead.
 #![forbid(unsafe_code)]
 
 mod backend;
+mod draft;
 mod engine;
 mod error;
 mod kv;
@@ -23,6 +24,7 @@ mod runner;
 mod sampler;
 mod scheduler;
 mod sequence;
+mod speculation;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -41,3 +43,4 @@ pub use request::{
     TOP_LOGPROBS_MAX, Timings, Usage,
 };
 pub use rows::{Routing, Score, Trace, TraceOptions};
+pub use speculation::{Guesses, SPECULATION_MAX, Speculation};

@@ -37,6 +37,17 @@ impl MemoryPlan {
         }
     }
 
+    /// Both at once, at the same length.
+    pub(crate) fn with(&self, other: &MemoryPlan) -> MemoryPlan {
+        MemoryPlan {
+            weights_bytes: self.weights_bytes.saturating_add(other.weights_bytes),
+            kv_bytes: self.kv_bytes.saturating_add(other.kv_bytes),
+            work_bytes: self.work_bytes.saturating_add(other.work_bytes),
+            kv_tokens: other.kv_tokens,
+            ..*other
+        }
+    }
+
     /// All of it.
     pub fn total_bytes(&self) -> u64 {
         self.weights_bytes.saturating_add(self.kv_bytes).saturating_add(self.work_bytes)

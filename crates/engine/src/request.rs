@@ -1,5 +1,5 @@
 //! What is asked of the engine and what comes back: plain data, no text processing.
-use crate::{Error, Result};
+use crate::{Error, Guesses, Result, Speculation};
 
 /// How tokens are chosen from logits. [`Sampling::default`] is greedy. The steps, in this order:
 ///
@@ -114,6 +114,8 @@ pub struct Request {
     pub show_special: bool,
     /// Report log probabilities: of the chosen token, and of this many likeliest ones.
     pub logprobs: Option<usize>,
+    /// Guess tokens ahead; changes nothing but the speed.
+    pub speculation: Option<Speculation>,
 }
 
 /// Names a request within its engine.
@@ -209,6 +211,8 @@ pub enum Event<'a> {
         usage: Usage,
         /// Seconds.
         timings: Timings,
+        /// Of [`Request::speculation`].
+        guesses: Guesses,
     },
     /// The request failed; its last event. Others go on.
     Failed(&'a Error),
@@ -229,4 +233,6 @@ pub struct Completion {
     pub usage: Usage,
     /// Seconds.
     pub timings: Timings,
+    /// Of [`Request::speculation`].
+    pub guesses: Guesses,
 }

@@ -1,8 +1,9 @@
 //! A model that takes requests: checks them, numbers them, and steps. What [`crate::Engine`] is, but for how the
 //! model was opened.
 use crate::{
-    Completion, Error, Event, FinishReason, Request, RequestId, Result, STOP_BYTES_MAX, STOPS_MAX, Score,
+    Completion, Error, Event, FinishReason, Guesses, Request, RequestId, Result, STOP_BYTES_MAX, STOPS_MAX, Score,
     TOP_LOGPROBS_MAX, Trace, TraceOptions,
+    draft::{DraftParts, Drafter},
     net::{Net, Vocabulary},
     rows::Rows,
     scheduler::{Emit, Limits, Scheduler},
@@ -64,6 +65,21 @@ impl Runner {
         Ok(id)
     }
 
+    /// Type of the KV cache, and tokens that it holds.
+    pub fn kv(&self) -> (KvType, usize) {
+        (self.kv, self.scheduler.pages.count() * PAGE)
+    }
+
+    /// From now on `parts` guesses for those who ask.
+    pub fn set_draft(&mut self, parts: DraftParts) {
+        let s = &mut self.scheduler;
+        let drafter = Drafter::new(parts, self.kv, s.pages.count(), s.limits.max_rows, s.limits.max_prefixes);
+        s.drafter = Some(drafter);
+        for s in s.running.iter_mut().chain(&mut s.waiting) {
+            s.shadow = crate::draft::Shadow::default();
+        }
+    }
+
     fn check(&self, r: &Request) -> Result<()> {
         self.check_tokens(&r.prompt)?;
         if r.max_tokens == Some(0) {
@@ -79,6 +95,7 @@ impl Runner {
             return Err(Error::invalid(format!("logprobs: at most {TOP_LOGPROBS_MAX}")));
         }
         r.sampling.check(self.net.vocab_size())?;
+        r.speculation.map_or(Ok(()), |s| s.check(self.scheduler.drafter.is_some()))?;
         let ctx = self.scheduler.limits.ctx;
         if r.prompt.len() >= ctx {
             return Err(Error::context(r.prompt.len() + 1, ctx));
@@ -166,7 +183,7 @@ struct Collected {
     text: String,
     tokens: Vec<u32>,
     logprobs: Vec<(f64, Vec<crate::Logprob>)>,
-    end: Option<(FinishReason, crate::Usage, crate::Timings)>,
+    end: Option<(FinishReason, crate::Usage, crate::Timings, Guesses)>,
     failed: Option<Error>,
 }
 
@@ -179,9 +196,9 @@ impl Collected {
                 self.text.push_str(text);
                 self.logprobs.extend(logprob.map(|p| (p, top.to_vec())));
             }
-            Event::Finished { reason, text, usage, timings } => {
+            Event::Finished { reason, text, usage, timings, guesses } => {
                 self.text.push_str(text);
-                self.end = Some((*reason, *usage, *timings));
+                self.end = Some((*reason, *usage, *timings, *guesses));
             }
             Event::Failed(e) => self.failed = Some((*e).clone()),
         }
@@ -190,8 +207,8 @@ impl Collected {
     fn completion(self) -> Result<Completion> {
         let Collected { text, tokens, logprobs, end, failed } = self;
         match (end, failed) {
-            (Some((finish_reason, usage, timings)), None) => {
-                Ok(Completion { text, tokens, logprobs, finish_reason, usage, timings })
+            (Some((finish_reason, usage, timings, guesses)), None) => {
+                Ok(Completion { text, tokens, logprobs, finish_reason, usage, timings, guesses })
             }
             (_, Some(e)) => Err(e),
             (None, None) => Err(Error::invalid("the request ended without an event")),

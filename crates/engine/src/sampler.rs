@@ -37,6 +37,16 @@ impl Seen {
         }
     }
 
+    /// The latest [`Seen::add`], of `id`, did not happen.
+    pub fn take_back(&mut self, id: u32) {
+        if let Some(n) = self.counts.get_mut(id as usize) {
+            *n -= 1;
+            if *n == 0 {
+                self.ids.pop();
+            }
+        }
+    }
+
     fn note(&mut self, id: u32, update: fn(u32) -> u32) {
         let n = &mut self.counts[id as usize];
         if *n == 0 {

@@ -6,6 +6,7 @@
 //! sequence alone.
 use crate::{
     Error, Event, RequestId, Result,
+    draft::Drafter,
     kv::{Pages, Prefixes},
     math::all_finite,
     net::{Net, Vocabulary},
@@ -38,6 +39,8 @@ pub(crate) struct Scheduler {
     pub waiting: VecDeque<Sequence>,
     /// In order of arrival.
     pub running: Vec<Sequence>,
+    /// Guesses for those who ask.
+    pub drafter: Option<Drafter>,
     /// How often a sequence gave its pages back before it ended.
     pub preemptions: u64,
     step: Step,
@@ -64,7 +67,17 @@ impl Scheduler {
         let pages = Pages::new(kv_tokens.div_ceil(PAGE));
         ops.reserve(net.caches(), kv, pages.count());
         let (waiting, running, prefixes) = (VecDeque::new(), Vec::new(), Prefixes::new(limits.max_prefixes));
-        Scheduler { ops, limits, pages, prefixes, waiting, running, preemptions: 0, step: Step::default() }
+        Scheduler {
+            ops,
+            limits,
+            pages,
+            prefixes,
+            waiting,
+            running,
+            drafter: None,
+            preemptions: 0,
+            step: Step::default(),
+        }
     }
 
     /// Advances every sequence that fits. False if there is nothing left to do.
@@ -89,10 +102,11 @@ impl Scheduler {
     }
 
     fn drop_cancelled(&mut self, emit: Emit<'_>) {
-        let Scheduler { running, waiting, pages, prefixes, step, .. } = self;
+        let Scheduler { running, waiting, pages, prefixes, step, drafter, .. } = self;
         let mut gone = |s: &mut Sequence| {
             if s.cancelled {
                 emit(s.id, s.finish(crate::FinishReason::Cancelled, &mut step.buffers));
+                drafter.iter_mut().for_each(|d| d.end(s));
                 prefixes.keep(take(&mut s.tokens), take(&mut s.pages), s.cached, s.epoch, pages);
             }
             !s.cancelled
@@ -137,6 +151,7 @@ impl Scheduler {
             }
         }
         let mut budget = self.limits.max_rows;
+        // Guesses come last: they take what the others leave.
         for decoding in [true, false] {
             let mut i = 0;
             while i < self.running.len() && budget > 0 {
@@ -150,6 +165,41 @@ impl Scheduler {
                 }
                 i += 1;
             }
+        }
+        self.guess(net, budget);
+    }
+
+    /// Guesses for the sequences that decode and ask for them, at most `budget` in all. They take free pages only, and
+    /// never cross into another rotary epoch.
+    fn guess(&mut self, net: &dyn Net, mut budget: usize) {
+        let mut any = false;
+        for s in &mut self.running {
+            s.guess.tokens.clear();
+            s.guess.room = 0;
+            if s.rows != 1 || s.missing() != 1 {
+                continue;
+            }
+            let length = s.tokens.len();
+            let pages = (s.pages.len() + self.pages.free()).saturating_mul(PAGE);
+            let mut room = s.guesses_left(self.limits.ctx).min(budget).min(pages.saturating_sub(length));
+            while room > 0 && net.rope_epoch((length + room) as u32) != s.epoch {
+                room -= 1;
+            }
+            if room == 0 {
+                continue;
+            }
+            for _ in 0..pages_wanted(s, 1 + room) {
+                s.pages.extend(self.pages.take());
+            }
+            s.guess.room = room;
+            if s.request.speculation.is_some_and(|s| s.lookup) {
+                s.guess.look_up(&s.tokens);
+            }
+            budget -= room;
+            any = true;
+        }
+        if let Some(d) = self.drafter.as_mut().filter(|_| any) {
+            d.draft(&mut self.running, net.vocab_size());
         }
     }
 
@@ -179,29 +229,35 @@ impl Scheduler {
         for s in self.running.iter_mut().filter(|s| s.rows > 0) {
             let first = batch.tokens.len();
             batch.tokens.extend_from_slice(&s.tokens[s.cached..s.cached + s.rows]);
-            batch.positions.extend(s.cached as u32..(s.cached + s.rows) as u32);
+            batch.tokens.extend_from_slice(&s.guess.tokens);
+            let rows = s.rows + s.guess.tokens.len();
+            batch.positions.extend(s.cached as u32..(s.cached + rows) as u32);
             let mut part = spare.pop().unwrap_or_default();
             std::mem::swap(&mut part.pages, &mut s.pages);
             part.rows = first..batch.tokens.len();
             part.rope_length = s.tokens.len() as u32;
             batch.sequences.push(part);
             if s.rows == s.missing() {
-                batch.logit_rows.push(batch.tokens.len() as u32 - 1);
+                batch.logit_rows.extend((first + s.rows - 1) as u32..batch.tokens.len() as u32);
             }
         }
     }
 
-    /// The page lists go back to their sequences, in the batch's order.
+    /// The page lists go back to their sequences, in the batch's order; pages that only wrong guesses were in are free
+    /// again.
     fn return_pages(&mut self) {
         let Step { batch, spare, .. } = &mut self.step;
         let owners = self.running.iter_mut().filter(|s| s.rows > 0);
         for (s, mut part) in owners.zip(batch.sequences.drain(..)) {
             std::mem::swap(&mut part.pages, &mut s.pages);
             spare.push(part);
+            if s.guess.room > 0 {
+                self.pages.release_after(&mut s.pages, s.cached.div_ceil(PAGE));
+            }
         }
     }
 
-    /// Chooses a token for every sequence whose last row was computed.
+    /// Chooses a token for every sequence whose last row was computed, and the next ones while guesses were right.
     fn sample(&mut self, net: &dyn Net, ends: &[u32], emit: Emit<'_>) {
         let vocab = net.vocab_size();
         let (mut row, mut part) = (0, 0);
@@ -217,28 +273,50 @@ impl Scheduler {
                 continue;
             }
             let Step { logits, sampler, buffers, batch, ended, .. } = &mut self.step;
-            let values = &logits[row * vocab..(row + 1) * vocab];
-            row += 1;
-            if !all_finite(values) {
-                let error = blame(&*self.ops, net, batch, batch.sequences[part - 1].rows.clone());
-                emit(s.id, Event::Failed(&error));
-                s.cached = 0; // nothing of it is kept
-                ended.push(i);
-                continue;
+            let guesses = s.guess.tokens.len();
+            let values = &logits[row * vocab..(row + 1 + guesses) * vocab];
+            row += 1 + guesses;
+            s.guess.counts.steps += usize::from(s.generated() > 0);
+            let (mut right, mut over) = (0, false);
+            for values in values.chunks_exact(vocab) {
+                if !all_finite(values) {
+                    // The rows before it were sampled: they are finite.
+                    let rows = batch.sequences[part - 1].rows.clone();
+                    let end = rows.end - guesses + right;
+                    let error = blame(&*self.ops, net, batch, if right > 0 { end - 1..end } else { rows.start..end });
+                    emit(s.id, Event::Failed(&error));
+                    s.cached = 0; // nothing of it is kept
+                    over = true;
+                    break;
+                }
+                let Some(id) = sampler.choose(values, &s.request.sampling, &s.seen, s.tokens.len() as u64) else {
+                    emit(s.id, Event::Failed(&Error::invalid("logit_bias: every token is forbidden")));
+                    over = true;
+                    break;
+                };
+                sampler.top.clear();
+                let logprob = s.request.logprobs.map(|n| sampler.logprobs(values, id, n));
+                let end = s.accept(id, ends, self.limits.ctx, buffers);
+                emit(s.id, Event::Token { id, text: &buffers.shown, logprob, top: &sampler.top });
+                let foreseen = s.guess.tokens.get(right) == Some(&id);
+                right += usize::from(foreseen);
+                if let Some(reason) = end {
+                    s.guess.learn(right, foreseen);
+                    emit(s.id, s.finish(reason, buffers));
+                    over = true;
+                    break;
+                }
+                if !foreseen {
+                    break;
+                }
+                s.cached += 1;
             }
-            let Some(id) = sampler.choose(values, &s.request.sampling, &s.seen, s.tokens.len() as u64) else {
-                emit(s.id, Event::Failed(&Error::invalid("logit_bias: every token is forbidden")));
+            if over {
                 ended.push(i);
-                continue;
-            };
-            sampler.top.clear();
-            let logprob = s.request.logprobs.map(|n| sampler.logprobs(values, id, n));
-            let end = s.accept(id, ends, self.limits.ctx, buffers);
-            emit(s.id, Event::Token { id, text: &buffers.shown, logprob, top: &sampler.top });
-            if let Some(reason) = end {
-                emit(s.id, s.finish(reason, buffers));
-                ended.push(i);
+            } else {
+                s.guess.learn(right, false);
             }
+            s.shadow.roll_back(s.cached);
         }
     }
 
@@ -253,7 +331,8 @@ impl Scheduler {
 
     fn remove_ended(&mut self) {
         while let Some(i) = self.step.ended.pop() {
-            let s = self.running.remove(i);
+            let mut s = self.running.remove(i);
+            self.drafter.iter_mut().for_each(|d| d.end(&mut s));
             self.prefixes.keep(s.tokens, s.pages, s.cached, s.epoch, &mut self.pages);
         }
     }

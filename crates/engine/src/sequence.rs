@@ -1,8 +1,10 @@
 //! One request under way: its tokens, its pages, its text. Knows nothing of other sequences.
 use crate::{
     Event, FinishReason, Request, RequestId, Timings, Usage,
+    draft::Shadow,
     net::{Stream, Vocabulary},
     sampler::Seen,
+    speculation::Guess,
     stop::Stops,
 };
 use std::time::Instant;
@@ -20,8 +22,11 @@ pub(crate) struct Sequence {
     pub pages: Vec<u32>,
     /// Rotary epoch of what is cached.
     pub epoch: u32,
-    /// Rows of the step under way.
+    /// Rows of the step under way, those of guesses not counted.
     pub rows: usize,
+    pub guess: Guess,
+    /// Its place in the draft model's cache.
+    pub shadow: Shadow,
     pub cancelled: bool,
     pub seen: Seen,
     text: Option<Text>,
@@ -56,6 +61,7 @@ impl Sequence {
         let text = words.map(|w| Text { stream: w.stream(request.show_special), stops: Stops::new(&request.stop) });
         let clock = Clock { submitted: Instant::now(), started: None, first: None, last: None };
         let pages = Vec::with_capacity((request.prompt.len() + room).div_ceil(pondera_ops::PAGE));
+        let guess = Guess::new(request.speculation.map_or(0, |s| s.tokens));
         Sequence {
             id,
             request,
@@ -65,6 +71,8 @@ impl Sequence {
             pages,
             epoch: 0,
             rows: 0,
+            guess,
+            shadow: Shadow::default(),
             cancelled: false,
             seen,
             text,
@@ -80,6 +88,13 @@ impl Sequence {
     /// Tokens generated.
     pub fn generated(&self) -> usize {
         self.tokens.len() - self.request.prompt.len()
+    }
+
+    /// Most guesses that can all turn out right before it ends: one token always comes from the model itself.
+    pub fn guesses_left(&self, ctx: usize) -> usize {
+        let most = self.request.max_tokens.unwrap_or(usize::MAX);
+        let left = (most - self.generated()).min(ctx - self.tokens.len()).saturating_sub(1);
+        self.request.speculation.map_or(0, |s| s.tokens.min(left))
     }
 
     /// Work on the sequence begins now, if it did not before.
@@ -137,7 +152,7 @@ impl Sequence {
             cached_tokens: self.reused,
             completion_tokens: self.generated(),
         };
-        Event::Finished { reason, text: &b.shown, usage, timings: self.timings() }
+        Event::Finished { reason, text: &b.shown, usage, timings: self.timings(), guesses: self.guess.counts }
     }
 
     fn timings(&self) -> Timings {

@@ -35,3 +35,29 @@ fn a_decode_step_allocates_nothing_after_warm_up() {
         assert_eq!(drain(&mut r).len(), 3);
     }
 }
+
+/// Guessing too, once every width of a step has come: by lookup, and by a draft model.
+#[test]
+fn a_step_of_guesses_allocates_nothing_after_warm_up() {
+    for model in [false, true] {
+        let mut r = runner(&random("llama"), Setup::default());
+        r.set_draft(super::speculation::parts(&random("llama")));
+        let s = crate::Speculation { tokens: 4, lookup: !model, model };
+        for request in requests() {
+            let prompt = prompt(5, 0).repeat(3);
+            r.submit(Request { prompt, max_tokens: Some(400), speculation: Some(s), ..request }).unwrap();
+        }
+        // Behind a page's border, with room for what is measured before the next.
+        for _ in 0..64 {
+            assert!(r.step(&mut |_, _| {}));
+        }
+        let mut tokens = 0;
+        let seen = allocation_counter::measure(|| {
+            for _ in 0..8 {
+                r.step(&mut |_, e| tokens += usize::from(matches!(e, Event::Token { .. })));
+            }
+        });
+        assert!(tokens > 24, "{tokens}");
+        assert_eq!(seen.count_total, 0, "model {model}: {} allocations in 8 steps", seen.count_total);
+    }
+}

@@ -2,6 +2,7 @@
 mod allocations;
 mod bits;
 mod requests;
+mod speculation;
 mod trouble;
 
 use crate::{
@@ -210,6 +211,7 @@ pub fn drain(r: &mut Runner) -> BTreeMap<RequestId, Outcome> {
         finish_reason: crate::FinishReason::Cancelled,
         usage: Default::default(),
         timings: Default::default(),
+        guesses: Default::default(),
     };
     for _ in 0..10_000 {
         let more = r.step(&mut |id, event| {
@@ -222,9 +224,9 @@ pub fn drain(r: &mut Runner) -> BTreeMap<RequestId, Outcome> {
                     c.text.push_str(text);
                     c.logprobs.extend(logprob.map(|p| (p, top.to_vec())));
                 }
-                Event::Finished { reason, text, usage, timings } => {
+                Event::Finished { reason, text, usage, timings, guesses } => {
                     c.text.push_str(text);
-                    (c.finish_reason, c.usage, c.timings) = (reason, usage, timings);
+                    (c.finish_reason, c.usage, c.timings, c.guesses) = (reason, usage, timings, guesses);
                     ended.insert(id, Ok(c.clone()));
                 }
                 Event::Failed(e) => {
@@ -245,6 +247,7 @@ fn assert_no_page_is_lost(r: &mut Runner) {
     let s = &mut r.scheduler;
     s.prefixes.make_free(s.pages.count(), &mut s.pages);
     assert_eq!(s.pages.free(), s.pages.count(), "pages are lost");
+    assert!(s.drafter.as_mut().is_none_or(|d| d.all_pages_are_back()), "pages of the draft model are lost");
 }
 
 pub fn sampled(tokens: Vec<u32>, n: usize, seed: u64) -> Request {

@@ -5,6 +5,7 @@
 //! libraries below.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod args;
 mod chat;
 mod commands;

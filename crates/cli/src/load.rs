@@ -1,10 +1,11 @@
 //! A model ready to run: opened with the flags of the command, with progress for a person who waits.
 use crate::{
     Context,
+    ahead::Ahead,
     error::{Error, Result},
     flags::{Compute, Recommended},
     interrupt::Listening,
-    model::{Source, embedded_bytes},
+    model::{self, PEBBLE_NAME, Source, embedded_bytes},
     progress::Spinner,
     words,
 };
@@ -29,14 +30,22 @@ pub struct Loaded {
 impl Loaded {
     /// Opens `source`; `kv` is the cache type that the command prefers.
     pub fn open(source: &Source, compute: &Compute, kv: KvType, context: &Context) -> Result<Loaded> {
-        let from = match source {
-            Source::Path(path) => engine::Source::Path(path),
-            Source::Embedded(bytes) => engine::Source::Gguf { name: "pebble", bytes: embedded_bytes(bytes) },
-        };
         let options = compute.options(context.global.threads, kv)?;
-        let mut loaded = Loaded::from_source(&from, source.name(), &options, context)?;
+        let mut loaded = Loaded::from_source(&from(source), source.name(), &options, context)?;
         loaded.recommended = source.folder().map(Recommended::of).transpose()?.unwrap_or_default();
         Ok(loaded)
+    }
+
+    /// Opens the draft model of `--draft`, if there is one.
+    pub fn open_draft(&mut self, ahead: &Ahead, context: &Context) -> Result<()> {
+        let Some(name) = &ahead.draft else { return Ok(()) };
+        let source = model::resolve(Some(name), &context.global)?;
+        let start = Instant::now();
+        let spinner = Spinner::new(context, format!("loading {}", source.name()));
+        self.engine.set_draft(&from(&source), &mut |_| {})?;
+        drop(spinner);
+        self.load_s += start.elapsed().as_secs_f64();
+        Ok(())
     }
 
     /// Opens whatever the engine can open.
@@ -101,6 +110,14 @@ impl Loaded {
             ControlFlow::Break(())
         });
         trouble.map_or(Ok(done?), Err)
+    }
+}
+
+/// A model's files as the engine takes them.
+pub fn from(source: &Source) -> engine::Source<'_> {
+    match source {
+        Source::Path(path) => engine::Source::Path(path),
+        Source::Embedded(bytes) => engine::Source::Gguf { name: PEBBLE_NAME, bytes: embedded_bytes(bytes) },
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 use clap::{Args as _, FromArgMatches as _};
 use line::{COMMANDS, Line, Verb};
-use pondera_engine::{Completion, FinishReason, Request};
+use pondera_engine::{Completion, FinishReason, Request, Speculation};
 use rustyline::{
     Editor, Helper,
     completion::{Completer, Pair},
@@ -32,6 +32,8 @@ use std::{env, fs, path::PathBuf};
 pub struct Settings {
     /// How tokens are chosen.
     pub choice: Choice,
+    /// Guessing ahead.
+    pub speculation: Option<Speculation>,
     /// Stop strings.
     pub stop: Vec<String>,
     /// Most tokens of one answer.
@@ -192,6 +194,7 @@ impl Chat<'_> {
             stop: self.settings.stop.clone(),
             max_tokens: self.settings.max_tokens,
             ignore_eos: self.settings.ignore_eos,
+            speculation: self.settings.speculation,
             ..Request::default()
         };
         let listening = interrupt::listen();

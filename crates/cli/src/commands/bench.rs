@@ -3,11 +3,12 @@
 //! Measures the engine from outside: a row is a request (or several at once), timed between its events.
 use crate::{
     Context,
+    ahead::{self, Ahead},
     error::{Error, Result},
     flags::Compute,
     interrupt::{self, Listening},
-    load::Loaded,
-    model::{self, embedded_bytes},
+    load::{self, Loaded},
+    model,
     out::{ACCENT, DIM},
     progress::Bar,
     view::{self, Side, Table, three},
@@ -17,7 +18,7 @@ use pondera_engine::{EngineOptions, Event, KvType, Request, RequestId, Source};
 use pondera_quant::{FORMATS, Format};
 use serde::Serialize;
 use serde_json::json;
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, fs, path::PathBuf, time::Instant};
 
 /// Measure prefill and decode speed
 #[derive(clap::Args)]
@@ -52,6 +53,11 @@ pub struct Args {
     /// Only so many layers of the shape
     #[arg(long, value_name = "N", requires = "shape", value_parser = clap::value_parser!(u32).range(1..=4096))]
     layers: Option<u32>,
+    /// Text that --draft and --lookup go on from, as much of its beginning as fits [default: ids as in the other rows]
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    #[command(flatten)]
+    ahead: Ahead,
     #[command(flatten)]
     compute: Compute,
 }
@@ -72,10 +78,10 @@ struct Row {
 
 /// Tokens per second over the repetitions.
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Spread {
-    min: f64,
-    median: f64,
-    max: f64,
+pub struct Spread {
+    pub min: f64,
+    pub median: f64,
+    pub max: f64,
 }
 
 /// Measures and reports.
@@ -112,24 +118,53 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         rows.push(row(args, &loaded, tps, false));
     }
     drop(bar);
+    let ahead = ahead(args, &mut loaded, &listening, context)?;
     if context.out.json() {
         let d = loaded.engine.model().description();
-        return context.out.object(&json!({ "model": loaded.name, "rows": rows,
+        let mut object = json!({ "model": loaded.name, "rows": rows,
             "parameters_total": d.parameters_total, "parameters_active": d.parameters_active,
-            "weight_bytes": d.weight_bytes }));
+            "weight_bytes": d.weight_bytes });
+        if !ahead.is_empty() {
+            object["speculation"] = json!(ahead);
+        }
+        return context.out.object(&object);
     }
-    context.out.page(&draw(&loaded, &rows))
+    context.out.page(&draw(&loaded, &rows))?;
+    if ahead.is_empty() { Ok(()) } else { context.out.page(&ahead::draw(&ahead)) }
+}
+
+/// The rows of `--draft` and `--lookup`.
+fn ahead(args: &Args, loaded: &mut Loaded, listening: &Listening, context: &Context) -> Result<Vec<ahead::Row>> {
+    let rows = args.ahead.each();
+    if args.generate == 0 || rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let prompt = match &args.text {
+        Some(file) => {
+            let text = fs::read_to_string(file).map_err(|e| Error::io(file.display(), &e))?;
+            let mut prompt = loaded.tokenize(&text)?;
+            prompt.truncate(loaded.engine.ctx().saturating_sub(args.generate as usize + 1).max(1));
+            prompt
+        }
+        None => tokens(args.depth.max(1) as usize, loaded.engine.model().vocab_size(), 0),
+    };
+    // As in the other rows, the first token belongs to the prompt.
+    let request = request(prompt, args.generate as usize + 1);
+    rows.into_iter()
+        .map(|(name, speculation)| {
+            let bar = Bar::new(context, "runs", 2 * u64::from(args.repeat + 1));
+            ahead::measure(loaded, format!("tg{} {name}", args.generate), &request, speculation, args.repeat, listening, bar)
+        })
+        .collect()
 }
 
 fn open(args: &Args, context: &Context) -> Result<Loaded> {
     let options = options(args, context)?;
     let Some(shape) = &args.shape else {
         let source = model::resolve(args.model.as_deref(), &context.global)?;
-        let from = match &source {
-            model::Source::Path(path) => Source::Path(path),
-            model::Source::Embedded(bytes) => Source::Gguf { name: "pebble", bytes: embedded_bytes(bytes) },
-        };
-        return Loaded::from_source(&from, source.name(), &options, context);
+        let mut loaded = Loaded::from_source(&load::from(&source), source.name(), &options, context)?;
+        loaded.open_draft(&args.ahead, context)?;
+        return Ok(loaded);
     };
     if !SHAPES.iter().any(|s| s.name == shape) {
         let known: Vec<&str> = SHAPES.iter().map(|s| s.name).collect();
@@ -153,7 +188,8 @@ fn options(args: &Args, context: &Context) -> Result<EngineOptions> {
     if ctx < longest {
         return Err(Error::usage(format!("--ctx {ctx}: these rows need {longest} tokens")).hint("leave --ctx out"));
     }
-    options.ctx = Some(ctx);
+    // A text may be longer than the rows: as much of it as the model takes.
+    options.ctx = if args.text.is_some() { options.ctx } else { Some(ctx) };
     options.max_sequences = options.max_sequences.max(args.batch as usize);
     options.kv_tokens = Some(args.batch as usize * longest.next_multiple_of(pondera_ops::PAGE));
     Ok(options)
@@ -280,7 +316,7 @@ fn decode(loaded: &mut Loaded, args: &Args, listening: &Listening) -> Result<f64
     }
 }
 
-fn spread(mut speeds: Vec<f64>) -> Spread {
+pub fn spread(mut speeds: Vec<f64>) -> Spread {
     speeds.sort_by(f64::total_cmp);
     let (low, high) = (speeds[(speeds.len() - 1) / 2], speeds[speeds.len() / 2]);
     Spread { min: speeds[0], median: (low + high) / 2.0, max: speeds[speeds.len() - 1] }

@@ -40,4 +40,5 @@ commands! {
     Man in man,
 }
 
+pub use bench::{Spread, spread};
 pub use run::summary;

@@ -2,7 +2,9 @@
 //!
 //! Does not own: sampling and stopping (`pondera-engine`), templates (`pondera-text`), the chat's surface (`chat`).
 use crate::{
-    Context, chat,
+    Context,
+    ahead::{self, Ahead},
+    chat,
     error::{Error, Result},
     flags::{self, Choice, Compute, Ids},
     interrupt,
@@ -20,7 +22,8 @@ use std::io::{self, IsTerminal, Read};
 #[command(after_help = "Without MODEL the built-in one answers; without PROMPT it is read from standard input, and at a \
     terminal a chat begins.\n\nExamples:\n  pondera run \"Tell me a story about a fox\"\n  \
     pondera run model.gguf \"Why is the sky blue?\" -n 200 --temperature 0\n  \
-    pondera run model.gguf --raw \"Once upon a time\" --seed 7\n  pondera run model.gguf")]
+    pondera run model.gguf --raw \"Once upon a time\" --seed 7\n  \
+    pondera run large.gguf --draft small.gguf \"Why is the sky blue?\"\n  pondera run model.gguf")]
 pub struct Args {
     /// The model [default: the built-in one]
     model: Option<String>,
@@ -47,6 +50,8 @@ pub struct Args {
     #[command(flatten)]
     choice: Choice,
     #[command(flatten)]
+    ahead: Ahead,
+    #[command(flatten)]
     compute: Compute,
 }
 
@@ -61,7 +66,8 @@ enum Prompt {
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let (name, prompt) = prompt(args, context)?;
     let source = model::resolve(name, &context.global)?;
-    let loaded = Loaded::open(&source, &args.compute, KvType::F16, context)?;
+    let mut loaded = Loaded::open(&source, &args.compute, KvType::F16, context)?;
+    loaded.open_draft(&args.ahead, context)?;
     match prompt {
         Prompt::Chat => chat::run(loaded, chat_settings(args), context),
         Prompt::Text(text) => answer(args, loaded, Some(&text), Vec::new(), context),
@@ -105,6 +111,7 @@ fn prompt<'a>(args: &'a Args, context: &Context) -> Result<(Option<&'a str>, Pro
 fn chat_settings(args: &Args) -> chat::Settings {
     chat::Settings {
         choice: args.choice.clone(),
+        speculation: args.ahead.speculation(),
         stop: args.stop.clone(),
         max_tokens: args.max_tokens,
         ignore_eos: args.ignore_eos,
@@ -143,6 +150,7 @@ fn answer(args: &Args, mut loaded: Loaded, text: Option<&str>, tokens: Vec<u32>,
         stop: args.stop.clone(),
         max_tokens: args.max_tokens,
         ignore_eos: args.ignore_eos,
+        speculation: args.ahead.speculation(),
         ..Request::default()
     };
     let listening = interrupt::listen();
@@ -159,7 +167,11 @@ fn answer(args: &Args, mut loaded: Loaded, text: Option<&str>, tokens: Vec<u32>,
         }
     })?;
     if json {
-        out.object(&report(&done, args.max_tokens, &loaded, seed))?;
+        let mut object = report(&done, args.max_tokens, &loaded, seed);
+        if args.ahead.speculation().is_some() {
+            object["speculation"] = ahead::report(&done.guesses, done.usage.completion_tokens);
+        }
+        out.object(&object)?;
     } else {
         finish(&done, &loaded, context)?;
     }
@@ -219,6 +231,10 @@ pub fn summary(done: &Completion, load_s: f64) -> String {
         if tps > 0.0 {
             parts.push(format!("{name} {} tok/s", view::three(tps)));
         }
+    }
+    let g = &done.guesses;
+    if g.drafted > 0 {
+        parts.push(format!("{} of {} guesses right", g.accepted, g.drafted));
     }
     parts.push(format!("loaded in {load_s:.2} s"));
     if done.finish_reason == FinishReason::Length {

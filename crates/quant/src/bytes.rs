@@ -5,6 +5,14 @@ use std::{fmt, ops::Range, sync::Arc};
 pub trait Owner: Send + Sync {
     /// All the bytes; the same address and length at every call.
     fn bytes(&self) -> &[u8];
+
+    /// Whether the bytes are still those that were there at first: another process may write to a mapped file.
+    fn intact(&self) -> bool {
+        true
+    }
+
+    /// Nobody will read `range` soon: its memory may go. Read again, it is the same.
+    fn forget(&self, _range: Range<usize>) {}
 }
 
 impl Owner for Vec<u8> {
@@ -43,6 +51,16 @@ impl Bytes {
     /// The bytes themselves.
     pub fn as_slice(&self) -> &[u8] {
         &self.owner.bytes()[self.start..self.start + self.len]
+    }
+
+    /// [`Owner::intact`].
+    pub fn intact(&self) -> bool {
+        self.owner.intact()
+    }
+
+    /// [`Owner::forget`] for the part `range` of these bytes.
+    pub fn forget(&self, range: Range<usize>) {
+        self.owner.forget(self.start + range.start.min(self.len)..self.start + range.end.min(self.len));
     }
 
     /// Number of bytes.

@@ -79,6 +79,14 @@ impl Owner for Mapping {
     fn bytes(&self) -> &[u8] {
         self.pages.bytes()
     }
+
+    fn intact(&self) -> bool {
+        !self.damaged()
+    }
+
+    fn forget(&self, range: Range<usize>) {
+        self.advise(range, Advice::DontNeed);
+    }
 }
 
 #[cfg(unix)]
@@ -383,6 +391,31 @@ mod tests {
         assert!(!again.damaged() && again.bytes()[5] == 9);
         std::fs::remove_file(path).unwrap();
         std::fs::remove_file(other).unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn forgotten_pages_leave_memory_and_read_the_same_again() {
+        let path = file("forget", &[5u8; 1 << 20]);
+        let map = std::sync::Arc::new(Mapping::open(&path).unwrap());
+        let bytes = pondera_quant::Bytes::new(map.clone());
+        let resident = || {
+            let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
+            let head = format!("{:x}-", map.bytes().as_ptr() as usize);
+            let mine = text.split_once(&head).unwrap().1;
+            mine.lines()
+                .find_map(|l| l.strip_prefix("Rss:")?.trim().strip_suffix(" kB")?.parse::<usize>().ok())
+                .unwrap()
+        };
+        let sum = || bytes.as_slice().iter().map(|b| usize::from(*b)).sum::<usize>();
+        assert_eq!(sum(), 5 << 20);
+        assert_eq!(resident(), 1024);
+        bytes.slice(5000..bytes.len()).unwrap().forget(0..usize::MAX);
+        assert!(resident() <= 4, "{} kB", resident());
+        assert!(sum() == 5 << 20 && bytes.intact());
+        File::options().append(true).open(&path).unwrap().write_all(b"more").unwrap();
+        assert!(!bytes.intact());
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

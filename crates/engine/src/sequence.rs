@@ -46,10 +46,16 @@ struct Clock {
 }
 
 /// Text on its way out, used again for every token.
-#[derive(Default)]
 pub(crate) struct Buffers {
     pub piece: String,
     pub shown: String,
+}
+
+impl Default for Buffers {
+    /// With room for more than a token's text.
+    fn default() -> Buffers {
+        Buffers { piece: String::with_capacity(1024), shown: String::with_capacity(1024) }
+    }
 }
 
 impl Sequence {

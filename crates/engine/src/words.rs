@@ -29,7 +29,7 @@ impl Vocabulary for Words {
 
 impl Stream for Owned {
     fn push(&mut self, id: u32, out: &mut String) {
-        self.with_dependent_mut(|_, s| out.push_str(&s.push(id)));
+        self.with_dependent_mut(|_, s| s.push_to(id, out));
     }
 
     fn finish(&mut self, out: &mut String) {

@@ -2,7 +2,7 @@
 //! and streaming it are the same code, so that they cannot differ; no step lets half a character through.
 
 use crate::pattern::Pattern;
-use crate::unicode::{byte_of_char, byte_token};
+use crate::unicode::{byte_token, push_byte_chars};
 
 /// One step of a decoder, as vocabularies declare them.
 #[derive(Clone, Debug)]
@@ -41,7 +41,12 @@ struct State {
     held: Vec<u8>,
     held_text: String,
     count: usize,
+    /// What the step says, used again for the next token.
+    text: String,
 }
+
+/// Bytes of a token that is longer than nearly all others: room for it, so that nothing grows from token to token.
+pub(crate) const USUAL: usize = 256;
 
 /// A running decoder: tokens go in, text comes out.
 #[derive(Clone, Debug)]
@@ -57,7 +62,13 @@ fn is_fused(steps: &[Step], n: usize) -> bool {
 
 impl<'s> Decoder<'s> {
     pub(crate) fn new(steps: &'s [Step]) -> Self {
-        Decoder { steps, states: vec![State::default(); steps.len()] }
+        let state = || State {
+            held: Vec::with_capacity(USUAL),
+            held_text: String::with_capacity(USUAL),
+            text: String::with_capacity(USUAL),
+            ..State::default()
+        };
+        Decoder { steps, states: steps.iter().map(|_| state()).collect() }
     }
 
     /// Takes the next token and appends what can be said for certain to `out`.
@@ -125,23 +136,20 @@ impl<'s> Decoder<'s> {
         let state = &mut self.states[n];
         let first = !std::mem::replace(&mut state.started, true);
         let as_text = || String::from_utf8_lossy(token);
-        let mut text = String::new();
+        let mut text = std::mem::take(&mut state.text);
+        text.clear();
         match step {
             Step::Utf8 { each } => {
                 state.held.extend_from_slice(token);
                 drain_utf8(&mut state.held, *each, false, &mut text);
             }
             Step::ByteLevel => {
-                let token = as_text();
-                match token.chars().map(byte_of_char).collect::<Option<Vec<u8>>>() {
-                    Some(bytes) => state.held.extend(bytes),
-                    None => state.held.extend_from_slice(token.as_bytes()),
-                }
+                push_byte_chars(&as_text(), &mut state.held);
                 drain_utf8(&mut state.held, false, false, &mut text);
             }
             Step::Metaspace { replacement, strip_first } => {
                 let with = if first && *strip_first { "" } else { " " };
-                text = as_text().replace(*replacement, with);
+                push_replaced(&mut text, as_text().split(*replacement), with);
             }
             Step::WordPiece { prefix, cleanup } => {
                 let token = as_text();
@@ -173,9 +181,9 @@ impl<'s> Decoder<'s> {
                 for text in close_run(&mut state.held) {
                     self.feed(n + 1, text.as_bytes(), out);
                 }
-                text = token.into_owned();
+                text.push_str(&token);
             }
-            Step::Fuse => text = as_text().into_owned(),
+            Step::Fuse => text.push_str(&as_text()),
             Step::Strip { content, start, stop } if fused => {
                 for c in as_text().chars() {
                     if state.count < *start && c == *content {
@@ -189,7 +197,7 @@ impl<'s> Decoder<'s> {
                 for c in state.held_text.chars().rev().take(*stop) {
                     cut -= c.len_utf8();
                 }
-                text = state.held_text.drain(..cut).collect();
+                text.extend(state.held_text.drain(..cut));
             }
             Step::Strip { content, start, stop } => {
                 let token = as_text();
@@ -202,7 +210,7 @@ impl<'s> Decoder<'s> {
                 }
                 text.push_str(rest);
             }
-            Step::Replace { from, to } => text = as_text().replace(from.as_str(), to),
+            Step::Replace { from, to } => push_replaced(&mut text, as_text().split(from.as_str()), to),
             Step::ReplacePattern { from, to } => text = replace_pattern(&as_text(), from, to),
             Step::Ctc { pad, delimiter, cleanup } => {
                 let token = as_text();
@@ -238,7 +246,7 @@ impl<'s> Decoder<'s> {
                         piece = rest;
                         state.count |= usize::from(!*strip_all);
                     }
-                    text.push_str(&piece.replace('▁', " "));
+                    push_replaced(&mut text, piece.split('▁'), " ");
                     state.count |= usize::from(!text.is_empty());
                 }
             }
@@ -247,6 +255,17 @@ impl<'s> Decoder<'s> {
         if !(text.is_empty() && silent) {
             self.feed(n + 1, text.as_bytes(), out);
         }
+        self.states[n].text = text;
+    }
+}
+
+/// Appends parts with `to` between them.
+fn push_replaced<'a>(out: &mut String, parts: impl Iterator<Item = &'a str>, to: &str) {
+    for (i, part) in parts.enumerate() {
+        if i > 0 {
+            out.push_str(to);
+        }
+        out.push_str(part);
     }
 }
 

@@ -12,12 +12,13 @@ use crate::pattern::{Flavour, Pattern};
 use crate::scheme::Scheme;
 use crate::sentencepiece::{SPACE, SpmNormalizer, crosses_words, words};
 use crate::trie::Trie;
-use crate::unicode::{byte_of_char, byte_token, is_chinese, is_mark, is_other, is_strict_punctuation, to_byte_chars};
+use crate::unicode::{
+    byte_token, is_chinese, is_mark, is_other, is_strict_punctuation, push_byte_chars, to_byte_chars,
+};
 use crate::unigram::{Precision, best_cut};
 use crate::vocab::Vocab;
 use foldhash::fast::RandomState;
 use pondera_weights::Gguf;
-use std::borrow::Cow;
 use std::collections::HashMap;
 use unicode_normalization::char::decompose_canonical;
 
@@ -655,28 +656,33 @@ impl Scheme for GgufVocab {
         &self.steps
     }
 
-    fn piece(&self, id: u32) -> Option<Cow<'_, [u8]>> {
-        self.bytes(id).map(Cow::Owned)
-    }
-
-    fn bytes(&self, id: u32) -> Option<Vec<u8>> {
+    fn piece(&self, id: u32, out: &mut Vec<u8>) -> Option<()> {
         let text = self.tokens.text(id)?;
         let kind = self.kind_of(id);
         if matches!(kind, CONTROL | USER_DEFINED | UNKNOWN) {
-            return Some(text.as_bytes().to_vec());
+            out.extend_from_slice(text.as_bytes());
+            return Some(());
         }
         if kind == BYTE
             && let Some(byte) = byte_token(text)
         {
-            return Some(vec![byte]);
+            out.push(byte);
+            return Some(());
         }
         match &self.kind {
-            Kind::Bpe(bpe) if !bpe.raw => {
-                Some(text.chars().map(byte_of_char).collect::<Option<Vec<u8>>>().unwrap_or_else(|| text.into()))
-            }
-            Kind::Rwkv { .. } => Some(unescape(text)),
-            _ => Some(text.replace(SPACE, " ").into_bytes()),
+            Kind::Bpe(bpe) if !bpe.raw => push_byte_chars(text, out),
+            Kind::Rwkv { .. } => out.extend(unescape(text)),
+            _ => text.split(SPACE).enumerate().for_each(|(i, part)| {
+                out.extend_from_slice(if i > 0 { b" " } else { b"" });
+                out.extend_from_slice(part.as_bytes());
+            }),
         }
+        Some(())
+    }
+
+    fn bytes(&self, id: u32) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        self.piece(id, &mut out).map(|()| out)
     }
 
     fn is_special(&self, id: u32) -> bool {

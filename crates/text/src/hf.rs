@@ -155,8 +155,9 @@ impl Scheme for HfTokenizer {
         &self.steps
     }
 
-    fn piece(&self, id: u32) -> Option<Cow<'_, [u8]>> {
-        self.token(id).map(|token| Cow::Borrowed(token.as_bytes()))
+    fn piece(&self, id: u32, out: &mut Vec<u8>) -> Option<()> {
+        out.extend_from_slice(self.token(id)?.as_bytes());
+        Some(())
     }
 
     fn bytes(&self, id: u32) -> Option<Vec<u8>> {

@@ -2,7 +2,6 @@
 
 use crate::decode::Step;
 use crate::error::Result;
-use std::borrow::Cow;
 use std::fmt::Debug;
 
 /// A vocabulary with its way of cutting text.
@@ -16,8 +15,8 @@ pub(crate) trait Scheme: Debug + Send + Sync {
     /// How tokens become text.
     fn steps(&self) -> &[Step];
 
-    /// A token as the decoder's first step takes it; `None` for an id without token.
-    fn piece(&self, id: u32) -> Option<Cow<'_, [u8]>>;
+    /// Appends a token as the decoder's first step takes it; `None` for an id without token.
+    fn piece(&self, id: u32, out: &mut Vec<u8>) -> Option<()>;
 
     /// The bytes a token stands for inside of a text.
     fn bytes(&self, id: u32) -> Option<Vec<u8>>;

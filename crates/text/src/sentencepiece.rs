@@ -15,7 +15,6 @@ use crate::unigram::{Precision, best_cut};
 use crate::vocab::Vocab;
 use foldhash::fast::RandomState;
 use proto::{Kind, ModelProto, ModelType};
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// The mark that stands for a space.
@@ -407,12 +406,13 @@ impl Scheme for SentencePiece {
         &self.steps
     }
 
-    fn piece(&self, id: u32) -> Option<Cow<'_, [u8]>> {
+    fn piece(&self, id: u32, out: &mut Vec<u8>) -> Option<()> {
         match self.kinds.get(id as usize)? {
-            Kind::Byte => byte_token(self.pieces.text(id)?).map(|byte| Cow::Owned(vec![0xFF, byte])),
-            Kind::Unknown => Some(Cow::Borrowed(self.proto.unk_surface.as_bytes())),
-            _ => self.pieces.token(id).map(Cow::Borrowed),
+            Kind::Byte => out.extend([0xFF, byte_token(self.pieces.text(id)?)?]),
+            Kind::Unknown => out.extend_from_slice(self.proto.unk_surface.as_bytes()),
+            _ => out.extend_from_slice(self.pieces.token(id)?),
         }
+        Some(())
     }
 
     fn bytes(&self, id: u32) -> Option<Vec<u8>> {

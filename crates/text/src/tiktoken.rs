@@ -311,15 +311,16 @@ impl Scheme for Ranked {
         &self.steps
     }
 
-    fn piece(&self, id: u32) -> Option<Cow<'_, [u8]>> {
-        if let Some(text) = self.special.get(&id) {
-            return Some(Cow::Borrowed(text.as_bytes()));
-        }
-        id.checked_sub(self.offset).and_then(|rank| self.ranks.token(rank)).map(Cow::Borrowed)
+    fn piece(&self, id: u32, out: &mut Vec<u8>) -> Option<()> {
+        let special = self.special.get(&id).map(|text| text.as_bytes());
+        let token = special.or_else(|| self.ranks.token(id.checked_sub(self.offset)?))?;
+        out.extend_from_slice(token);
+        Some(())
     }
 
     fn bytes(&self, id: u32) -> Option<Vec<u8>> {
-        self.piece(id).map(Cow::into_owned)
+        let mut out = Vec::new();
+        self.piece(id, &mut out).map(|()| out)
     }
 
     fn is_special(&self, id: u32) -> bool {

@@ -1,7 +1,7 @@
 //! The tokenizer of a model: whatever its vocabulary is stored as, one type that turns text into ids and back.
 //! Knows nothing of chat templates or of running models.
 
-use crate::decode::Decoder;
+use crate::decode::{Decoder, USUAL};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::GgufVocab;
 use crate::hf::HfTokenizer;
@@ -190,7 +190,7 @@ impl Tokenizer {
         let mut stream = self.stream(skip_special);
         let mut out = String::new();
         for id in ids {
-            stream.advance(*id, &mut out);
+            stream.push_to(*id, &mut out);
         }
         stream.decoder.finish(&mut out);
         out
@@ -198,7 +198,12 @@ impl Tokenizer {
 
     /// Text token by token; see [`Stream`].
     pub fn stream(&self, skip_special: bool) -> Stream<'_> {
-        Stream { scheme: &*self.scheme, skip_special, decoder: Decoder::new(self.scheme.steps()) }
+        Stream {
+            scheme: &*self.scheme,
+            skip_special,
+            decoder: Decoder::new(self.scheme.steps()),
+            piece: Vec::with_capacity(USUAL),
+        }
     }
 
     /// The bytes that a token stands for inside of a text; may be part of a character.
@@ -249,13 +254,15 @@ pub struct Stream<'t> {
     scheme: &'t dyn Scheme,
     skip_special: bool,
     decoder: Decoder<'t>,
+    /// The token under way, used again for the next.
+    piece: Vec<u8>,
 }
 
 impl Stream<'_> {
     /// Takes the next id; gives the text that is certain now, maybe none.
     pub fn push(&mut self, id: u32) -> String {
         let mut out = String::new();
-        self.advance(id, &mut out);
+        self.push_to(id, &mut out);
         out
     }
 
@@ -266,12 +273,14 @@ impl Stream<'_> {
         out
     }
 
-    fn advance(&mut self, id: u32, out: &mut String) {
+    /// [`Stream::push`] that appends to `out`.
+    pub fn push_to(&mut self, id: u32, out: &mut String) {
         if self.skip_special && self.scheme.is_special(id) {
             return;
         }
-        if let Some(piece) = self.scheme.piece(id) {
-            self.decoder.push(&piece, out);
+        self.piece.clear();
+        if self.scheme.piece(id, &mut self.piece).is_some() {
+            self.decoder.push(&self.piece, out);
         }
     }
 }

@@ -80,6 +80,16 @@ pub(crate) fn byte_of_char(c: char) -> Option<u8> {
     BYTES.get(u32::from(c) as usize).copied().flatten()
 }
 
+/// Appends the bytes that the characters of `text` spell, or `text` itself where one spells none.
+pub(crate) fn push_byte_chars(text: &str, out: &mut Vec<u8>) {
+    let from = out.len();
+    let all = text.chars().all(|c| byte_of_char(c).map(|b| out.push(b)).is_some());
+    if !all {
+        out.truncate(from);
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
 /// Text as GPT-2's vocabularies write its bytes.
 pub(crate) fn to_byte_chars(text: &[u8]) -> String {
     text.iter().map(|b| BYTE_CHARS[usize::from(*b)]).collect()

@@ -142,7 +142,7 @@ unsafe fn gate_up(engine: &Engine, s: &mut Scratch, e: &Experts, x: &Act, codes:
             (Some(block), ..) => s.codes.input(first, dim, block),
         };
         let product = |w: &W, b: &Option<W>, y: &[f32]| {
-            let weights = weights(w, expert);
+            let weights = engine.weights_of(w, expert, n);
             let y = y[first * inner..].as_ptr().cast_mut();
             Product { weights, out: inner, inp: dim, input: input(weights), y, ld: inner, bias: bias(b, expert, inner) }
         };
@@ -199,7 +199,7 @@ unsafe fn down(engine: &Engine, s: &mut Scratch, e: &Experts) {
     }
     s.jobs.clear();
     for &(expert, first, n) in &s.groups {
-        let weights = weights(expert);
+        let weights = engine.weights_of(&e.down, expert, n);
         let input = match weights.block() {
             Some(block) => s.hidden.input(first, inner, block),
             None => Input::Float { x: h[first * inner..].as_ptr(), ld: inner },

@@ -4,12 +4,12 @@ use crate::{
     Cpu, attention,
     kv::Cache,
     moe,
-    product::{Input, Job, Product, Ptr},
+    product::{Input, Job, Product, Ptr, Weights},
     rows::{self, NormRow},
     vmath,
 };
 use pondera_ops::{reference::row, *};
-use std::slice;
+use std::{slice, time::Duration};
 
 impl Cpu {
     /// An activation for a kernel to write, and where.
@@ -43,15 +43,42 @@ impl Cpu {
 
     /// A product of `x`, into `y`.
     fn product(&self, l: &Linear, x: &Act, y: Ptr<f32>) -> Product {
+        self.product_with(self.engine.weights_of(&l.weight, 0, x.rows), l, x, y)
+    }
+
+    /// A product of `x` with the weights of `l` as they lie, into `y`.
+    fn product_with(&self, weights: Weights, l: &Linear, x: &Act, y: Ptr<f32>) -> Product {
         let (out, inp) = (l.weight.out, l.weight.inp);
         assert_eq!(inp, x.cols, "{}: expected {inp} columns, got {}", l.weight.name, x.cols);
-        let weights = self.engine.weights(&l.weight.groups[0], false);
         let input = match weights.block() {
             Some(block) => self.codes(x, block),
             None => Input::Float { x: x.data().as_ptr(), ld: inp },
         };
         let bias = l.bias.as_ref().map_or(std::ptr::null(), |b| b.vector()[..out].as_ptr());
         Product { weights, out, inp, input, y: y.get(), ld: out, bias }
+    }
+
+    /// The product of a plain linear: one job, or two while its weight is packed up to some row.
+    fn push_linear(&self, jobs: &mut Vec<Job>, l: &Linear, x: &Act, y: Ptr<f32>) {
+        let (w, e) = (&l.weight, &self.engine);
+        let rows = e.promoter.packed_rows(e, w, x.rows);
+        if (1..w.out).contains(&rows)
+            && let Some(head) = e.promoter.head(e, w, 0)
+            && let Some(tail) = e.weights(&w.groups[0], false).skip(rows)
+        {
+            let head = Product { out: rows, ..self.product_with(head, l, x, y) };
+            let mut rest = Product { out: w.out - rows, ..self.product_with(tail, l, x, y) };
+            // SAFETY: within the outputs and, where there is one, the bias.
+            unsafe {
+                rest.y = rest.y.add(rows);
+                if !rest.bias.is_null() {
+                    rest.bias = rest.bias.add(rows);
+                }
+            }
+            jobs.extend([head, rest].map(|p| Job::new(p, x.rows)));
+        } else {
+            jobs.push(Job::new(self.product(l, x, y), x.rows));
+        }
     }
 
     /// Runs the jobs that `fill` makes.
@@ -88,7 +115,16 @@ impl Ops for Cpu {
         *self.caches.borrow_mut() = caches.iter().map(|c| Cache::new(*c, kv, pages)).collect();
     }
 
+    fn lay_out(&self, layout: Layout) {
+        self.engine.promoter.lay_out(layout);
+    }
+
+    fn settle(&self, budget: Duration) -> Settled {
+        self.engine.promoter.settle(&self.engine, budget)
+    }
+
     fn embed(&self, table: &W, index: Index, scale: f32, batch: &Batch) -> Act {
+        self.engine.promoter.reading(table, batch.len());
         let (y, p) = self.make(batch.len(), table.inp);
         self.engine.rows(batch.len(), table.inp, &|r| {
             // SAFETY: row r is one task's alone.
@@ -99,7 +135,7 @@ impl Ops for Cpu {
 
     fn linear(&self, l: &Linear, x: &Act) -> Act {
         let (y, p) = self.make(x.rows, l.weight.out);
-        self.jobs(|jobs| jobs.push(Job::new(self.product(l, x, p), x.rows)));
+        self.jobs(|jobs| self.push_linear(jobs, l, x, p));
         y
     }
 
@@ -124,7 +160,10 @@ impl Ops for Cpu {
         let mut codes = self.head_codes.borrow_mut();
         self.jobs(|jobs| {
             for (g, m) in w.groups.iter().enumerate() {
-                let weights = self.engine.weights(m, transpose);
+                let weights = match transpose {
+                    true => self.engine.weights(m, true),
+                    false => self.engine.weights_of(w, g, x.rows),
+                };
                 let x_g = data[g * inp..].as_ptr();
                 let input = match weights.block() {
                     Some(block) => {

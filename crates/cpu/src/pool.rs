@@ -21,8 +21,31 @@ pub const SPIN: Duration = Duration::from_micros(40);
 /// A task: called with the thread's index (0 is the caller) and the task's.
 type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
+/// Whether anything is computed: odd within a job, another number after each.
+#[derive(Debug, Default)]
+pub struct Pulse(AtomicU32);
+
+impl Pulse {
+    /// The number now.
+    pub fn now(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+
+    /// Whether a job was under way at `number`.
+    pub fn is_busy(number: u32) -> bool {
+        number % 2 == 1
+    }
+
+    /// Written by the pool's own thread alone.
+    fn beat(&self) {
+        self.0.store(self.now().wrapping_add(1), Relaxed);
+    }
+}
+
 /// Threads that wait for work.
 pub struct Pool {
+    /// For those who work while the pool does not.
+    pub pulse: Arc<Pulse>,
     shared: Arc<Shared>,
     helpers: Vec<JoinHandle<()>>,
     /// The pool belongs to the thread that made it, which helpers unpark.
@@ -70,7 +93,7 @@ impl Pool {
         };
         // Where the system grants fewer threads, the rest of the work stays with those that are there.
         let helpers = (0..helpers).map_while(spawn).collect();
-        Pool { shared, helpers, here: PhantomData }
+        Pool { pulse: Arc::default(), shared, helpers, here: PhantomData }
     }
 
     /// Threads, the caller's included.
@@ -81,6 +104,8 @@ impl Pool {
     /// Calls `task(thread, i)` once for each `i` below `tasks` and returns when all are done. Not to be called from
     /// within a task.
     pub fn run(&self, tasks: usize, task: &Task<'_>) {
+        self.pulse.beat();
+        let busy = Busy(&self.pulse);
         if tasks <= 1 || self.helpers.is_empty() {
             return (0..tasks).for_each(|i| task(0, i));
         }
@@ -100,6 +125,7 @@ impl Pool {
         }
         shared.work(0, task, tasks);
         drop(guard);
+        drop(busy);
         assert!(!shared.panicked.swap(false, SeqCst), "a task of the thread pool panicked");
     }
 }
@@ -154,6 +180,15 @@ impl Shared {
             }
         }
         drop(leave);
+    }
+}
+
+/// A job under way, also when a task panics.
+struct Busy<'a>(&'a Pulse);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.beat();
     }
 }
 
@@ -213,6 +248,13 @@ pub fn physical_cores() -> usize {
     cores.sort();
     cores.dedup();
     if cores.is_empty() { allowed } else { cores.len().min(allowed) }
+}
+
+/// Nodes that have memory, as bits; none where the system does not tell.
+#[cfg(target_os = "linux")]
+pub fn memory_nodes() -> u64 {
+    let list = std::fs::read_to_string("/sys/devices/system/node/has_memory").unwrap_or_default();
+    cpu_list(list.trim()).filter(|n| *n < 64).fold(0, |bits, n| bits | 1 << n)
 }
 
 /// `0-3,8` as numbers.

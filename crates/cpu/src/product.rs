@@ -3,8 +3,8 @@
 //! Owns [`Job`] (one or two products of one input, their bias and nonlinearity, cut into tasks by outputs), the
 //! quantized activations, and the log line of formats without a fast kernel. Does not own: the kernels
 //! ([`crate::dot`], [`crate::gemm`]), when products are wanted ([`crate::ops`]).
-use crate::{dot, gemm, packed, pool::Pool, quantize::quantize, simd::Level, vmath};
-use pondera_ops::{Activation as Nonlinearity, reference::product::activation};
+use crate::{dot, gemm, packed, pool::Pool, promote::Promoter, quantize::quantize, simd::Level, vmath};
+use pondera_ops::{Activation as Nonlinearity, W, reference::product::activation};
 use pondera_quant::{Activation, Matrix, Q8};
 use std::{cell::RefCell, ops::Range, slice};
 
@@ -16,6 +16,8 @@ pub struct Engine {
     pub isa: crate::Isa,
     /// The threads.
     pub pool: Pool,
+    /// Which weights lie packed.
+    pub promoter: Promoter,
     scratch: PerThread<Scratch>,
     /// Formats that were said to be slow.
     said: RefCell<Vec<&'static str>>,
@@ -57,6 +59,19 @@ impl Weights {
         match self {
             Weights::Dot { block, .. } | Weights::Packed { block, .. } | Weights::Scalar { block, .. } => Some(*block),
             Weights::Float(_) => None,
+        }
+    }
+
+    /// The same without the first `rows` rows; `None` where only the whole can be multiplied.
+    pub fn skip(self, rows: usize) -> Option<Weights> {
+        match self {
+            Weights::Dot { kernel, many, bytes, len, stride, block } => {
+                let skipped = rows.checked_mul(stride).filter(|n| *n <= len)?;
+                // SAFETY: within the bytes.
+                let bytes = unsafe { bytes.add(skipped) };
+                Some(Weights::Dot { kernel, many, bytes, len: len - skipped, stride, block })
+            }
+            _ => None,
         }
     }
 
@@ -139,10 +154,16 @@ impl Engine {
     pub fn new(isa: crate::Isa, level: Level, threads: usize) -> Engine {
         let pool = Pool::new(threads);
         let scratch = PerThread::new(pool.threads());
-        Engine { level, isa, pool, scratch, said: RefCell::default() }
+        let promoter = Promoter::new(isa, pool.pulse.clone());
+        Engine { level, isa, pool, promoter, scratch, said: RefCell::default() }
     }
 
-    /// The fastest way to multiply with `m` (or its transpose, over decoded weights).
+    /// The fastest way to multiply `n` rows with group `g` of `w`, packed or as stored.
+    pub fn weights_of(&self, w: &W, g: usize, n: usize) -> Weights {
+        self.promoter.packed(self, w, g, n).unwrap_or_else(|| self.weights(&w.groups[g], false))
+    }
+
+    /// The fastest way to multiply with `m` as stored (or its transpose, over decoded weights).
     pub fn weights(&self, m: &Matrix, transpose: bool) -> Weights {
         if let (Activation::Q8 { block }, Matrix::Rows { format, bytes, stride, .. }, false) =
             (activation(m), m, transpose)
@@ -172,7 +193,6 @@ impl Engine {
     ///
     /// # Safety
     /// The bytes stay there, unchanged, as long as the result is used.
-    #[allow(dead_code)] // who owns packed bytes calls it
     pub unsafe fn packed(&self, m: &Matrix, base: *const u8) -> Option<Weights> {
         let (Activation::Q8 { block }, Matrix::Rows { format, inp, .. }) = (activation(m), m) else { return None };
         let kernel = packed::Set::of(self.isa)?.kernel(*format)?;

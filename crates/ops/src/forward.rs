@@ -12,6 +12,12 @@ macro_rules! forward_ops {
         fn reserve(&self, caches: &[CacheSpec], kv: KvType, pages: usize) {
             self.$inner.reserve(caches, kv, pages)
         }
+        fn lay_out(&self, layout: Layout) {
+            self.$inner.lay_out(layout)
+        }
+        fn settle(&self, budget: std::time::Duration) -> Settled {
+            self.$inner.settle(budget)
+        }
         fn embed(&self, table: &W, index: Index, scale: f32, batch: &Batch) -> Act {
             self.$inner.embed(table, index, scale, batch)
         }

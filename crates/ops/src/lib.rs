@@ -24,7 +24,9 @@ pub use act::{Act, Arena};
 pub use batch::{Batch, PAGE, Sequence};
 pub use reference::Reference;
 pub use spec::*;
-pub use weight::{W, Weight};
+pub use weight::{Layout, Settled, W, Weight};
+
+use std::time::Duration;
 
 /// Most linears in one call of [`Ops::linears`].
 pub const MAX_LINEARS: usize = 4;
@@ -47,6 +49,12 @@ pub trait Ops {
     /// Makes room for caches: one per spec, addressed by its index, `pages` pages of [`PAGE`] positions each.
     /// Forgets what earlier caches held. Memory is taken as pages are written.
     fn reserve(&self, caches: &[CacheSpec], kv: KvType, pages: usize);
+
+    /// How weights lie in memory from here on. Changes no bit of any result.
+    fn lay_out(&self, layout: Layout);
+
+    /// Lays out more of the weights that were used so far, for about `budget`; with none it only tells how far they are.
+    fn settle(&self, budget: Duration) -> Settled;
 
     /// Rows of `table` `[n, dim]` for the batch's tokens or positions, times `scale`: `[rows, dim]`.
     fn embed(&self, table: &W, index: Index, scale: f32, batch: &Batch) -> Act;

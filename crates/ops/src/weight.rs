@@ -1,6 +1,9 @@
 //! Weights as a forward pass sees them: `[groups, out, inp]`, each group with storage of its own.
 use pondera_quant::{Bytes, Format, Matrix};
-use std::sync::{Arc, OnceLock};
+use std::{
+    any::Any,
+    sync::{Arc, OnceLock},
+};
 
 /// A weight shared by model and backend.
 pub type W = Arc<Weight>;
@@ -17,6 +20,8 @@ pub struct Weight {
     /// Input columns.
     pub inp: usize,
     vector: OnceLock<Vec<f32>>,
+    /// What a backend keeps beside the weight: where it laid the groups out its own way. The first to come has it.
+    pub kept: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Weight {
@@ -24,7 +29,11 @@ impl Weight {
     pub fn new(name: impl Into<String>, groups: Vec<Matrix>) -> Option<W> {
         let (out, inp) = groups.first().map(|m| (m.out(), m.inp()))?;
         let same = groups.iter().all(|m| m.out() == out && m.inp() == inp);
-        same.then(|| Arc::new(Weight { name: name.into(), groups, out, inp, vector: OnceLock::new() }))
+        same.then(|| Arc::new(Weight::of(name.into(), groups, out, inp)))
+    }
+
+    fn of(name: String, groups: Vec<Matrix>, out: usize, inp: usize) -> Weight {
+        Weight { name, groups, out, inp, vector: OnceLock::new(), kept: OnceLock::new() }
     }
 
     /// A weight of one group from f32 values `[out, inp]`.
@@ -32,7 +41,7 @@ impl Weight {
         assert_eq!(data.len(), out * inp);
         let bytes = Bytes::from(data.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
         let m = Matrix::Rows { format: Format::F32, out, inp, bytes, stride: inp * 4 };
-        Arc::new(Weight { name: name.into(), groups: vec![m], out, inp, vector: OnceLock::new() })
+        Arc::new(Weight::of(name.into(), vec![m], out, inp))
     }
 
     /// All values of all groups as f32, decoded once and kept: for vectors (norms, biases, sinks), not for matrices.
@@ -46,4 +55,28 @@ impl Weight {
             v
         })
     }
+}
+
+/// How a backend lays weights out in memory. None changes a bit of any result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// As their files have them: nothing is copied.
+    #[default]
+    Mapped,
+    /// As their files have them at first, then tensor by tensor in the backend's own fast layout: between steps, while
+    /// nothing else is to do, and before products of so many rows that it pays at once.
+    Auto,
+    /// In the backend's own layout before they are first used.
+    Packed,
+}
+
+/// How far the weights used so far are in the layout that was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Settled {
+    /// Bytes in the backend's own layout.
+    pub packed_bytes: u64,
+    /// Bytes that will be.
+    pub left_bytes: u64,
+    /// Seconds of work that it took.
+    pub seconds: f64,
 }

@@ -58,6 +58,12 @@ impl Ops for Reference {
         *self.caches.borrow_mut() = caches.iter().map(|c| Cache::new(*c, kv, pages)).collect();
     }
 
+    fn lay_out(&self, _: Layout) {}
+
+    fn settle(&self, _: std::time::Duration) -> Settled {
+        Settled::default()
+    }
+
     fn embed(&self, table: &W, index: Index, scale: f32, batch: &Batch) -> Act {
         let y = self.arena.alloc(batch.len(), table.inp);
         for (r, y) in y.data_mut().chunks_exact_mut(table.inp).enumerate() {

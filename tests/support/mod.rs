@@ -21,11 +21,19 @@ use std::{
 pub const BOS: u32 = 256;
 pub const EOS: u32 = 257;
 const VOCAB: usize = 260;
-const HIDDEN: usize = 32;
-const INNER: usize = 64;
-const LAYERS: usize = 2;
 const HEADS: usize = 4;
 const KV_HEADS: usize = 2;
+
+/// How large a model is.
+#[derive(Clone, Copy)]
+pub struct Size {
+    pub hidden: usize,
+    pub inner: usize,
+    pub layers: usize,
+}
+
+/// Small enough for debug builds.
+pub const TINY: Size = Size { hidden: 32, inner: 64, layers: 2 };
 /// Long, so that an answer can be stopped before it ends.
 const CONTEXT: usize = 1 << 16;
 
@@ -116,28 +124,29 @@ impl Random {
 }
 
 /// Every matrix: its name in repositories, its name in GGUF files, its shape.
-fn matrices() -> Vec<(String, String, [usize; 2])> {
-    let head = HIDDEN / HEADS;
+fn matrices(size: Size) -> Vec<(String, String, [usize; 2])> {
+    let Size { hidden, inner, layers } = size;
+    let head = hidden / HEADS;
     let mut all = vec![
-        ("model.embed_tokens".to_string(), "token_embd".to_string(), [VOCAB, HIDDEN]),
-        ("lm_head".into(), "output".into(), [VOCAB, HIDDEN]),
+        ("model.embed_tokens".to_string(), "token_embd".to_string(), [VOCAB, hidden]),
+        ("lm_head".into(), "output".into(), [VOCAB, hidden]),
     ];
-    for i in 0..LAYERS {
+    for i in 0..layers {
         let (hf, gg) = (format!("model.layers.{i}"), format!("blk.{i}"));
-        all.push((format!("{hf}.self_attn.q_proj"), format!("{gg}.attn_q"), [HIDDEN, HIDDEN]));
-        all.push((format!("{hf}.self_attn.k_proj"), format!("{gg}.attn_k"), [KV_HEADS * head, HIDDEN]));
-        all.push((format!("{hf}.self_attn.v_proj"), format!("{gg}.attn_v"), [KV_HEADS * head, HIDDEN]));
-        all.push((format!("{hf}.self_attn.o_proj"), format!("{gg}.attn_output"), [HIDDEN, HIDDEN]));
-        all.push((format!("{hf}.mlp.gate_proj"), format!("{gg}.ffn_gate"), [INNER, HIDDEN]));
-        all.push((format!("{hf}.mlp.up_proj"), format!("{gg}.ffn_up"), [INNER, HIDDEN]));
-        all.push((format!("{hf}.mlp.down_proj"), format!("{gg}.ffn_down"), [HIDDEN, INNER]));
+        all.push((format!("{hf}.self_attn.q_proj"), format!("{gg}.attn_q"), [hidden, hidden]));
+        all.push((format!("{hf}.self_attn.k_proj"), format!("{gg}.attn_k"), [KV_HEADS * head, hidden]));
+        all.push((format!("{hf}.self_attn.v_proj"), format!("{gg}.attn_v"), [KV_HEADS * head, hidden]));
+        all.push((format!("{hf}.self_attn.o_proj"), format!("{gg}.attn_output"), [hidden, hidden]));
+        all.push((format!("{hf}.mlp.gate_proj"), format!("{gg}.ffn_gate"), [inner, hidden]));
+        all.push((format!("{hf}.mlp.up_proj"), format!("{gg}.ffn_up"), [inner, hidden]));
+        all.push((format!("{hf}.mlp.down_proj"), format!("{gg}.ffn_down"), [hidden, inner]));
     }
     all
 }
 
-fn norms() -> Vec<(String, String)> {
+fn norms(layers: usize) -> Vec<(String, String)> {
     let mut all = vec![("model.norm".to_string(), "output_norm".to_string())];
-    for i in 0..LAYERS {
+    for i in 0..layers {
         all.push((format!("model.layers.{i}.input_layernorm"), format!("blk.{i}.attn_norm")));
         all.push((format!("model.layers.{i}.post_attention_layernorm"), format!("blk.{i}.ffn_norm")));
     }
@@ -145,10 +154,10 @@ fn norms() -> Vec<(String, String)> {
 }
 
 /// Tensors as specs and bytes; matrices in `format`.
-fn tensors(format: Format, gguf: bool) -> Vec<(TensorSpec, Vec<u8>)> {
+fn tensors(size: Size, format: Format, gguf: bool) -> Vec<(TensorSpec, Vec<u8>)> {
     let mut random = Random(7);
     let mut all = Vec::new();
-    for (hf, gg, shape) in matrices() {
+    for (hf, gg, shape) in matrices(size) {
         let name = format!("{}.weight", if gguf { gg } else { hf });
         let spec = TensorSpec::new(name, format, &shape);
         let mut bytes = vec![0; spec.bytes().unwrap()];
@@ -162,11 +171,11 @@ fn tensors(format: Format, gguf: bool) -> Vec<(TensorSpec, Vec<u8>)> {
         }
         all.push((spec, bytes));
     }
-    for (hf, gg) in norms() {
+    for (hf, gg) in norms(size.layers) {
         let name = format!("{}.weight", if gguf { gg } else { hf });
-        let values: Vec<f32> = random.values(HIDDEN, 0.2).iter().map(|v| v + 1.0).collect();
+        let values: Vec<f32> = random.values(size.hidden, 0.2).iter().map(|v| v + 1.0).collect();
         all.push((
-            TensorSpec::new(name, Format::F32, &[HIDDEN]),
+            TensorSpec::new(name, Format::F32, &[size.hidden]),
             values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         ));
     }
@@ -176,14 +185,14 @@ fn tensors(format: Format, gguf: bool) -> Vec<(TensorSpec, Vec<u8>)> {
 /// A repository's folder `name`: a small Llama with a byte vocabulary and a chat template.
 pub fn write_repository(folder: &Folder, name: &str) {
     let config = json!({ "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": VOCAB,
-        "hidden_size": HIDDEN, "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
+        "hidden_size": TINY.hidden, "intermediate_size": TINY.inner, "num_hidden_layers": TINY.layers, "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS, "max_position_embeddings": CONTEXT, "rms_norm_eps": 1e-5, "torch_dtype": "float32",
         "rope_theta": 10000.0, "tie_word_embeddings": false, "bos_token_id": BOS, "eos_token_id": EOS });
     folder.write(&format!("{name}/config.json"), config.to_string());
     folder.write(&format!("{name}/tokenizer.json"), tokenizer().to_string());
     let words = json!({ "bos_token": "<s>", "eos_token": "</s>", "chat_template": TEMPLATE });
     folder.write(&format!("{name}/tokenizer_config.json"), words.to_string());
-    let all = tensors(Format::F32, false);
+    let all = tensors(TINY, Format::F32, false);
     let specs: Vec<TensorSpec> = all.iter().map(|t| t.0.clone()).collect();
     let mut w = safetensors::Writer::new(Vec::new(), &[("format", "pt")], &specs).unwrap();
     all.iter().for_each(|t| w.write(&t.1).unwrap());
@@ -192,16 +201,21 @@ pub fn write_repository(folder: &Folder, name: &str) {
 
 /// A GGUF file `name` of the same shape, matrices in `format`, with vocabulary and template.
 pub fn write_gguf(folder: &Folder, name: &str, format: Format) {
+    write_gguf_of(TINY, folder, name, format);
+}
+
+/// One of another size.
+pub fn write_gguf_of(size: Size, folder: &Folder, name: &str, format: Format) {
     let words: Vec<String> = vocabulary();
     let types = (0..VOCAB as i32).map(|i| if i < 256 { 1 } else { 3 }).collect();
     let u = |n: usize| Meta::U32(n as u32);
     let metadata = [
         ("general.architecture", Meta::from("llama")),
         ("general.name", Meta::from("tiny")),
-        ("llama.block_count", u(LAYERS)),
+        ("llama.block_count", u(size.layers)),
         ("llama.context_length", u(CONTEXT)),
-        ("llama.embedding_length", u(HIDDEN)),
-        ("llama.feed_forward_length", u(INNER)),
+        ("llama.embedding_length", u(size.hidden)),
+        ("llama.feed_forward_length", u(size.inner)),
         ("llama.attention.head_count", u(HEADS)),
         ("llama.attention.head_count_kv", u(KV_HEADS)),
         ("llama.attention.layer_norm_rms_epsilon", Meta::F32(1e-5)),
@@ -217,7 +231,7 @@ pub fn write_gguf(folder: &Folder, name: &str, format: Format) {
         ("tokenizer.ggml.add_bos_token", Meta::Bool(true)),
         ("tokenizer.chat_template", Meta::from(TEMPLATE)),
     ];
-    let all = tensors(format, true);
+    let all = tensors(size, format, true);
     let specs: Vec<TensorSpec> = all.iter().map(|t| t.0.clone()).collect();
     let mut w = gguf::Writer::new(Vec::new(), &metadata, &specs).unwrap();
     all.iter().for_each(|t| w.write(&t.1).unwrap());

@@ -1,7 +1,7 @@
 //! Flags that several commands share: how a model computes and how tokens are chosen.
 use crate::error::{Error, Result};
 use clap::ValueEnum;
-use pondera_engine::{EngineOptions, Isa, KvType, Sampling};
+use pondera_engine::{EngineOptions, Isa, KvType, Layout, Sampling};
 use serde::Deserialize;
 use std::{path::Path, str::FromStr};
 
@@ -36,6 +36,27 @@ pub enum Instructions {
     Neon,
 }
 
+/// Where weights lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Placement {
+    /// In the file at first, then tensor by tensor in a faster order
+    Auto,
+    /// In the file: nothing is copied, other programs share it
+    Mapped,
+    /// In the faster order before they are used
+    Packed,
+}
+
+impl From<Placement> for Layout {
+    fn from(p: Placement) -> Layout {
+        match p {
+            Placement::Auto => Layout::Auto,
+            Placement::Mapped => Layout::Mapped,
+            Placement::Packed => Layout::Packed,
+        }
+    }
+}
+
 /// How a model computes. Only `--kv` changes results.
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Compute")]
@@ -49,6 +70,9 @@ pub struct Compute {
     /// Force an instruction set [default: the best there is]
     #[arg(long, value_enum)]
     pub isa: Option<Instructions>,
+    /// Where weights lie in memory [default: auto]
+    #[arg(long, value_enum)]
+    pub layout: Option<Placement>,
     /// Tokens of the prompt per step
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub chunk: Option<u32>,
@@ -64,6 +88,7 @@ impl Compute {
             options.chunk = chunk as usize;
             options.max_rows = options.max_rows.max(options.chunk);
         }
+        options.layout = self.layout.map_or(options.layout, Layout::from);
         options.isa = self.isa.map(isa).transpose()?;
         Ok(options)
     }

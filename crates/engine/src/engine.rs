@@ -10,10 +10,10 @@ use crate::{
     words::Words,
 };
 use pondera_arch::{Config, Description, Model};
-use pondera_ops::{Act, Batch, CacheSpec, KvType, Ops, PAGE};
+use pondera_ops::{Act, Batch, CacheSpec, KvType, Layout, Ops, PAGE, Settled};
 use pondera_text::Tokenizer;
 use pondera_weights::Weights;
-use std::{ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 /// A model ready to answer. One thread owns it; none of its results depends on what else it does at the time.
 pub struct Engine {
@@ -38,6 +38,7 @@ impl Engine {
         let Opened { config, model, weights, tokenizer } = open::open(source, progress)?;
         let model = Arc::new(model);
         let (ctx, plan) = context(&model, options)?;
+        ops.lay_out(if plan.has_room_to_pack(options.layout) { options.layout } else { Layout::Mapped });
         let limits = Limits {
             ctx,
             chunk: options.chunk,
@@ -137,6 +138,11 @@ impl Engine {
     /// One step of all requests that fit. False if nothing is left to do.
     pub fn step(&mut self, emit: &mut dyn FnMut(RequestId, Event<'_>)) -> bool {
         self.runner.step(emit)
+    }
+
+    /// Lays out more of the weights that were used so far, for about `budget`; steps do so too, a little each.
+    pub fn settle(&mut self, budget: Duration) -> Settled {
+        self.runner.scheduler.ops.settle(budget)
     }
 
     /// Whether no request runs or waits.

@@ -37,7 +37,7 @@ pub use math::log_sum_exp;
 pub use memory::MemoryPlan;
 pub use open::{read_config, shape};
 pub use options::{EngineOptions, Progress, Source};
-pub use pondera_ops::KvType;
+pub use pondera_ops::{KvType, Layout, Settled};
 pub use request::{
     Completion, Event, FinishReason, Logprob, Request, RequestId, STOP_BYTES_MAX, STOPS_MAX, Sampling,
     TOP_LOGPROBS_MAX, Timings, Usage,

@@ -1,6 +1,7 @@
 //! What a model takes and what the machine has, before anything is allocated. Linux tells by files under `/proc`
 //! and `/sys`; elsewhere nothing is known and nothing is refused.
 use crate::{Error, Result};
+use pondera_ops::Layout;
 use std::fs;
 
 /// What computing takes beside weights and caches: activations, tables, code.
@@ -58,6 +59,20 @@ impl MemoryPlan {
         let by_limit = self.limit_bytes.map(|l| l.saturating_sub(self.weights_bytes));
         let least = [by_limit, self.available_bytes].into_iter().flatten().min();
         least.map_or(u64::MAX, |b| b.saturating_sub(self.work_bytes))
+    }
+
+    /// Whether weights may move from their files' pages, which the system can drop and read again, into memory of our own.
+    /// Says so where `wanted` asks for it in vain.
+    pub(crate) fn has_room_to_pack(&self, wanted: Layout) -> bool {
+        let free = self.available_bytes.is_none_or(|free| self.total_bytes() <= free);
+        if !free && wanted != Layout::Mapped {
+            tracing::warn!(
+                needed = self.total_bytes(),
+                available = self.available_bytes,
+                "memory is short: weights stay as their files have them, which is slower"
+            );
+        }
+        free
     }
 
     /// Whether the machine can hold it: everything within its limit, and what must be allocated within what is free.
@@ -187,5 +202,7 @@ mod tests {
         assert_eq!(kind(plan(Some(1509), None)), ErrorKind::DoesNotFit { needed: 1510, available: 1509 });
         assert_eq!(kind(plan(Some(9999), Some(509))), ErrorKind::DoesNotFit { needed: 510, available: 509 });
         assert_eq!(plan(Some(1300), Some(700)).kv_room_bytes(), 290);
+        let packs = |available| plan(None, available).has_room_to_pack(Layout::Auto);
+        assert!(packs(None) && packs(Some(1510)) && !packs(Some(1509)));
     }
 }

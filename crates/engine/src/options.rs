@@ -1,7 +1,7 @@
 //! How an engine is set up: where the model is, and its sizes.
 use crate::Isa;
 use pondera_arch::Mix;
-use pondera_ops::KvType;
+use pondera_ops::{KvType, Layout};
 use pondera_quant::{Bytes, Format};
 use std::path::Path;
 
@@ -39,6 +39,8 @@ pub struct EngineOptions {
     pub threads: usize,
     /// Instruction set; none: the best that the machine has.
     pub isa: Option<Isa>,
+    /// How weights lie in memory. Where memory is short, as their files have them.
+    pub layout: Layout,
     /// Type of the KV cache.
     pub kv: KvType,
     /// Most tokens of one sequence, prompt and completion together; none: what the model was trained for, or
@@ -64,6 +66,7 @@ impl Default for EngineOptions {
         EngineOptions {
             threads: 0,
             isa: None,
+            layout: Layout::Auto,
             kv: KvType::F16,
             ctx: None,
             kv_tokens: None,

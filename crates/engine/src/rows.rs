@@ -4,7 +4,7 @@ use crate::{
     Error, Result,
     math::{all_finite, greatest, log_sum_exp},
     net::Net,
-    scheduler::{Scheduler, Trust, blame},
+    scheduler::{SETTLE, Scheduler, Trust, blame},
 };
 use pondera_ops::{Act, Batch, Ops, PAGE, Point, trace::Watch};
 use std::cell::RefCell;
@@ -160,6 +160,9 @@ fn run_chunks(
         drop(logits);
         (rows.trust)()?;
         visit(ops, &batch, &values)?;
+        if (start as usize) < rows.tokens.len() {
+            ops.settle(SETTLE);
+        }
     }
     Ok(())
 }

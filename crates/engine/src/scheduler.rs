@@ -14,7 +14,11 @@ use crate::{
     sequence::{Buffers, Sequence},
 };
 use pondera_ops::{Batch, KvType, Ops, PAGE, Point, trace::Watch};
-use std::{cell::Cell, collections::VecDeque, mem::take, ops::Range};
+use std::{cell::Cell, collections::VecDeque, mem::take, ops::Range, time::Duration};
+
+/// After each step that is followed by another, so long is spent on laying weights out: what is felt by nobody who reads,
+/// and enough for a gigabyte in some seconds. A backend goes on by itself while nothing is to do.
+pub(crate) const SETTLE: Duration = Duration::from_millis(4);
 
 /// Who hears of events.
 pub(crate) type Emit<'a> = &'a mut dyn FnMut(RequestId, Event<'_>);
@@ -98,7 +102,11 @@ impl Scheduler {
             self.return_pages();
             self.remove_ended();
         }
-        !self.running.is_empty() || !self.waiting.is_empty()
+        let more = !self.running.is_empty() || !self.waiting.is_empty();
+        if more {
+            self.ops.settle(SETTLE);
+        }
+        more
     }
 
     fn drop_cancelled(&mut self, emit: Emit<'_>) {

@@ -14,11 +14,16 @@ use crate::{
     view::{self, Side, Table, three},
 };
 use pondera_arch::{Description, Mix, SHAPES};
-use pondera_engine::{EngineOptions, Event, KvType, Request, RequestId, Source};
+use pondera_engine::{EngineOptions, Event, KvType, Request, RequestId, Settled, Source};
 use pondera_quant::{FORMATS, Format};
 use serde::Serialize;
 use serde_json::json;
-use std::{collections::HashMap, fs, path::PathBuf, time::Instant};
+use std::{
+    collections::HashMap,
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 /// Measure prefill and decode speed
 #[derive(clap::Args)]
@@ -94,14 +99,17 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let tests = u64::from(args.prompt > 0) + u64::from(args.generate > 0);
     let mut bar = Bar::new(context, "runs", tests * u64::from(args.repeat + 1));
     let mut runs = 0;
+    let mut settled = Settled::default();
     let mut measure = |loaded: &mut Loaded, once: &dyn Fn(&mut Loaded, &Args, &Listening) -> Result<f64>| {
         let mut speeds = Vec::new();
-        // The first run pages weights in and fills the arenas: it is not counted.
+        // The first run pages weights in and fills the arenas: it is not counted, nor what is still to be laid out then.
         for n in 0..=args.repeat {
             listening.check()?;
             let tps = once(loaded, args, &listening)?;
             if n > 0 {
                 speeds.push(tps);
+            } else {
+                settled = settle(loaded, &listening)?;
             }
             runs += 1;
             bar.set(runs);
@@ -123,7 +131,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         let d = loaded.engine.model().description();
         let mut object = json!({ "model": loaded.name, "rows": rows,
             "parameters_total": d.parameters_total, "parameters_active": d.parameters_active,
-            "weight_bytes": d.weight_bytes });
+            "weight_bytes": d.weight_bytes, "layout": { "packed_bytes": settled.packed_bytes,
+            "mapped_bytes": d.weight_bytes.saturating_sub(settled.packed_bytes), "seconds": settled.seconds } });
         if !ahead.is_empty() {
             object["speculation"] = json!(ahead);
         }
@@ -156,6 +165,17 @@ fn ahead(args: &Args, loaded: &mut Loaded, listening: &Listening, context: &Cont
             ahead::measure(loaded, format!("tg{} {name}", args.generate), &request, speculation, args.repeat, listening, bar)
         })
         .collect()
+}
+
+/// Waits until the weights that were used lie where they will stay.
+fn settle(loaded: &mut Loaded, listening: &Listening) -> Result<Settled> {
+    loop {
+        listening.check()?;
+        let settled = loaded.engine.settle(Duration::from_millis(100));
+        if settled.left_bytes == 0 {
+            return Ok(settled);
+        }
+    }
 }
 
 fn open(args: &Args, context: &Context) -> Result<Loaded> {

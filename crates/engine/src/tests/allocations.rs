@@ -1,6 +1,7 @@
 //! A decode step allocates nothing after warm-up, whatever its sampling.
 use super::*;
-use crate::Sampling;
+use crate::{Engine, EngineOptions, Sampling};
+use std::{path::Path, time::Duration};
 
 fn requests() -> Vec<Request> {
     let base = Request { prompt: prompt(5, 0), max_tokens: Some(100), ignore_eos: true, ..Default::default() };
@@ -60,4 +61,31 @@ fn a_step_of_guesses_allocates_nothing_after_warm_up() {
         assert!(tokens > 24, "{tokens}");
         assert_eq!(seen.count_total, 0, "model {model}: {} allocations in 8 steps", seen.count_total);
     }
+}
+
+/// Text included, once the weights lie where they stay.
+#[test]
+fn the_model_in_the_box_allocates_nothing_per_token() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/pebble/pebble.gguf");
+    let options = EngineOptions { threads: 1, max_prefixes: 0, ..EngineOptions::default() };
+    let mut engine = Engine::open(&crate::Source::Path(&path), &options, &mut |_| {}).unwrap();
+    engine
+        .submit(Request { prompt: vec![5, 6, 7], max_tokens: Some(120), ignore_eos: true, ..Default::default() })
+        .unwrap();
+    for _ in 0..70 {
+        assert!(engine.step(&mut |_, _| {}));
+    }
+    while engine.settle(Duration::from_millis(100)).left_bytes > 0 {}
+    let mut bytes = 0;
+    let seen = allocation_counter::measure(|| {
+        for _ in 0..40 {
+            engine.step(&mut |_, e| {
+                if let Event::Token { text, .. } = e {
+                    bytes += text.len();
+                }
+            });
+        }
+    });
+    assert!(bytes > 40, "{bytes} bytes of text");
+    assert_eq!(seen.count_total, 0, "{} allocations in 40 steps", seen.count_total);
 }

@@ -1,12 +1,13 @@
 //! The engine's promises on tiny random models: equality by bits, limits, failures that stay with their request.
 mod allocations;
 mod bits;
+mod promotion;
 mod requests;
 mod speculation;
 mod trouble;
 
 use crate::{
-    Completion, Error, Event, Isa, KvType, Request, RequestId, Result, backend, net,
+    Completion, Error, Event, Isa, KvType, Layout, Request, RequestId, Result, backend, net,
     net::{Net, Stream, Vocabulary},
     runner::{Parts, Runner},
     scheduler::Limits,
@@ -157,6 +158,7 @@ pub struct Setup {
     pub kv: KvType,
     pub threads: usize,
     pub isa: Isa,
+    pub layout: Layout,
 }
 
 impl Default for Setup {
@@ -171,6 +173,7 @@ impl Default for Setup {
             kv: KvType::F32,
             threads: 1,
             isa: Isa::detect(),
+            layout: Layout::Mapped,
         }
     }
 }
@@ -181,6 +184,7 @@ pub fn runner(model: &Rc<Model>, s: Setup) -> Runner {
 
 pub fn runner_of(net: Box<dyn net::Net>, s: Setup, trust: Box<dyn Fn() -> Result<()>>) -> Runner {
     let (ops, _) = backend::open(s.threads, Some(s.isa)).unwrap();
+    ops.lay_out(s.layout);
     let limits = Limits {
         ctx: s.ctx,
         chunk: s.chunk,

@@ -12,9 +12,12 @@ use crate::{
     sampler::Sampler,
     sequence::Sequence,
 };
-use pondera_ops::{Batch, KvType, Ops, PAGE};
+use pondera_ops::{Batch, KvType, Ops, PAGE, Settled};
 use pondera_text::Tokenizer;
-use std::mem::{swap, take};
+use std::{
+    mem::{swap, take},
+    time::Duration,
+};
 
 /// What a draft model is made of.
 pub(crate) struct DraftParts {
@@ -80,6 +83,11 @@ impl Drafter {
             spare: Vec::new(),
             failed: false,
         }
+    }
+
+    /// [`Ops::settle`] of its weights.
+    pub fn settle(&self, budget: Duration) -> Settled {
+        self.parts.ops.settle(budget)
     }
 
     /// Guesses for every sequence that has room for guesses and none yet. `vocab`: of the model that verifies them.

@@ -24,6 +24,8 @@ pub struct Engine {
     tokenizer: Result<Option<Arc<Tokenizer>>>,
     plan: MemoryPlan,
     backend: Backend,
+    /// What was asked for.
+    layout: Layout,
 }
 
 impl Engine {
@@ -38,7 +40,7 @@ impl Engine {
         let Opened { config, model, weights, tokenizer } = open::open(source, progress)?;
         let model = Arc::new(model);
         let (ctx, plan) = context(&model, options)?;
-        ops.lay_out(if plan.has_room_to_pack(options.layout) { options.layout } else { Layout::Mapped });
+        ops.lay_out(plan.layout(options.layout));
         let limits = Limits {
             ctx,
             chunk: options.chunk,
@@ -56,7 +58,7 @@ impl Engine {
             kv_tokens: plan.kv_tokens,
             max_waiting: options.max_waiting,
         });
-        Ok(Engine { runner, model, config, weights, tokenizer, plan, backend })
+        Ok(Engine { runner, model, config, weights, tokenizer, plan, backend, layout: options.layout })
     }
 
     /// Opens a draft model: a smaller one of the same vocabulary that guesses ahead for requests whose
@@ -72,6 +74,7 @@ impl Engine {
         let plan = self.plan.with(&self::plan(&model, kv, tokens));
         plan.check()?;
         let (ops, _) = crate::backend::open(self.backend.threads, Some(self.backend.isa))?;
+        ops.lay_out(plan.layout(self.layout));
         let positions_end = model.positions_end();
         self.runner.set_draft(DraftParts {
             net: Box::new(Shared(Arc::new(model))),
@@ -142,7 +145,7 @@ impl Engine {
 
     /// Lays out more of the weights that were used so far, for about `budget`; steps do so too, a little each.
     pub fn settle(&mut self, budget: Duration) -> Settled {
-        self.runner.scheduler.ops.settle(budget)
+        self.runner.scheduler.settle(budget)
     }
 
     /// Whether no request runs or waits.

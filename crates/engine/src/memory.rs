@@ -61,18 +61,17 @@ impl MemoryPlan {
         least.map_or(u64::MAX, |b| b.saturating_sub(self.work_bytes))
     }
 
-    /// Whether weights may move from their files' pages, which the system can drop and read again, into memory of our own.
-    /// Says so where `wanted` asks for it in vain.
-    pub(crate) fn has_room_to_pack(&self, wanted: Layout) -> bool {
-        let free = self.available_bytes.is_none_or(|free| self.total_bytes() <= free);
-        if !free && wanted != Layout::Mapped {
-            tracing::warn!(
-                needed = self.total_bytes(),
-                available = self.available_bytes,
-                "memory is short: weights stay as their files have them, which is slower"
-            );
+    /// The layout `wanted`, unless memory is too short for weights to move from their files' pages, which the system can
+    /// drop and read again, into memory of our own.
+    pub(crate) fn layout(&self, wanted: Layout) -> Layout {
+        match self.available_bytes {
+            Some(available) if self.total_bytes() > available && wanted != Layout::Mapped => {
+                let needed = self.total_bytes();
+                tracing::warn!(needed, available, "memory is short: weights stay in their files, which is slower");
+                Layout::Mapped
+            }
+            _ => wanted,
         }
-        free
     }
 
     /// Whether the machine can hold it: everything within its limit, and what must be allocated within what is free.
@@ -202,7 +201,7 @@ mod tests {
         assert_eq!(kind(plan(Some(1509), None)), ErrorKind::DoesNotFit { needed: 1510, available: 1509 });
         assert_eq!(kind(plan(Some(9999), Some(509))), ErrorKind::DoesNotFit { needed: 510, available: 509 });
         assert_eq!(plan(Some(1300), Some(700)).kv_room_bytes(), 290);
-        let packs = |available| plan(None, available).has_room_to_pack(Layout::Auto);
-        assert!(packs(None) && packs(Some(1510)) && !packs(Some(1509)));
+        let layout = |available| plan(None, available).layout(Layout::Auto);
+        assert_eq!([None, Some(1510), Some(1509)].map(layout), [Layout::Auto, Layout::Auto, Layout::Mapped]);
     }
 }

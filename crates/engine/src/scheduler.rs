@@ -13,7 +13,7 @@ use crate::{
     sampler::Sampler,
     sequence::{Buffers, Sequence},
 };
-use pondera_ops::{Batch, KvType, Ops, PAGE, Point, trace::Watch};
+use pondera_ops::{Batch, KvType, Ops, PAGE, Point, Settled, trace::Watch};
 use std::{cell::Cell, collections::VecDeque, mem::take, ops::Range, time::Duration};
 
 /// After each step that is followed by another, so long is spent on laying weights out: what is felt by nobody who reads,
@@ -104,9 +104,19 @@ impl Scheduler {
         }
         let more = !self.running.is_empty() || !self.waiting.is_empty();
         if more {
-            self.ops.settle(SETTLE);
+            self.settle(SETTLE);
         }
         more
+    }
+
+    /// Lays out weights for about `budget` each, the draft model's too.
+    pub fn settle(&mut self, budget: Duration) -> Settled {
+        let (a, b) = (self.ops.settle(budget), self.drafter.as_ref().map_or(Settled::default(), |d| d.settle(budget)));
+        Settled {
+            packed_bytes: a.packed_bytes + b.packed_bytes,
+            left_bytes: a.left_bytes + b.left_bytes,
+            seconds: a.seconds + b.seconds,
+        }
     }
 
     fn drop_cancelled(&mut self, emit: Emit<'_>) {

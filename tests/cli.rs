@@ -353,19 +353,29 @@ fn bench_measures_what_was_asked() {
         "--depth",
         "64",
         "--batch",
-        "2",
+        "1,2",
         "--repeat",
         "2",
+        "--html",
+        "page.html",
         "--json",
     ];
     let report = run(folder.path(), &args).json();
     let rows = report["rows"].as_array().unwrap();
-    assert_eq!(rows.iter().map(|r| r["test"].as_str().unwrap()).collect::<Vec<_>>(), ["pp32 @d64", "tg8 @d64 x2"]);
+    let names = ["pp32 @d64", "tg8 @d64", "tg8 @d64 x2"];
+    assert_eq!(rows.iter().map(|r| r["test"].as_str().unwrap()).collect::<Vec<_>>(), names);
+    let page = std::fs::read_to_string(folder.path().join("page.html")).unwrap();
+    assert!(names.iter().all(|n| page.contains(n)) && page.ends_with("</html>\n"));
+    let ceiling = &report["ceiling"];
+    assert!(ceiling["gb_per_s"].as_f64().unwrap() > 0.0 && ceiling["int8"][0]["gop_per_s"].as_f64().unwrap() > 0.0);
     for row in rows {
         let tps = |k: &str| row["tps"][k].as_f64().unwrap();
         assert!(0.0 < tps("min") && tps("min") <= tps("median") && tps("median") <= tps("max"), "{row}");
         assert!(row["bytes_per_token"].as_f64().unwrap() > 0.0 && row["gb_per_s"].as_f64().unwrap() > 0.0);
         assert!(row["threads"].as_u64().unwrap() >= 1 && row["isa"].is_string());
+        let [ceiling, fraction] = ["ceiling_tps", "fraction"].map(|k| row[k].as_f64().unwrap());
+        assert!((ceiling * fraction / tps("median") - 1.0).abs() < 1e-9, "{row}");
+        assert!(["bytes", "operations"].contains(&row["bound"].as_str().unwrap()));
     }
 }
 

@@ -21,4 +21,4 @@ pub use error::{Error, ErrorKind, Result};
 pub use families::{FAMILIES, Family};
 pub use model::{Description, Graph, Model, Step};
 pub use params::{Layout, Listed, Mix, Name, Params, Source};
-pub use shapes::{SHAPES, Shape};
+pub use shapes::{SHAPES, Shape, more_bits};

@@ -67,6 +67,13 @@ pub static SHAPES: &[Shape] = &[
     },
 ];
 
+/// Whether the medium mixes of llama.cpp's quantizer give a layer's values and down projections more bits: in its first
+/// and last eighth of the layers, and in every third between.
+pub fn more_bits(layer: usize, layers: usize) -> bool {
+    let eighth = layers / 8;
+    layer < eighth || layer >= 7 * layers / 8 || (layer - eighth) % 3 == 2
+}
+
 impl Shape {
     /// The shape of this name; an unknown one is an error that lists all.
     pub fn find(name: &str) -> Result<&'static Shape> {

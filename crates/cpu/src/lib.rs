@@ -5,6 +5,7 @@
 //! means (`pondera-ops`), block formats (`pondera-quant`), sequences and pages (`pondera-engine`).
 
 mod attention;
+pub mod ceiling;
 pub mod dot;
 mod gemm;
 pub mod isa;

@@ -1,9 +1,12 @@
 //! Which backend computes. The only file of the project's libraries that names one.
 use crate::{Error, ErrorKind, Result};
-use pondera_cpu::{Cpu, Options, default_threads};
+use pondera_cpu::{Cpu, Options, ceiling::READ_BYTES, default_threads};
 use pondera_ops::Ops;
 
-pub use pondera_cpu::Isa;
+pub use pondera_cpu::{
+    Isa,
+    ceiling::{Ceiling, Roof},
+};
 
 /// What was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +15,14 @@ pub struct Backend {
     pub isa: Isa,
     /// Threads that compute.
     pub threads: usize,
+}
+
+/// What this machine can do at most on `threads` (0: one per core), measured in about half a second. Takes a quarter of
+/// the free memory, at most 1 GiB, until it returns.
+pub fn ceiling(threads: usize) -> Ceiling {
+    let threads = if threads == 0 { default_threads() } else { threads };
+    let free = crate::memory::available_bytes().and_then(|n| usize::try_from(n / 4).ok()).unwrap_or(READ_BYTES);
+    Ceiling::measure(threads, free.min(READ_BYTES))
 }
 
 /// The backend for `threads` (0: one per core) and `isa` (none: the fastest).

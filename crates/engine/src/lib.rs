@@ -30,7 +30,7 @@ mod stop;
 mod tests;
 mod words;
 
-pub use backend::{Backend, Isa};
+pub use backend::{Backend, Ceiling, Isa, Roof, ceiling};
 pub use engine::{Engine, plan};
 pub use error::{Error, ErrorKind, Result};
 pub use math::log_sum_exp;

@@ -92,6 +92,11 @@ impl MemoryPlan {
     }
 }
 
+/// Bytes that this process may still take; none where the system does not say.
+pub(crate) fn available_bytes() -> Option<u64> {
+    Machine::look().available
+}
+
 /// Bytes of memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Machine {

@@ -1,6 +1,10 @@
-//! `bench`: how fast a model reads and writes on this machine.
+//! `bench`: how fast a model reads and writes on this machine, and how fast the machine would let it.
 //!
-//! Measures the engine from outside: a row is a request (or several at once), timed between its events.
+//! Measures the engine from outside: a row is a request (or several at once), timed between its events. Does not own
+//! what a token costs ([`bound`]) or the drawing ([`roofline`]).
+mod bound;
+mod roofline;
+
 use crate::{
     Context,
     ahead::{self, Ahead},
@@ -9,13 +13,15 @@ use crate::{
     interrupt::{self, Listening},
     load::{self, Loaded},
     model,
-    out::{ACCENT, DIM},
+    out::{ACCENT, DIM, columns},
     progress::Bar,
     view::{self, Side, Table, three},
 };
-use pondera_arch::{Description, Mix, SHAPES};
-use pondera_engine::{EngineOptions, Event, KvType, Request, RequestId, Settled, Source};
+use bound::{Bound, Phase, Work};
+use pondera_arch::{Mix, SHAPES, more_bits};
+use pondera_engine::{Ceiling, EngineOptions, Event, KvType, Request, RequestId, Settled, Source, ceiling};
 use pondera_quant::{FORMATS, Format};
+use roofline::{Page, Point};
 use serde::Serialize;
 use serde_json::json;
 use std::{
@@ -29,7 +35,8 @@ use std::{
 #[derive(clap::Args)]
 #[command(after_help = "A shape is a published model's configuration with random weights: its speed without its \
     download.\n\nExamples:\n  pondera bench model.gguf\n  pondera bench --shape llama-3.2-1b --type q4_k --gen 64\n  \
-    pondera bench --shape qwen3-30b-a3b --type q4_k --layers 4 --depth 4096")]
+    pondera bench --shape qwen3-30b-a3b --type q4_k --layers 4 --depth 4096\n  \
+    pondera bench model.gguf --batch 1,4,16 --html roofline.html")]
 pub struct Args {
     /// The model [default: the built-in one]
     #[arg(conflicts_with = "shape")]
@@ -43,9 +50,9 @@ pub struct Args {
     /// Tokens that are in the context before either begins
     #[arg(long, value_name = "N", default_value_t = 0)]
     depth: u32,
-    /// Sequences that decode at once
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    batch: u32,
+    /// Sequences that decode at once: one row for each number
+    #[arg(long, value_name = "N,…", default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch: Vec<u32>,
     /// Times each row is measured, after one that is not counted
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
@@ -63,6 +70,9 @@ pub struct Args {
     text: Option<PathBuf>,
     #[command(flatten)]
     ahead: Ahead,
+    /// Write the figures and the roofline as a page
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     compute: Compute,
 }
@@ -72,11 +82,17 @@ pub struct Args {
 struct Row {
     /// `pp512`, `tg128`, with `@d4096` for a depth and `x4` for a batch.
     test: String,
+    batch: u32,
+    depth: u32,
     tps: Spread,
-    /// Bytes of weights and cache that a token's computation reads.
-    bytes_per_token: f64,
+    #[serde(flatten)]
+    work: Work,
+    #[serde(flatten)]
+    bound: Bound,
     /// Read at the median speed.
     gb_per_s: f64,
+    /// Computed at the median speed.
+    gop_per_s: f64,
     threads: usize,
     isa: &'static str,
 }
@@ -89,56 +105,72 @@ pub struct Spread {
     pub max: f64,
 }
 
+/// What is measured: a prompt, or so many sequences that decode.
+#[derive(Clone, Copy, Debug)]
+enum Test {
+    Prefill,
+    Decode { batch: u32 },
+}
+
 /// Measures and reports.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     if args.prompt == 0 && args.generate == 0 {
         return Err(Error::usage("bench: --prompt 0 and --gen 0 leave nothing to measure").hint("give one of them"));
     }
-    let mut loaded = open(args, context)?;
+    let options = options(args, context)?;
+    // Before the model takes its memory.
+    let ceiling = ceiling(options.threads);
+    let mut loaded = open(args, &options, context)?;
     let listening = interrupt::listen();
-    let tests = u64::from(args.prompt > 0) + u64::from(args.generate > 0);
-    let mut bar = Bar::new(context, "runs", tests * u64::from(args.repeat + 1));
+    let prefills = (args.prompt > 0).then_some(Test::Prefill);
+    let decodes = args.batch.iter().filter(|_| args.generate > 0).map(|batch| Test::Decode { batch: *batch });
+    let tests: Vec<Test> = prefills.into_iter().chain(decodes).collect();
+    let mut bar = Bar::new(context, "runs", tests.len() as u64 * u64::from(args.repeat + 1));
+    let mut rows = Vec::new();
     let mut runs = 0;
     let mut settled = Settled::default();
-    let mut measure = |loaded: &mut Loaded, once: &dyn Fn(&mut Loaded, &Args, &Listening) -> Result<f64>| {
+    for test in tests {
         let mut speeds = Vec::new();
         // The first run pages weights in and fills the arenas: it is not counted, nor what is still to be laid out then.
         for n in 0..=args.repeat {
             listening.check()?;
-            let tps = once(loaded, args, &listening)?;
+            let tps = match test {
+                Test::Prefill => prefill(&mut loaded, args, n as usize, &listening)?,
+                Test::Decode { batch } => decode(&mut loaded, args, batch as usize, &listening)?,
+            };
             if n > 0 {
                 speeds.push(tps);
             } else {
-                settled = settle(loaded, &listening)?;
+                settled = settle(&mut loaded, &listening)?;
             }
             runs += 1;
             bar.set(runs);
         }
-        Ok::<_, Error>(spread(speeds))
-    };
-    let mut rows = Vec::new();
-    if args.prompt > 0 {
-        let tps = measure(&mut loaded, &prefill)?;
-        rows.push(row(args, &loaded, tps, true));
-    }
-    if args.generate > 0 {
-        let tps = measure(&mut loaded, &decode)?;
-        rows.push(row(args, &loaded, tps, false));
+        rows.push(row(args, &loaded, &ceiling, spread(speeds), test)?);
     }
     drop(bar);
     let ahead = ahead(args, &mut loaded, &listening, context)?;
+    if let Some(file) = &args.html {
+        fs::write(file, page(&loaded, &ceiling, &rows)).map_err(|e| Error::output(file.display(), &e))?;
+    }
     if context.out.json() {
         let d = loaded.engine.model().description();
+        let int8: Vec<_> =
+            ceiling.int8.iter().map(|r| json!({ "with": r.name, "gop_per_s": r.per_second / 1e9 })).collect();
         let mut object = json!({ "model": loaded.name, "rows": rows,
-            "parameters_total": d.parameters_total, "parameters_active": d.parameters_active,
-            "weight_bytes": d.weight_bytes, "layout": { "packed_bytes": settled.packed_bytes,
-            "mapped_bytes": d.weight_bytes.saturating_sub(settled.packed_bytes), "seconds": settled.seconds } });
+            "ceiling": { "threads": ceiling.threads, "gb_per_s": ceiling.read / 1e9, "int8": int8,
+                "f32_gop_per_s": ceiling.f32 / 1e9 },
+            "load_s": loaded.load_s, "parameters_total": d.parameters_total,
+            "parameters_active": d.parameters_active, "weight_bytes": d.weight_bytes,
+            "layout": { "packed_bytes": settled.packed_bytes,
+                "mapped_bytes": d.weight_bytes.saturating_sub(settled.packed_bytes), "seconds": settled.seconds } });
         if !ahead.is_empty() {
             object["speculation"] = json!(ahead);
         }
         return context.out.object(&object);
     }
-    context.out.page(&draw(&loaded, &rows))?;
+    let drawing = roofline::draw(&ceiling, &points(&rows), columns());
+    context.out.page(&format!("{}\n{drawing}", draw(&loaded, &ceiling, &rows)))?;
     if ahead.is_empty() { Ok(()) } else { context.out.page(&ahead::draw(&ahead)) }
 }
 
@@ -162,7 +194,15 @@ fn ahead(args: &Args, loaded: &mut Loaded, listening: &Listening, context: &Cont
     rows.into_iter()
         .map(|(name, speculation)| {
             let bar = Bar::new(context, "runs", 2 * u64::from(args.repeat + 1));
-            ahead::measure(loaded, format!("tg{} {name}", args.generate), &request, speculation, args.repeat, listening, bar)
+            ahead::measure(
+                loaded,
+                format!("tg{} {name}", args.generate),
+                &request,
+                speculation,
+                args.repeat,
+                listening,
+                bar,
+            )
         })
         .collect()
 }
@@ -178,40 +218,45 @@ fn settle(loaded: &mut Loaded, listening: &Listening) -> Result<Settled> {
     }
 }
 
-fn open(args: &Args, context: &Context) -> Result<Loaded> {
-    let options = options(args, context)?;
+fn open(args: &Args, options: &EngineOptions, context: &Context) -> Result<Loaded> {
     let Some(shape) = &args.shape else {
         let source = model::resolve(args.model.as_deref(), &context.global)?;
-        let mut loaded = Loaded::from_source(&load::from(&source), source.name(), &options, context)?;
+        let mut loaded = Loaded::from_source(&load::from(&source), source.name(), options, context)?;
         loaded.open_draft(&args.ahead, context)?;
         return Ok(loaded);
     };
     if !SHAPES.iter().any(|s| s.name == shape) {
         let known: Vec<&str> = SHAPES.iter().map(|s| s.name).collect();
-        return Err(Error::usage(format!("--shape {shape}: no such shape")).hint(format!("one of {}", known.join(", "))));
+        return Err(
+            Error::usage(format!("--shape {shape}: no such shape")).hint(format!("one of {}", known.join(", ")))
+        );
     }
     let layers = args.layers.map(|n| n as usize);
     let mix = mix(&args.format, shape, layers)?;
     let format = if mix.is_some() { Format::Q4K } else { format(&args.format)? };
     let cut = layers.map_or(String::new(), |n| format!(", {n} layers"));
     let name = format!("{shape} (random {}{cut})", args.format.to_lowercase());
-    Loaded::from_source(&Source::Shape { name: shape, format, mix, layers, seed: 1 }, name, &options, context)
+    Loaded::from_source(&Source::Shape { name: shape, format, mix, layers, seed: 1 }, name, options, context)
 }
 
 /// Room for the longest sequence of each request, and no more.
 fn options(args: &Args, context: &Context) -> Result<EngineOptions> {
     let mut options = args.compute.options(context.global.threads, KvType::F16)?;
-    // Every row computes its whole prompt: nothing is left over from the row before.
-    options.max_prefixes = 0;
-    let longest = (args.depth.max(1) as usize) + args.prompt.max(args.generate) as usize + 2;
+    let most = args.batch.iter().copied().max().unwrap_or(1) as usize;
+    // What lies before a row is computed once; the row itself, in every run.
+    options.max_prefixes = if args.depth > 0 { most } else { 0 };
+    let measured = args.prompt.max(args.generate) as usize + 2;
+    let longest = args.depth.max(1) as usize + measured;
     let ctx = options.ctx.unwrap_or(longest);
     if ctx < longest {
         return Err(Error::usage(format!("--ctx {ctx}: these rows need {longest} tokens")).hint("leave --ctx out"));
     }
     // A text may be longer than the rows: as much of it as the model takes.
     options.ctx = if args.text.is_some() { options.ctx } else { Some(ctx) };
-    options.max_sequences = options.max_sequences.max(args.batch as usize);
-    options.kv_tokens = Some(args.batch as usize * longest.next_multiple_of(pondera_ops::PAGE));
+    options.max_sequences = options.max_sequences.max(most);
+    let pages = |n: usize| n.next_multiple_of(pondera_ops::PAGE);
+    let kept = if args.depth > 0 { pages(measured) + pondera_ops::PAGE } else { 0 };
+    options.kv_tokens = Some(most * (pages(longest) + kept));
     Ok(options)
 }
 
@@ -219,8 +264,10 @@ fn format(name: &str) -> Result<Format> {
     let wanted = name.to_uppercase();
     let found = FORMATS.iter().find(|f| f.name == wanted && (f.gguf_id.is_some() || f.safetensors.is_some()));
     found.map(|f| f.format).ok_or_else(|| {
-        let known: Vec<String> = FORMATS.iter().filter(|f| f.gguf_id.is_some()).map(|f| f.name.to_lowercase()).collect();
-        Error::usage(format!("--type {name}: no such type")).hint(format!("q4_k_m, q5_k_m or one of {}", known.join(", ")))
+        let known: Vec<String> =
+            FORMATS.iter().filter(|f| f.gguf_id.is_some()).map(|f| f.name.to_lowercase()).collect();
+        Error::usage(format!("--type {name}: no such type"))
+            .hint(format!("q4_k_m, q5_k_m or one of {}", known.join(", ")))
     })
 }
 
@@ -247,8 +294,7 @@ fn mix(name: &str, shape: &str, layers: Option<usize>) -> Result<Option<Mix>> {
     }))
 }
 
-/// The medium mixes of llama.cpp's quantizer: Q6_K for the head, and for values and down projections of the first and
-/// last eighth of the layers and every third between.
+/// The medium mixes of llama.cpp's quantizer: Q6_K for the head, and for values and down projections of some layers.
 fn k_m<const FIVE: bool, const TIED: bool, const EIGHT: bool>(name: &str, layers: usize) -> Format {
     let base = if FIVE { Format::Q5K } else { Format::Q4K };
     let layer = name.split_once("layers.").and_then(|(_, rest)| rest.split('.').next()?.parse::<usize>().ok());
@@ -256,7 +302,7 @@ fn k_m<const FIVE: bool, const TIED: bool, const EIGHT: bool>(name: &str, layers
     let Some(i) = layer else {
         return if has("lm_head") || TIED && has("embed_tokens") { Format::Q6K } else { base };
     };
-    let more = i < layers / 8 || i >= 7 * layers / 8 || (i - layers / 8) % 3 == 2;
+    let more = more_bits(i, layers);
     if EIGHT && (has("v_proj") || has("k_proj")) {
         Format::Q8_0
     } else if EIGHT && has("o_proj") {
@@ -278,17 +324,20 @@ fn request(prompt: Vec<u32>, max_tokens: usize) -> Request {
     Request { prompt, max_tokens: Some(max_tokens), ignore_eos: true, ..Request::default() }
 }
 
-/// Tokens per second of a prompt after `depth` tokens, its first token included.
-fn prefill(loaded: &mut Loaded, args: &Args, listening: &Listening) -> Result<f64> {
+/// Tokens per second of a prompt after `depth` tokens, its first token included. Runs differ in the prompt alone.
+fn prefill(loaded: &mut Loaded, args: &Args, run: usize, listening: &Listening) -> Result<f64> {
     let (depth, n) = (args.depth as usize, args.prompt as usize);
     let vocab = loaded.engine.model().vocab_size();
-    loaded.engine.submit(request(tokens(depth + n, vocab, 0), 1))?;
-    let (mut start, mut first) = (Instant::now(), 0);
+    let mut prompt = tokens(depth, vocab, 0);
+    prompt.extend(tokens(n, vocab, run + 1));
+    loaded.engine.submit(request(prompt, 1))?;
+    let (mut start, mut before, mut cached) = (Instant::now(), None, 0);
     let mut failed = None;
     loop {
         let go_on = loaded.engine.step(&mut |_, event| match event {
             // The clock starts with the step after the one that reached the depth.
-            Event::Prefill { done, .. } if depth > 0 && done <= depth => (start, first) = (Instant::now(), done),
+            Event::Prefill { done, .. } if done <= depth => (start, before) = (Instant::now(), Some(done)),
+            Event::Finished { usage, .. } => cached = usage.cached_tokens,
             Event::Failed(e) => failed = Some(e.clone()),
             _ => {}
         });
@@ -299,13 +348,13 @@ fn prefill(loaded: &mut Loaded, args: &Args, listening: &Listening) -> Result<f6
     }
     match failed {
         Some(e) => Err(e.into()),
-        None => Ok((depth + n - first) as f64 / start.elapsed().as_secs_f64()),
+        None => Ok((depth + n - before.unwrap_or(cached)) as f64 / start.elapsed().as_secs_f64()),
     }
 }
 
 /// Tokens per second of all sequences together, from the moment when each has its first token.
-fn decode(loaded: &mut Loaded, args: &Args, listening: &Listening) -> Result<f64> {
-    let (batch, n) = (args.batch as usize, args.generate as usize);
+fn decode(loaded: &mut Loaded, args: &Args, batch: usize, listening: &Listening) -> Result<f64> {
+    let n = args.generate as usize;
     let vocab = loaded.engine.model().vocab_size();
     for s in 0..batch {
         // One more than is counted: the first token belongs to the prompt.
@@ -342,92 +391,128 @@ pub fn spread(mut speeds: Vec<f64>) -> Spread {
     Spread { min: speeds[0], median: (low + high) / 2.0, max: speeds[speeds.len() - 1] }
 }
 
-fn row(args: &Args, loaded: &Loaded, tps: Spread, prompt: bool) -> Row {
-    let d = loaded.engine.model().description();
+fn row(args: &Args, loaded: &Loaded, ceiling: &Ceiling, tps: Spread, test: Test) -> Result<Row> {
+    let model = loaded.engine.model();
     let backend = loaded.engine.backend();
-    let (kind, n) = if prompt { ("pp", args.prompt) } else { ("tg", args.generate) };
-    let depth = if args.depth > 0 { format!(" @d{}", args.depth) } else { String::new() };
-    let batch = if args.batch > 1 && !prompt { format!(" x{}", args.batch) } else { String::new() };
+    let at = if args.depth > 0 { format!(" @d{}", args.depth) } else { String::new() };
+    let depth = args.depth as usize;
     // A prompt's tokens share the weights of a step; so do sequences that decode together.
-    let chunk = args.compute.chunk.map_or(EngineOptions::default().chunk, |c| c as usize);
-    let sharing = if prompt { chunk.min(args.prompt as usize) } else { args.batch as usize };
+    let (name, batch, phase) = match test {
+        Test::Prefill => {
+            let tokens = args.prompt as usize;
+            let chunk = args.compute.chunk.map_or(EngineOptions::default().chunk, |c| c as usize);
+            let seen = depth as f64 + tokens as f64 / 2.0;
+            let phase = Phase { rows: chunk.min(tokens), tokens, logits: 1, seen, sequences: 1 };
+            (format!("pp{tokens}{at}"), 1, phase)
+        }
+        Test::Decode { batch } => {
+            let (n, seen) = (batch as usize, depth as f64 + f64::from(args.generate) / 2.0);
+            let phase = Phase { rows: n, tokens: n, logits: n, seen, sequences: n };
+            let together = if batch > 1 { format!(" x{batch}") } else { String::new() };
+            (format!("tg{}{at}{together}", args.generate), batch, phase)
+        }
+    };
     let kv = args.compute.kv.map_or(KvType::F16, KvType::from).bytes();
-    let seen = args.depth as usize + n as usize / 2;
-    let cache = Description::kv_bytes(loaded.engine.model().caches(), seen, kv) as f64;
-    let bytes_per_token = read_per_step(d, sharing) / sharing as f64 + cache;
-    Row {
-        test: format!("{kind}{n}{depth}{batch}"),
+    let work = bound::work(model.description(), loaded.engine.config(), model.caches(), kv, phase);
+    Ok(Row {
+        test: name,
+        batch,
+        depth: args.depth,
         tps,
-        bytes_per_token,
-        gb_per_s: bytes_per_token * tps.median / 1e9,
+        work,
+        bound: Bound::new(&work, ceiling, tps.median),
+        gb_per_s: work.bytes_per_token * tps.median / 1e9,
+        gop_per_s: work.operations() * tps.median / 1e9,
         threads: backend.threads,
         isa: backend.isa.name(),
-    }
+    })
 }
 
-/// Bytes of weights that a step over `rows` tokens reads: of the embedding a row a token, of experts those that
-/// are expected to be chosen by any of them.
-fn read_per_step(d: &Description, rows: usize) -> f64 {
-    let tables = d.tensors.iter().filter(|t| t.shape == [1, d.vocab_size, d.hidden_size]).count();
-    let mut tables_left = tables;
-    let mut sum = 0.0;
-    for t in &d.tensors {
-        let bytes = t.bytes as f64;
-        let is_table = t.shape == [1, d.vocab_size, d.hidden_size];
-        // The first table is the embedding, unless it is also the head.
-        if is_table && tables_left == tables && tables > 1 {
-            sum += bytes / d.vocab_size as f64 * rows as f64;
-        } else {
-            let share = t.active as f64 / t.parameters.max(1) as f64;
-            sum += bytes * (1.0 - (1.0 - share).powi(rows.min(1 << 20) as i32));
-        }
-        tables_left -= usize::from(is_table);
-    }
-    sum
+fn points(rows: &[Row]) -> Vec<Point> {
+    let point = |r: &Row| Point {
+        name: r.test.clone(),
+        intensity: r.work.operations() / r.work.bytes_per_token,
+        speed: r.gop_per_s * 1e9,
+    };
+    rows.iter().map(point).collect()
 }
 
-fn draw(loaded: &Loaded, rows: &[Row]) -> String {
+/// Columns of the table, and on which side they keep.
+const HEAD: [(&str, Side); 9] = [
+    ("", Side::Left),
+    ("test", Side::Left),
+    ("tok/s", Side::Right),
+    ("min – max", Side::Left),
+    ("read per token", Side::Right),
+    ("GB/s", Side::Right),
+    ("Gop/s", Side::Right),
+    ("bound", Side::Left),
+    ("reached", Side::Right),
+];
+
+/// A row as the table shows it.
+fn cells(i: usize, r: &Row) -> Vec<String> {
+    vec![
+        roofline::letter(i).to_string(),
+        r.test.clone(),
+        three(r.tps.median),
+        format!("{} – {}", three(r.tps.min), three(r.tps.max)),
+        view::bytes(r.work.bytes_per_token as u64),
+        three(r.gb_per_s),
+        three(r.gop_per_s),
+        format!("{}: {} tok/s", r.bound.bound, three(r.bound.ceiling_tps)),
+        format!("{:.0} %", r.bound.fraction * 100.0),
+    ]
+}
+
+/// The model and what it is run with; the machine's roofs.
+fn titles(loaded: &Loaded, ceiling: &Ceiling) -> [String; 3] {
     let d = loaded.engine.model().description();
     let backend = loaded.engine.backend();
-    let mut table = Table::new(&[
-        ("test", Side::Left),
-        ("tok/s", Side::Right),
-        ("min – max", Side::Left),
-        ("", Side::Left),
-        ("read per token", Side::Right),
-        ("GB/s", Side::Right),
-    ]);
-    let top = rows.iter().map(|r| r.tps.max).fold(0.0, f64::max);
-    for r in rows {
-        table.row(vec![
-            r.test.clone(),
-            three(r.tps.median),
-            format!("{} – {}", three(r.tps.min), three(r.tps.max)),
-            view::bar(r.tps.median / top, 24),
-            view::bytes(r.bytes_per_token as u64),
-            three(r.gb_per_s),
-        ]);
-    }
     let active = if d.parameters_active == d.parameters_total {
         String::new()
     } else {
         format!(" ({} active)", view::count(d.parameters_active))
     };
-    format!(
-        "{ACCENT}{}{ACCENT:#}  {} parameters{active}, {}  {DIM}{} threads, {}{DIM:#}\n{}",
-        loaded.name,
-        view::count(d.parameters_total),
-        view::bytes(d.weight_bytes),
-        backend.threads,
-        backend.isa.name(),
-        table.draw()
-    )
+    let int8: Vec<String> =
+        ceiling.int8.iter().map(|r| format!("int8 {} Gop/s ({})", three(r.per_second / 1e9), r.name)).collect();
+    [
+        format!(
+            "{}  {} parameters{active}, {}",
+            loaded.name,
+            view::count(d.parameters_total),
+            view::bytes(d.weight_bytes)
+        ),
+        format!("{} threads, {}", backend.threads, backend.isa.name()),
+        format!(
+            "memory {} GB/s, {}, f32 {} Gop/s",
+            three(ceiling.read / 1e9),
+            int8.join(", "),
+            three(ceiling.f32 / 1e9)
+        ),
+    ]
+}
+
+fn draw(loaded: &Loaded, ceiling: &Ceiling, rows: &[Row]) -> String {
+    let mut table = Table::new(&HEAD);
+    rows.iter().enumerate().for_each(|(i, r)| table.row(cells(i, r)));
+    let [model, run, roofs] = titles(loaded, ceiling);
+    format!("{ACCENT}{model}{ACCENT:#}  {DIM}{run}{DIM:#}\n{DIM}this machine at most: {roofs}{DIM:#}\n{}", table.draw())
+}
+
+fn page(loaded: &Loaded, ceiling: &Ceiling, rows: &[Row]) -> String {
+    let lines: Vec<_> = rows.iter().enumerate().map(|(i, r)| cells(i, r)).collect();
+    let [model, run, roofs] = titles(loaded, ceiling);
+    // Where the file lies is nobody's business but the owner's.
+    let model = model.rsplit('/').next().unwrap_or(&model);
+    let head = HEAD.map(|(name, _)| name);
+    let subtitle = format!("{run}. This machine at most: {roofs}.");
+    roofline::html(&Page { title: model, subtitle: &subtitle, head: &head, lines: &lines }, ceiling, &points(rows))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pondera_arch::Listed;
 
     #[test]
     fn medians_are_in_the_middle() {
@@ -462,29 +547,5 @@ mod tests {
         assert_eq!(k_m::<false, false, true>("model.layers.3.self_attn.k_proj.weight", 16), Format::Q8_0);
         assert!(mix("q4_k", "llama-3.2-1b", None).unwrap().is_none());
         assert!(mix("Q4_K_M", "llama-3.2-1b", Some(2)).unwrap().is_some());
-    }
-
-    #[test]
-    fn embeddings_are_looked_up_and_idle_experts_not_read() {
-        let listed = |name: &str, shape: [usize; 3], share: f64| {
-            let parameters: u64 = shape.iter().map(|d| *d as u64).product();
-            let active = (parameters as f64 * share) as u64;
-            Listed { name: name.into(), shape, format: "F32", bytes: parameters * 4, parameters, active }
-        };
-        let tensors = vec![listed("embed", [1, 100, 8], 1.0), listed("experts", [4, 8, 8], 0.25), listed("head", [1, 100, 8], 1.0)];
-        let d = Description {
-            family: "llama",
-            vocab_size: 100,
-            hidden_size: 8,
-            num_hidden_layers: 1,
-            max_position_embeddings: 64,
-            experts: Some((4, 1)),
-            parameters_total: 0,
-            parameters_active: 0,
-            weight_bytes: 0,
-            tensors,
-        };
-        assert_eq!(read_per_step(&d, 1), 8.0 * 4.0 + 256.0 + 3200.0);
-        assert!(read_per_step(&d, 64) > 1000.0 + 3200.0);
     }
 }

@@ -1,6 +1,7 @@
 //! Development tasks: `cargo xtask TASK`. Owns what a contributor runs besides cargo itself.
 #![forbid(unsafe_code)]
 
+mod compare;
 mod corpus;
 mod fuzz;
 mod test;
@@ -13,6 +14,7 @@ usage: cargo xtask TASK
 
   test [--quick]   format, tidy, clippy, all tests; the last line says how many passed and failed
   tidy             what the compiler cannot check: who may import whom, unsafe, file heads, dependencies
+  compare ...      this engine beside others on the same files (cargo xtask compare --help)
   fuzz [SECONDS]   drives every fuzz target on this toolchain (20 seconds each by default)
   corpus ...       the text that pebble is trained on (see models/pebble/README.md)";
 
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(rest),
         Some("tidy") => tidy::run(),
         Some("fuzz") => fuzz::run(rest),
+        Some("compare") => compare::run(rest),
         Some("corpus") => corpus::run(rest),
         _ => Err(USAGE.into()),
     };

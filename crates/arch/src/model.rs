@@ -25,7 +25,13 @@ pub struct Step<'a> {
     rotary: ArrayVec<Act, ROPES_MAX>,
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    /// The rows whose logits are wanted as a step of their own; `wanted` is [`Batch::wanted`] of this step's.
+    pub fn narrowed(&self, ops: &dyn Ops, wanted: &'a Batch) -> Step<'a> {
+        let rotary = self.rotary.iter().map(|table| ops.select_rows(table, &self.batch.logit_rows)).collect();
+        Step { batch: wanted, rotary }
+    }
+
     /// Cosines and sines of a declared rope.
     pub fn rotary(&self, rope: usize) -> &Act {
         &self.rotary[rope]

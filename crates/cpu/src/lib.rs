@@ -25,9 +25,9 @@ mod vmath;
 pub use isa::{Error, Isa};
 
 use pondera_ops::Arena;
-use product::{Codes, Engine, Job};
+use product::{Codes, Engine, Job, PerThread};
 use simd::Level;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// Most threads of one backend.
 pub const MAX_THREADS: usize = 1024;
@@ -61,11 +61,17 @@ pub struct Cpu {
     caches: RefCell<Vec<kv::Cache>>,
     /// Codes of the last activation, for blocks of 32 and of 256.
     codes: RefCell<[Coded; 2]>,
-    head_codes: RefCell<Vec<Codes>>,
+    /// The stamp of the last norm's result, and the block in which such results were last wanted as codes (0: none was).
+    normed: Cell<(u64, usize)>,
+    /// Codes of what lies between the halves of a feed-forward block.
+    hidden: RefCell<Codes>,
+    head_codes: RefCell<Codes>,
     jobs: RefCell<Vec<Job>>,
     attending: RefCell<attention::Scratch>,
     experts: RefCell<moe::Scratch>,
-    choice: RefCell<moe::Choice>,
+    choices: PerThread<moe::Choice>,
+    /// The greatest values of parts of rows.
+    greatest: RefCell<Vec<(u32, f32)>>,
 }
 
 /// Codes and the activation (its stamp, and the block) they were made from.
@@ -95,11 +101,14 @@ impl Cpu {
             arena: Arena::default(),
             caches: RefCell::default(),
             codes: RefCell::default(),
+            normed: Cell::default(),
+            hidden: RefCell::default(),
             head_codes: RefCell::default(),
             jobs: RefCell::default(),
             attending: RefCell::new(attention::Scratch::new(threads)),
             experts: RefCell::default(),
-            choice: RefCell::default(),
+            choices: PerThread::new(threads),
+            greatest: RefCell::default(),
         })
     }
 

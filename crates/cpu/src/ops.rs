@@ -4,7 +4,7 @@ use crate::{
     Cpu, attention,
     kv::Cache,
     moe,
-    product::{Input, Job, Product, Ptr, Weights},
+    product::{CodesOut, Input, Job, Product, Ptr, Weights},
     rows::{self, NormRow},
     vmath,
 };
@@ -33,12 +33,56 @@ impl Cpu {
     fn codes(&self, x: &Act, block: usize) -> Input {
         let slot = &mut self.codes.borrow_mut()[usize::from(block != 32)];
         if slot.stamp != (x.stamp(), block) {
-            let data = x.data();
+            let (data, cols) = (x.data(), x.cols);
+            let data = &data[..];
             // SAFETY: the rows of x.
-            unsafe { self.engine.quantize(block, data.as_ptr(), x.cols, x.rows, x.cols, &mut slot.codes) };
+            unsafe { self.engine.quantize(block, x.rows, cols, &mut slot.codes, &|r| data[r * cols..].as_ptr()) };
             slot.stamp = (x.stamp(), block);
+            let (normed, _) = self.normed.get();
+            if normed == x.stamp() {
+                self.normed.set((normed, block));
+            }
         }
         slot.codes.input(0, x.cols, block)
+    }
+
+    /// Where the codes of a norm's result `h` go at once, if those of the last were wanted.
+    fn foreseen(&self, h: &Act) -> Option<CodesOut> {
+        let (_, block) = self.normed.get();
+        self.normed.set((h.stamp(), block));
+        let whole = block != 0 && h.cols.is_multiple_of(block);
+        whole.then(|| {
+            let slot = &mut self.codes.borrow_mut()[usize::from(block != 32)];
+            slot.stamp = (h.stamp(), block);
+            slot.codes.make(h.rows, h.cols, block)
+        })
+    }
+
+    /// The norm of each row, after `y` (if there is one) was added to it in place: all that happens to a row happens
+    /// while it is in cache, its quantization too where that is foreseen.
+    fn normalise(&self, n: &Norm, x: &Act, y: Option<&Act>) -> Act {
+        let (h, to) = self.make(x.rows, x.cols);
+        let (n, cols, level) = (NormRow::new(n), x.cols, self.engine.level);
+        let codes = self.foreseen(&h);
+        let added = y.map(|y| y.data());
+        let added = added.as_ref().map(|y| &y[..]);
+        let from = Ptr(match y {
+            Some(_) => x.data_mut().as_mut_ptr(),
+            None => x.data().as_ptr().cast_mut(),
+        });
+        self.engine.rows(x.rows, cols / 3, &|r| {
+            // SAFETY: row r of each is one task's alone; x is written only where it is the caller's own.
+            unsafe {
+                if let Some(added) = added {
+                    vmath::add(level, row_of(from, r, cols), &added[r * cols..][..cols]);
+                }
+                rows::norm(level, &n, from.get().add(r * cols), to.get().add(r * cols), cols);
+                if let Some(codes) = &codes {
+                    codes.put(level, r, 0, row_of(to, r, cols));
+                }
+            }
+        });
+        h
     }
 
     /// A product of `x`, into `y`.
@@ -48,26 +92,31 @@ impl Cpu {
 
     /// A product of `x` with the weights of `l` as they lie, into `y`.
     fn product_with(&self, weights: Weights, l: &Linear, x: &Act, y: Ptr<f32>) -> Product {
-        let (out, inp) = (l.weight.out, l.weight.inp);
-        assert_eq!(inp, x.cols, "{}: expected {inp} columns, got {}", l.weight.name, x.cols);
-        let input = match weights.block() {
-            Some(block) => self.codes(x, block),
-            None => Input::Float { x: x.data().as_ptr(), ld: inp },
-        };
-        let bias = l.bias.as_ref().map_or(std::ptr::null(), |b| b.vector()[..out].as_ptr());
-        Product { weights, out, inp, input, y: y.get(), ld: out, bias }
+        assert_eq!(l.weight.inp, x.cols, "{}: expected {} columns, got {}", l.weight.name, l.weight.inp, x.cols);
+        let codes = |block| self.codes(x, block);
+        weights.product(l, y.get(), Input::Float { x: x.data().as_ptr(), ld: x.cols }, &codes)
+    }
+
+    /// A copy made of `x` row by row: `f(row of x, row of the copy)`.
+    fn map(&self, x: &Act, cols: usize, f: &(dyn Fn(&[f32], &mut [f32]) + Sync)) -> Act {
+        let (y, p) = self.make(x.rows, cols);
+        let (data, from) = (x.data(), x.cols);
+        let data = &data[..];
+        // SAFETY: row r is one task's alone.
+        self.engine.rows(x.rows, cols / 8, &|r| f(&data[r * from..][..from], unsafe { row_of(p, r, cols) }));
+        y
     }
 
     /// The product of a plain linear: one job, or two while its weight is packed up to some row.
-    fn push_linear(&self, jobs: &mut Vec<Job>, l: &Linear, x: &Act, y: Ptr<f32>) {
+    fn push_linear(&self, jobs: &mut Vec<Job>, l: &Linear, n: usize, product: &dyn Fn(Weights) -> Product) {
         let (w, e) = (&l.weight, &self.engine);
-        let rows = e.promoter.packed_rows(e, w, x.rows);
+        let rows = e.promoter.packed_rows(e, w, n);
         if (1..w.out).contains(&rows)
             && let Some(head) = e.promoter.head(e, w, 0)
             && let Some(tail) = e.weights(&w.groups[0], false).skip(rows)
         {
-            let head = Product { out: rows, ..self.product_with(head, l, x, y) };
-            let mut rest = Product { out: w.out - rows, ..self.product_with(tail, l, x, y) };
+            let head = Product { out: rows, ..product(head) };
+            let mut rest = Product { out: w.out - rows, ..product(tail) };
             // SAFETY: within the outputs and, where there is one, the bias.
             unsafe {
                 rest.y = rest.y.add(rows);
@@ -75,9 +124,9 @@ impl Cpu {
                     rest.bias = rest.bias.add(rows);
                 }
             }
-            jobs.extend([head, rest].map(|p| Job::new(p, x.rows)));
+            jobs.extend([head, rest].map(|p| Job::new(p, n)));
         } else {
-            jobs.push(Job::new(self.product(l, x, y), x.rows));
+            jobs.push(Job::new(product(e.weights_of(w, 0, n)), n));
         }
     }
 
@@ -111,6 +160,29 @@ impl Ops for Cpu {
         out.extend_from_slice(&x.data());
     }
 
+    fn greatest(&self, x: &Act, out: &mut Vec<(u32, f32)>) {
+        /// Columns of a task.
+        const PART: usize = 1 << 14;
+        let (data, level, parts) = (x.data(), self.engine.level, x.cols.div_ceil(PART));
+        let data = &data[..];
+        let (cols, found) = (x.cols, &mut *self.greatest.borrow_mut());
+        found.clear();
+        found.resize(x.rows * parts, (0, 0.0));
+        let p = Ptr(found.as_mut_ptr());
+        self.engine.rows(x.rows * parts, PART.min(x.cols) / 8, &|i| {
+            let from = i % parts * PART;
+            let part = &data[i / parts * cols..][from..(from + PART).min(cols)];
+            // SAFETY: place i is one task's alone.
+            unsafe {
+                let (at, v) = vmath::greatest(level, part);
+                *p.get().add(i) = (from as u32 + at, v);
+            }
+        });
+        // The first of the greatest; a NaN stays.
+        let better = |a: (u32, f32), b: (u32, f32)| if b.1 > a.1 || b.1.is_nan() { b } else { a };
+        out.extend(found.chunks_exact(parts).map(|parts| parts[1..].iter().fold(parts[0], |a, &b| better(a, b))));
+    }
+
     fn reserve(&self, caches: &[CacheSpec], kv: KvType, pages: usize) {
         *self.caches.borrow_mut() = caches.iter().map(|c| Cache::new(*c, kv, pages)).collect();
     }
@@ -135,7 +207,7 @@ impl Ops for Cpu {
 
     fn linear(&self, l: &Linear, x: &Act) -> Act {
         let (y, p) = self.make(x.rows, l.weight.out);
-        self.jobs(|jobs| self.push_linear(jobs, l, x, p));
+        self.jobs(|jobs| self.push_linear(jobs, l, x.rows, &|w| self.product_with(w, l, x, p)));
         y
     }
 
@@ -156,25 +228,27 @@ impl Ops for Cpu {
         let groups = w.groups.len();
         assert_eq!(x.cols, groups * inp, "{}: expected {groups} groups of {inp} columns, got {}", w.name, x.cols);
         let (y, p) = self.make(x.rows, groups * out);
-        let data = x.data();
-        let mut codes = self.head_codes.borrow_mut();
+        let (data, cols, rows) = (x.data(), x.cols, x.rows);
+        let data = &data[..];
+        let codes = &mut *self.head_codes.borrow_mut();
+        // Groups are parts of one tensor: where one wants codes, all do, in the same block.
+        let block = w.groups.first().and_then(|m| self.engine.weights(m, transpose).block());
+        if let Some(block) = block {
+            // One list of rows, group by group.
+            let row = |r: usize| data[r % rows * cols + r / rows * inp..].as_ptr();
+            // SAFETY: columns g · inp .. of every row.
+            unsafe { self.engine.quantize(block, groups * rows, inp, codes, &row) };
+        }
         self.jobs(|jobs| {
             for (g, m) in w.groups.iter().enumerate() {
                 let weights = match transpose {
                     true => self.engine.weights(m, true),
                     false => self.engine.weights_of(w, g, x.rows),
                 };
-                let x_g = data[g * inp..].as_ptr();
-                let input = match weights.block() {
-                    Some(block) => {
-                        if codes.len() <= g {
-                            codes.resize_with(g + 1, Default::default);
-                        }
-                        // SAFETY: columns g · inp .. of every row.
-                        unsafe { self.engine.quantize(block, x_g, x.cols, x.rows, inp, &mut codes[g]) };
-                        codes[g].input(0, inp, block)
-                    }
-                    None => Input::Float { x: x_g, ld: x.cols },
+                assert_eq!(weights.block(), block, "{}: groups of several types", w.name);
+                let input = match block {
+                    Some(block) => codes.input(g * rows, inp, block),
+                    None => Input::Float { x: data.as_ptr().wrapping_add(g * inp), ld: cols },
                 };
                 // SAFETY: column g · out of the first row.
                 let y = unsafe { p.get().add(g * out) };
@@ -186,19 +260,23 @@ impl Ops for Cpu {
     }
 
     fn norm(&self, n: &Norm, x: &Act, group: usize) -> Act {
-        let (y, p) = self.make(x.rows, x.cols);
-        let (data, n, cols, level) = (x.data(), NormRow::new(n), x.cols, self.engine.level);
-        let data = &data[..];
-        self.engine.rows(x.rows, cols / 4, &|r| {
-            // SAFETY: row r is one task's alone; groups have equal lengths.
-            unsafe {
-                let y = row_of(p, r, cols);
-                for (x, y) in data[r * cols..][..cols].chunks_exact(group).zip(y.chunks_exact_mut(group)) {
-                    rows::norm(level, &n, x, y);
-                }
+        if group == x.cols {
+            return self.normalise(n, x, None);
+        }
+        let (n, level) = (NormRow::new(n), self.engine.level);
+        self.map(x, x.cols, &|x, y| {
+            for (x, y) in x.chunks_exact(group).zip(y.chunks_exact_mut(group)) {
+                // SAFETY: groups have equal lengths.
+                unsafe { rows::norm(level, &n, x.as_ptr(), y.as_mut_ptr(), group) };
             }
-        });
-        y
+        })
+    }
+
+    fn add_norm(&self, x: Act, y: &Act, n: &Norm) -> (Act, Act) {
+        assert_eq!((x.rows, x.cols), (y.rows, y.cols));
+        let x = self.arena.owned(x);
+        let h = self.normalise(n, &x, Some(y));
+        (x, h)
     }
 
     fn rotary(&self, rope: &Rope, batch: &Batch) -> Act {
@@ -215,11 +293,18 @@ impl Ops for Cpu {
         y
     }
 
-    fn rope(&self, x: Act, table: &Act, layout: &RopeLayout) -> Act {
-        let (t, level, cols) = (table.data(), self.engine.level, table.cols);
-        let t = &t[..];
-        // SAFETY: the table has a row per row of x.
-        self.each(x, 500, &|r, x| unsafe { rows::rope(level, x, &t[r * cols..][..cols], layout) })
+    fn rope(&self, x: Act, norm: Option<&Norm>, table: &Act, layout: &RopeLayout) -> Act {
+        let (t, level, cols, dim) = (table.data(), self.engine.level, table.cols, layout.head_dim);
+        let (t, norm) = (&t[..], norm.map(NormRow::new));
+        self.each(x, 500, &|r, x| {
+            if let Some(n) = &norm {
+                let heads = x.chunks_exact_mut(dim).map(|head| head.as_mut_ptr());
+                // SAFETY: whole heads.
+                heads.for_each(|head| unsafe { rows::norm(level, n, head, head, dim) });
+            }
+            // SAFETY: the table has a row per row of x.
+            unsafe { rows::rope(level, x, &t[r * cols..][..cols], layout) };
+        })
     }
 
     fn append(&self, cache: CacheId, k: &Act, v: Option<&Act>, batch: &Batch) {
@@ -244,24 +329,26 @@ impl Ops for Cpu {
     }
 
     fn columns(&self, x: &Act, group: usize, from: usize, to: usize) -> Act {
-        let y = self.arena.alloc(x.rows, x.cols / group * (to - from));
-        let (xs, mut ys) = (x.data(), y.data_mut());
-        for (x, y) in xs.chunks_exact(group).zip(ys.chunks_exact_mut((to - from).max(1))) {
-            y.copy_from_slice(&x[from..to]);
-        }
-        drop(ys);
-        y
+        self.map(x, x.cols / group * (to - from), &|x, y| {
+            for (x, y) in x.chunks_exact(group).zip(y.chunks_exact_mut((to - from).max(1))) {
+                y.copy_from_slice(&x[from..to]);
+            }
+        })
     }
 
     fn concat_heads(&self, a: &Act, b: &Act, heads: usize) -> Act {
         let (ca, cb) = (a.cols / heads, b.cols / heads);
-        let y = self.arena.alloc(a.rows, a.cols + b.cols);
-        let (da, db, mut ys) = (a.data(), b.data(), y.data_mut());
-        for (i, y) in ys.chunks_exact_mut((ca + cb).max(1)).enumerate() {
-            y[..ca].copy_from_slice(&da[i * ca..][..ca]);
-            y[ca..].copy_from_slice(&db[i * cb..][..cb]);
-        }
-        drop(ys);
+        let (y, p) = self.make(a.rows, a.cols + b.cols);
+        let (da, db, cols) = (a.data(), b.data(), y.cols);
+        let (da, db) = (&da[..], &db[..]);
+        self.engine.rows(a.rows, cols / 8, &|r| {
+            // SAFETY: row r is one task's alone.
+            let y = unsafe { row_of(p, r, cols) };
+            for (y, i) in y.chunks_exact_mut((ca + cb).max(1)).zip(r * heads..) {
+                y[..ca].copy_from_slice(&da[i * ca..][..ca]);
+                y[ca..].copy_from_slice(&db[i * cb..][..cb]);
+            }
+        });
         y
     }
 
@@ -311,33 +398,51 @@ impl Ops for Cpu {
     }
 
     fn mlp(&self, m: &Mlp, x: &Act) -> Act {
-        let (up, up_p) = self.make(x.rows, m.up.weight.out);
-        let gate = m.gate.as_ref().map(|g| (g, self.make(x.rows, g.weight.out)));
+        let inner = m.up.weight.out;
+        if let Some(block) = self.engine.weights(&m.down.weight.groups[0], false).block() {
+            // What lies between goes from the task that computes it into codes: nobody else reads it.
+            let codes = &mut *self.hidden.borrow_mut();
+            self.jobs(|jobs| {
+                let nowhere = Ptr(std::ptr::null_mut());
+                let gate = m.gate.as_ref().map(|g| self.product(g, x, nowhere));
+                let mut job = Job::gated(m.act, gate, self.product(&m.up, x, nowhere), x.rows);
+                job.codes = Some(codes.make(x.rows, inner, block));
+                jobs.push(job);
+            });
+            let (y, p) = self.make(x.rows, m.down.weight.out);
+            let none = Input::Float { x: std::ptr::null(), ld: 0 };
+            let down = |w: Weights| w.product(&m.down, p.get(), none, &|block| codes.input(0, inner, block));
+            self.jobs(|jobs| self.push_linear(jobs, &m.down, x.rows, &down));
+            return y;
+        }
+        let (up, up_p) = self.make(x.rows, inner);
+        let gate = m.gate.as_ref().map(|g| (g, self.make(x.rows, inner)));
         self.jobs(|jobs| {
-            let up = self.product(&m.up, x, up_p);
-            let mut job = Job::new(gate.as_ref().map_or(up, |(g, (_, p))| self.product(g, x, *p)), x.rows);
-            job.second = gate.is_some().then_some(up);
-            job.act = Some(m.act);
-            jobs.push(job);
+            let first = gate.as_ref().map(|(g, (_, p))| self.product(g, x, *p));
+            jobs.push(Job::gated(m.act, first, self.product(&m.up, x, up_p), x.rows));
         });
         self.linear(&m.down, gate.as_ref().map_or(&up, |(_, (h, _))| h))
     }
 
     fn route(&self, r: &Route, logits: &Act) -> Act {
-        let y = self.arena.alloc(logits.rows, 2 * r.top_k);
-        let (xs, mut ys) = (logits.data(), y.data_mut());
-        let choice = &mut self.choice.borrow_mut();
-        for (x, y) in xs.chunks_exact(logits.cols.max(1)).zip(ys.chunks_exact_mut(2 * r.top_k)) {
-            moe::route(self.engine.level, r, x, y, choice);
-        }
-        drop(ys);
+        let (y, p) = self.make(logits.rows, 2 * r.top_k);
+        let (data, cols, to, level) = (logits.data(), logits.cols, y.cols, self.engine.level);
+        let (data, choices) = (&data[..], &self.choices);
+        self.engine.ranges(logits.rows, 1, logits.rows * cols * 6, &|rows, thread, _| {
+            // SAFETY: one task at a time has this thread's memory; rows are one task's alone.
+            unsafe {
+                let choice = choices.of(thread);
+                rows.for_each(|t| moe::route(level, r, &data[t * cols..][..cols], row_of(p, t, to), choice));
+            }
+        });
         y
     }
 
-    fn experts(&self, e: &Experts, route: &Act, x: &Act) -> Act {
+    fn experts(&self, e: &Experts, route: &Act, x: &Act, shared: Option<Shared<'_>>) -> Act {
         let y = self.arena.alloc(x.rows, e.down.out);
         let codes = |block: usize| self.codes(x, block);
-        moe::run(&self.engine, &mut self.experts.borrow_mut(), e, route, x, &codes, &y);
+        let work = moe::Work { engine: &self.engine, e, shared, x, codes: &codes };
+        moe::run(&work, &mut self.experts.borrow_mut(), route, &y);
         y
     }
 

@@ -4,7 +4,7 @@
 //! quantized activations, and the log line of formats without a fast kernel. Does not own: the kernels
 //! ([`crate::dot`], [`crate::gemm`]), when products are wanted ([`crate::ops`]).
 use crate::{dot, gemm, packed, pool::Pool, promote::Promoter, quantize::quantize, simd::Level, vmath};
-use pondera_ops::{Activation as Nonlinearity, W, reference::product::activation};
+use pondera_ops::{Activation as Nonlinearity, Linear, W, reference::product::activation};
 use pondera_quant::{Activation, Matrix, Q8};
 use std::{cell::RefCell, ops::Range, slice};
 
@@ -25,9 +25,27 @@ pub struct Engine {
 
 /// A thread's memory, kept between products.
 #[derive(Default)]
-struct Scratch {
+pub struct Scratch {
+    kernels: KernelScratch,
+    /// Outputs that go no further than their task.
+    tile: Vec<f32>,
+}
+
+/// The kernels' part of it.
+#[derive(Default)]
+pub struct KernelScratch {
     float: gemm::Scratch,
     packed: packed::Scratch,
+}
+
+impl Scratch {
+    /// The first `n` floats of the tile, contents unspecified, and the kernels' memory.
+    pub fn tile(&mut self, n: usize) -> (&mut [f32], &mut KernelScratch) {
+        if self.tile.len() < n {
+            self.tile.resize(n, 0.0);
+        }
+        (&mut self.tile[..n], &mut self.kernels)
+    }
 }
 
 /// Work below this is done by the caller alone: waking a helper costs more.
@@ -60,6 +78,15 @@ impl Weights {
             Weights::Dot { block, .. } | Weights::Packed { block, .. } | Weights::Scalar { block, .. } => Some(*block),
             Weights::Float(_) => None,
         }
+    }
+
+    /// The product of `l`, whose weights these are and whose outputs lie side by side at `y`, with `float` or, where they
+    /// want them, with the codes that `codes(block)` gives.
+    pub fn product(self, l: &Linear, y: *mut f32, float: Input, codes: &dyn Fn(usize) -> Input) -> Product {
+        let (out, inp) = (l.weight.out, l.weight.inp);
+        let input = self.block().map_or(float, codes);
+        let bias = l.bias.as_ref().map_or(std::ptr::null(), |b| b.vector()[..out].as_ptr());
+        Product { weights: self, out, inp, input, y, ld: out, bias }
     }
 
     /// The same without the first `rows` rows; `None` where only the whole can be multiplied.
@@ -115,6 +142,23 @@ pub struct Product {
     pub bias: *const f32,
 }
 
+impl Product {
+    /// The same with outputs `rows` side by side in `tile`, token after token.
+    pub fn into_tile(self, tile: &mut [f32], rows: &Range<usize>) -> Product {
+        Product { y: tile.as_mut_ptr().wrapping_sub(rows.start), ld: rows.len(), ..self }
+    }
+
+    /// Rough time for `n` tokens on one thread.
+    pub fn ns(&self, n: usize) -> usize {
+        self.out * self.inp * self.weights.cost() / 1000 * n
+    }
+
+    /// Output `row` of token `t`.
+    pub fn at(&self, t: usize, row: usize) -> *mut f32 {
+        self.y.wrapping_add(t * self.ld + row)
+    }
+}
+
 /// One or two products over the same tokens; with a nonlinearity the first becomes `act(first) · second` (or
 /// `act(first)` where there is no second).
 #[derive(Clone, Copy)]
@@ -125,6 +169,8 @@ pub struct Job {
     pub second: Option<Product>,
     /// What joins them.
     pub act: Option<Nonlinearity>,
+    /// Where the result goes as codes: nothing is written to the `y` of either product.
+    pub codes: Option<CodesOut>,
     /// Tokens.
     pub n: usize,
     from_task: usize,
@@ -134,13 +180,18 @@ pub struct Job {
 impl Job {
     /// A job, not yet cut into tasks.
     pub fn new(first: Product, n: usize) -> Job {
-        Job { first, second: None, act: None, n, from_task: 0, chunk: 0 }
+        Job { first, second: None, act: None, codes: None, n, from_task: 0, chunk: 0 }
+    }
+
+    /// A job whose result is `act(gate) · up`, or `act(up)` without a gate.
+    pub fn gated(act: Nonlinearity, gate: Option<Product>, up: Product, n: usize) -> Job {
+        let second = gate.is_some().then_some(up);
+        Job { second, act: Some(act), ..Job::new(gate.unwrap_or(up), n) }
     }
 
     /// Rough time on one thread.
     fn ns(&self) -> usize {
-        let one = |p: &Product| p.out * p.inp * p.weights.cost() / 1000 * self.n;
-        one(&self.first) + self.second.as_ref().map_or(0, one)
+        self.first.ns(self.n) + self.second.as_ref().map_or(0, |p| p.ns(self.n))
     }
 }
 
@@ -239,25 +290,36 @@ impl Engine {
         }
     }
 
-    /// Quantizes `n` rows of `inp` values, `ld` apart.
+    /// Quantizes rows of `inp` values: row `r` starts at `x(r)`.
     ///
     /// # Safety
-    /// `x` is valid for them.
-    pub unsafe fn quantize(&self, block: usize, x: *const f32, ld: usize, n: usize, inp: usize, codes: &mut Codes) {
-        codes.resize(n, inp, block);
-        let level = self.level;
-        let (x, q) = (Ptr(x.cast_mut()), Ptr(codes.q.as_mut_ptr()));
-        let (d, sums) = (Ptr(codes.d.as_mut_ptr()), Ptr(codes.sums.as_mut_ptr()));
-        self.rows(n, inp / 2, &|t| {
-            // SAFETY: row t of each is this task's alone.
-            unsafe {
-                let row = slice::from_raw_parts(x.get().add(t * ld), inp);
-                let q = slice::from_raw_parts_mut(q.get().add(t * inp), inp);
-                let d = slice::from_raw_parts_mut(d.get().add(t * (inp / block)), inp / block);
-                let sums = slice::from_raw_parts_mut(sums.get().add(t * (inp / 16)), inp / 16);
-                quantize(level, block, row, q, d, sums);
-            }
-        });
+    /// What `x` returns is valid for `inp` reads.
+    pub unsafe fn quantize(
+        &self,
+        block: usize,
+        n: usize,
+        inp: usize,
+        codes: &mut Codes,
+        x: &(dyn Fn(usize) -> *const f32 + Sync),
+    ) {
+        let (out, level) = (codes.make(n, inp, block), self.level);
+        // SAFETY: row r is this task's alone.
+        self.rows(n, inp / 8, &|r| unsafe { out.put(level, r, 0, slice::from_raw_parts(x(r), inp)) });
+    }
+
+    /// Calls `f` for ranges that together are `0 .. n`, each a multiple of `unit` long but for the last, with its thread
+    /// and that thread's memory; all of it takes about `ns`.
+    pub fn ranges(&self, n: usize, unit: usize, ns: usize, f: &(dyn Fn(Range<usize>, usize, &mut Scratch) + Sync)) {
+        let threads = if ns < INLINE_NS { 1 } else { self.pool.threads() };
+        let chunk = (task_ns(ns, threads) / (ns / n.max(1)).max(1)).max(1).next_multiple_of(unit);
+        let scratch = &self.scratch;
+        // SAFETY: one task at a time has this thread's memory.
+        let run =
+            |thread: usize, i: usize| f(i * chunk..((i + 1) * chunk).min(n), thread, unsafe { scratch.of(thread) });
+        match threads {
+            1 => (0..n.div_ceil(chunk)).for_each(|i| run(0, i)),
+            _ => self.pool.run(n.div_ceil(chunk), &run),
+        }
     }
 
     /// Calls `f` for each of `n` rows that take about `ns` each, on several threads where that pays.
@@ -273,24 +335,39 @@ impl Engine {
 
 /// The outputs `rows` of a job.
 unsafe fn task(level: Level, job: &Job, rows: Range<usize>, scratch: &mut Scratch) {
+    let (tile, scratch) = scratch.tile(if job.codes.is_some() { 2 * job.n * rows.len() } else { 0 });
+    let (first, second) = match job.codes {
+        None => (job.first, job.second),
+        Some(_) => {
+            let (one, two) = tile.split_at_mut(job.n * rows.len());
+            (job.first.into_tile(one, &rows), job.second.map(|p| p.into_tile(two, &rows)))
+        }
+    };
     // SAFETY: the caller's promise.
     unsafe {
-        product(level, &job.first, job.n, rows.clone(), scratch);
-        if let Some(second) = &job.second {
+        product(level, &first, job.n, rows.clone(), scratch);
+        if let Some(second) = &second {
             product(level, second, job.n, rows.clone(), scratch);
         }
-        let Some(act) = job.act else { return };
+        let part = |p: &Product, t: usize| slice::from_raw_parts_mut(p.at(t, rows.start), rows.len());
         for t in 0..job.n {
-            let part = |p: &Product| slice::from_raw_parts_mut(p.y.add(t * p.ld + rows.start), rows.len());
-            match &job.second {
-                Some(second) => vmath::glu(level, act, part(&job.first), part(second)),
-                None => vmath::activate(level, act, part(&job.first)),
+            match (job.act, &second) {
+                (Some(act), Some(second)) => vmath::glu(level, act, part(&first, t), part(second, t)),
+                (Some(act), None) => vmath::activate(level, act, part(&first, t)),
+                (None, _) => {}
+            }
+            if let Some(codes) = &job.codes {
+                codes.put(level, t, rows.start, part(&first, t));
             }
         }
     }
 }
 
-unsafe fn product(level: Level, p: &Product, n: usize, rows: Range<usize>, scratch: &mut Scratch) {
+/// The outputs `rows` of `n` tokens.
+///
+/// # Safety
+/// All pointers of `p` are valid: for all tokens of the input, for these outputs of `y`.
+pub unsafe fn product(level: Level, p: &Product, n: usize, rows: Range<usize>, scratch: &mut KernelScratch) {
     // SAFETY: the caller's promise: all tokens of the input, these outputs of `y`.
     unsafe {
         match (p.weights, p.input) {
@@ -321,7 +398,7 @@ unsafe fn product(level: Level, p: &Product, n: usize, rows: Range<usize>, scrat
         if !p.bias.is_null() {
             let bias = slice::from_raw_parts(p.bias.add(rows.start), rows.len());
             for t in 0..n {
-                vmath::add(level, slice::from_raw_parts_mut(p.y.add(t * p.ld + rows.start), rows.len()), bias);
+                vmath::add(level, slice::from_raw_parts_mut(p.at(t, rows.start), rows.len()), bias);
             }
         }
     }
@@ -341,7 +418,7 @@ unsafe fn scalar(m: &Matrix, block: usize, tokens: dot::Tokens<'_>, rows: Range<
                 sums: &tokens.sums[t * (p.inp / 16)..][..p.inp / 16],
             };
             // SAFETY: the caller's promise.
-            unsafe { *p.y.add(t * p.ld + o) = dot(row, x, 0.0) };
+            unsafe { *p.at(t, o) = dot(row, x, 0.0) };
         }
     }
 }
@@ -370,13 +447,20 @@ unsafe fn tokens<'a>(
 /// whole groups of panels.
 fn chunk(job: &Job, ns: usize, threads: usize) -> usize {
     let out = job.first.out.max(1);
-    if threads == 1 || matches!(job.first.weights, Weights::Float(gemm::Source::DecodeTransposed(_))) {
-        return out;
-    }
-    let wanted = (ns / (threads * 8)).clamp(4_000, 200_000);
+    let unit = match &job.codes {
+        Some(codes) => codes.block.max(64),
+        None if threads == 1 => return out,
+        None if matches!(job.first.weights, Weights::Float(gemm::Source::DecodeTransposed(_))) => return out,
+        None if job.n == 1 => 32,
+        None => 64,
+    };
     let per_row = (job.ns() / out).max(1);
-    let unit = if job.n == 1 { 32 } else { 64 };
-    (wanted / per_row).max(1).next_multiple_of(unit).min(out)
+    (task_ns(ns, threads) / per_row).max(1).next_multiple_of(unit).min(out)
+}
+
+/// Time of one task where all take `ns`.
+fn task_ns(ns: usize, threads: usize) -> usize {
+    (ns / (threads * 8)).clamp(4_000, 200_000)
 }
 
 /// Quantized rows.
@@ -391,11 +475,18 @@ pub struct Codes {
 }
 
 impl Codes {
-    /// Room for `n` rows; contents unspecified.
-    pub fn resize(&mut self, n: usize, inp: usize, block: usize) {
-        self.q.resize(n * inp, 0);
-        self.d.resize(n * (inp / block), 0.0);
-        self.sums.resize(n * (inp / 16), 0);
+    /// Room for `n` rows, contents unspecified, and where to write them.
+    pub fn make(&mut self, n: usize, inp: usize, block: usize) -> CodesOut {
+        // Never shorter, so that memory is not cleared again and again.
+        fn grow<T: Clone + Default>(v: &mut Vec<T>, n: usize) -> *mut T {
+            if v.len() < n {
+                v.resize(n, T::default());
+            }
+            v.as_mut_ptr()
+        }
+        let (blocks, sixteens) = (inp / block, inp / 16);
+        let (q, d) = (grow(&mut self.q, n * inp), grow(&mut self.d, n * blocks));
+        CodesOut { q, d, sums: grow(&mut self.sums, n * sixteens), inp, block }
     }
 
     /// As input of products, from row `row` on.
@@ -404,6 +495,81 @@ impl Codes {
             q: self.q[row * inp..].as_ptr(),
             d: self.d[row * (inp / block)..].as_ptr(),
             sums: self.sums[row * (inp / 16)..].as_ptr(),
+        }
+    }
+}
+
+/// Where quantized rows go. Who makes it promises that tasks write disjoint places.
+#[derive(Clone, Copy)]
+pub struct CodesOut {
+    q: *mut i8,
+    d: *mut f32,
+    sums: *mut i16,
+    inp: usize,
+    block: usize,
+}
+// SAFETY: see above.
+unsafe impl Sync for CodesOut {}
+// SAFETY: see above.
+unsafe impl Send for CodesOut {}
+
+impl CodesOut {
+    /// Quantizes `x`, whole blocks, as columns `from ..` of row `r`.
+    ///
+    /// # Safety
+    /// The place is within what was made room for, and nobody else uses it.
+    pub unsafe fn put(&self, level: Level, r: usize, from: usize, x: &[f32]) {
+        let at = r * self.inp + from;
+        // SAFETY: the caller's promise; rows and `from` are whole blocks, which are whole sixteens.
+        unsafe {
+            let q = slice::from_raw_parts_mut(self.q.add(at), x.len());
+            let d = slice::from_raw_parts_mut(self.d.add(at / self.block), x.len() / self.block);
+            let sums = slice::from_raw_parts_mut(self.sums.add(at / 16), x.len() / 16);
+            quantize(level, self.block, x, q, d, sums);
+        }
+    }
+
+    /// From row `r` on.
+    pub fn skip(self, r: usize) -> CodesOut {
+        let at = r * self.inp;
+        CodesOut {
+            q: self.q.wrapping_add(at),
+            d: self.d.wrapping_add(at / self.block),
+            sums: self.sums.wrapping_add(at / 16),
+            ..self
+        }
+    }
+
+    /// Copies row `r` of `from`, codes of this block and width.
+    ///
+    /// # Safety
+    /// As [`CodesOut::put`], and `from` is valid for row `r`.
+    pub unsafe fn copy(&self, to: usize, from: Input, r: usize) {
+        let Input::Codes { q, d, sums } = from else { return };
+        let (blocks, sixteens) = (self.inp / self.block, self.inp / 16);
+        // SAFETY: the caller's promise.
+        unsafe {
+            std::ptr::copy_nonoverlapping(q.add(r * self.inp), self.q.add(to * self.inp), self.inp);
+            std::ptr::copy_nonoverlapping(d.add(r * blocks), self.d.add(to * blocks), blocks);
+            std::ptr::copy_nonoverlapping(sums.add(r * sixteens), self.sums.add(to * sixteens), sixteens);
+        }
+    }
+}
+
+impl Input {
+    /// The input from row `r` on, of rows of `inp` elements; codes in blocks of `block`.
+    ///
+    /// # Safety
+    /// There are that many rows.
+    pub unsafe fn skip(self, r: usize, inp: usize, block: usize) -> Input {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Input::Float { x, ld } => Input::Float { x: x.add(r * ld), ld },
+                Input::Codes { q, d, sums } => {
+                    Input::Codes { q: q.add(r * inp), d: d.add(r * (inp / block)), sums: sums.add(r * (inp / 16)) }
+                }
+            }
         }
     }
 }

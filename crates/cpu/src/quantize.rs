@@ -19,6 +19,15 @@ unsafe fn body<S: Simd>(s: S, block: usize, x: &[f32], q: &mut [i8], d: &mut [f3
             }
             *d = a / 127.0;
             let inverse = s.splat(127.0 / a);
+            if (127.0 / a).is_finite() {
+                // Nothing exceeds `a`, so no product rounds to more than 127.
+                let mut i = 0;
+                while i < block {
+                    s.store_i8(q.as_mut_ptr().add(i), s.mul(s.load(x.as_ptr().add(i)), inverse));
+                    i += S::LANES;
+                }
+                continue;
+            }
             let (top, bottom) = (s.splat(127.0), s.splat(-127.0));
             let mut i = 0;
             while i < block {
@@ -31,7 +40,13 @@ unsafe fn body<S: Simd>(s: S, block: usize, x: &[f32], q: &mut [i8], d: &mut [f3
             }
         }
     }
-    for (sum, q) in sums.iter_mut().zip(q.chunks_exact(16)) {
+    let whole = q.len() / (4 * S::LANES);
+    for i in 0..whole {
+        // SAFETY: whole vectors within both.
+        unsafe { s.sums(q.as_ptr().add(i * 4 * S::LANES), sums.as_mut_ptr().add(i * S::LANES / 4)) };
+    }
+    let done = whole * S::LANES / 4;
+    for (sum, q) in sums[done..].iter_mut().zip(q[done * 16..].chunks_exact(16)) {
         *sum = q.iter().map(|&v| i16::from(v)).sum();
     }
 }

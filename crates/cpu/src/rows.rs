@@ -29,50 +29,51 @@ impl<'a> NormRow<'a> {
     }
 }
 
-kernel!(/// Normalises `x` into `y`: `reference::row::norm`.
-    pub unsafe fn norm(n: &NormRow<'_>, x: &[f32], y: &mut [f32]) = norm_body);
+kernel!(/// Normalises `len` values at `x` into `y`, which may be the same place: `reference::row::norm`.
+    pub unsafe fn norm(n: &NormRow<'_>, x: *const f32, y: *mut f32, len: usize) = norm_body);
 kernel!(/// Rotates every head of a row by a table of cosines, then sines: `reference::row::rope`.
     pub unsafe fn rope(x: &mut [f32], table: &[f32], layout: &RopeLayout) = rope_body);
 
 #[inline(always)]
-unsafe fn norm_body<S: Simd>(s: S, n: &NormRow<'_>, x: &[f32], y: &mut [f32]) {
-    let size = x.len() as f32;
-    assert_eq!(x.len(), y.len());
-    // SAFETY: indices below are within x, y and the vectors, which are as long (sliced, so checked).
+unsafe fn norm_body<S: Simd>(s: S, n: &NormRow<'_>, x: *const f32, y: *mut f32, len: usize) {
+    let size = len as f32;
+    // SAFETY: indices below are within x, y and the vectors, which are as long (sliced, so checked). A slice of x ends
+    // before y is written.
     unsafe {
+        let all = || std::slice::from_raw_parts(x, len);
         match n {
             NormRow::Rms { weight, eps, one_plus } => {
-                let inverse = 1.0 / (vmath::lanes::<S, true>(s, x, 0.0) / size + eps).sqrt();
+                let inverse = 1.0 / (vmath::lanes::<S, true>(s, all(), 0.0) / size + eps).sqrt();
                 let add = if *one_plus { 1.0 } else { 0.0 };
-                let weight = weight.map(|w| &w[..x.len()]);
+                let weight = weight.map(|w| &w[..len]);
                 let mut i = 0;
-                while i + S::LANES <= x.len() {
-                    let v = s.mul(s.load(x.as_ptr().add(i)), s.splat(inverse));
+                while i + S::LANES <= len {
+                    let v = s.mul(s.load(x.add(i)), s.splat(inverse));
                     let w = weight.map_or(s.splat(1.0), |w| s.load(w.as_ptr().add(i)));
                     let w = if *one_plus { s.add(s.splat(1.0), w) } else { w };
-                    s.store(y.as_mut_ptr().add(i), s.mul(v, w));
+                    s.store(y.add(i), s.mul(v, w));
                     i += S::LANES;
                 }
-                for i in i..x.len() {
+                for i in i..len {
                     let w = weight.map_or(1.0, |w| w[i]);
-                    y[i] = x[i] * inverse * if *one_plus { add + w } else { w };
+                    *y.add(i) = *x.add(i) * inverse * if *one_plus { add + w } else { w };
                 }
             }
             NormRow::Layer { weight, bias, eps } => {
-                let mean = vmath::lanes::<S, false>(s, x, 0.0) / size;
-                let inverse = 1.0 / (vmath::lanes::<S, true>(s, x, mean) / size + eps).sqrt();
-                let (weight, bias) = (weight.map(|w| &w[..x.len()]), bias.map(|b| &b[..x.len()]));
+                let mean = vmath::lanes::<S, false>(s, all(), 0.0) / size;
+                let inverse = 1.0 / (vmath::lanes::<S, true>(s, all(), mean) / size + eps).sqrt();
+                let (weight, bias) = (weight.map(|w| &w[..len]), bias.map(|b| &b[..len]));
                 let mut i = 0;
-                while i + S::LANES <= x.len() {
-                    let v = s.mul(s.sub(s.load(x.as_ptr().add(i)), s.splat(mean)), s.splat(inverse));
+                while i + S::LANES <= len {
+                    let v = s.mul(s.sub(s.load(x.add(i)), s.splat(mean)), s.splat(inverse));
                     let w = weight.map_or(s.splat(1.0), |w| s.load(w.as_ptr().add(i)));
                     let b = bias.map_or(s.splat(0.0), |b| s.load(b.as_ptr().add(i)));
-                    s.store(y.as_mut_ptr().add(i), s.fma(v, w, b));
+                    s.store(y.add(i), s.fma(v, w, b));
                     i += S::LANES;
                 }
-                for i in i..x.len() {
+                for i in i..len {
                     let (w, b) = (weight.map_or(1.0, |w| w[i]), bias.map_or(0.0, |b| b[i]));
-                    y[i] = ((x[i] - mean) * inverse).mul_add(w, b);
+                    *y.add(i) = ((*x.add(i) - mean) * inverse).mul_add(w, b);
                 }
             }
         }

@@ -225,6 +225,44 @@ unsafe fn halves_body<S: Simd>(s: S, x: &[f32], y: &mut [u16]) {
     }
 }
 
+kernel!(/// `reference::row::greatest`.
+    pub unsafe fn greatest(x: &[f32]) -> (u32, f32) = greatest_body);
+
+#[inline(always)]
+unsafe fn greatest_body<S: Simd>(s: S, x: &[f32]) -> (u32, f32) {
+    /// Values whose place is found by a second look.
+    const RUN: usize = 1024;
+    let (mut run, mut best) = (0, f32::NEG_INFINITY);
+    let mut size = s.bits(s.splat(0.0));
+    let mut rest_finite = true;
+    for (r, x) in x.chunks(RUN).enumerate() {
+        let mut top = s.splat(f32::NEG_INFINITY);
+        let whole = x.len() / S::LANES * S::LANES;
+        for i in (0..whole).step_by(S::LANES) {
+            // SAFETY: i + LANES is within the run.
+            let v = unsafe { s.load(x.as_ptr().add(i)) };
+            size = s.umax(size, s.bits(s.abs(v)));
+            top = s.select(s.lt(top, v), v, top);
+        }
+        let mut lanes = [f32::NEG_INFINITY; crate::simd::MAX_LANES];
+        // SAFETY: the array holds MAX_LANES values.
+        unsafe { s.store(lanes.as_mut_ptr(), top) };
+        rest_finite &= x[whole..].iter().all(|v| v.is_finite());
+        let most = lanes.iter().chain(&x[whole..]).fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
+        if most > best {
+            (run, best) = (r, most);
+        }
+    }
+    let mut sizes = [0.0f32; crate::simd::MAX_LANES];
+    // SAFETY: the array holds MAX_LANES values.
+    unsafe { s.store(sizes.as_mut_ptr(), s.floats(size)) };
+    if !rest_finite || sizes.iter().any(|v| !v.is_finite()) {
+        return (0, f32::NAN);
+    }
+    let at = x[run * RUN..].iter().position(|&v| v == best).unwrap_or(0);
+    ((run * RUN + at) as u32, best)
+}
+
 /// `Σ f(x)` in the sixteen lanes of [`math::LANES`]: `x` itself, or squares of distances from `c`.
 #[inline(always)]
 pub unsafe fn lanes<S: Simd, const SQUARES: bool>(s: S, x: &[f32], c: f32) -> f32 {

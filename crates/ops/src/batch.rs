@@ -46,6 +46,32 @@ impl Batch {
         }
     }
 
+    /// The rows whose logits are wanted as a batch of their own, for what comes after the last mixing of rows. None
+    /// where that saves nothing (all are wanted) or those of a sequence do not follow one another.
+    pub fn wanted(&self) -> Option<Batch> {
+        if self.logit_rows.len() == self.len() {
+            return None;
+        }
+        let at = |v: &[u32]| self.logit_rows.iter().map(|&r| v[r as usize]).collect();
+        let mut wanted = Batch {
+            tokens: at(&self.tokens),
+            positions: at(&self.positions),
+            sequences: Vec::new(),
+            logit_rows: (0..self.logit_rows.len() as u32).collect(),
+        };
+        for s in &self.sequences {
+            let place = |row: usize| self.logit_rows.partition_point(|&r| (r as usize) < row);
+            let rows = place(s.rows.start)..place(s.rows.end);
+            if !wanted.positions[rows.clone()].is_sorted_by(|a, b| a + 1 == *b) {
+                return None;
+            }
+            if !rows.is_empty() {
+                wanted.sequences.push(Sequence { rows, pages: s.pages.clone(), rope_length: s.rope_length });
+            }
+        }
+        Some(wanted)
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.tokens.len()
@@ -54,5 +80,31 @@ impl Batch {
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wanted_rows_keep_their_sequences() {
+        let part = |rows: Range<usize>, page: u32| Sequence { rows, pages: vec![page], rope_length: 9 };
+        let mut b = Batch {
+            tokens: (10..16).collect(),
+            positions: vec![0, 1, 2, 7, 0, 1],
+            sequences: vec![part(0..3, 5), part(3..4, 6), part(4..6, 7)],
+            logit_rows: vec![1, 2, 5],
+        };
+        let w = b.wanted().unwrap();
+        assert_eq!((w.tokens, w.positions, w.logit_rows), (vec![11, 12, 15], vec![1, 2, 1], vec![0, 1, 2]));
+        let rows: Vec<_> = w.sequences.iter().map(|s| (s.rows.clone(), s.pages[0])).collect();
+        assert_eq!(rows, [(0..2, 5), (2..3, 7)]);
+        b.logit_rows = vec![];
+        assert!(b.wanted().is_some_and(|w| w.is_empty() && w.sequences.is_empty()));
+        b.logit_rows = vec![0, 2];
+        assert!(b.wanted().is_none(), "positions of a sequence follow one another");
+        b.logit_rows = (0..6).collect();
+        assert!(b.wanted().is_none(), "nothing to save");
     }
 }

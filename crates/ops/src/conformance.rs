@@ -38,13 +38,14 @@ type Section = (&'static str, fn(&mut Suite));
 pub fn run(candidates: &[Candidate<'_>], same: Same, seed: u64) -> Report {
     let mut s =
         Suite { reference: Reference::new(), backends: vec![], same, random: Random(seed), report: Report::default() };
-    let sections: [Section; 12] = [
+    let sections: [Section; 13] = [
         ("linear", linear),
         ("layouts", layouts),
         ("broken rows", broken_rows),
         ("linears", linears),
         ("heads", heads),
         ("norm", norm),
+        ("sum and norm", add_norm),
         ("rotation", rotation),
         ("pointwise", pointwise),
         ("mlp", mlp),
@@ -376,6 +377,31 @@ fn norm(s: &mut Suite) {
     }
 }
 
+/// The sum, its norm, and what quantized and float weights make of the norm: whatever a backend prepares for one of
+/// them on the way must not be seen by another.
+fn add_norm(s: &mut Suite) {
+    for (rows, cols) in [(0, 256), (1, 256), (3, 512), (70, 768)] {
+        let (x, y) = (s.random.values(rows * cols), s.random.values(rows * cols));
+        let n = Norm::Rms { weight: Some(s.vector(cols)), eps: 1e-6, one_plus: false };
+        let sum = |o: &dyn Ops| o.add_norm(o.input(rows, cols, &x), &o.input(rows, cols, &y), &n);
+        s.check("add and norm: sum", |o| sum(o).0);
+        s.check("add and norm: norm", |o| sum(o).1);
+        s.check("add and norm, kept", |o| {
+            let a = o.input(rows, cols, &x);
+            o.add(o.add_norm(a.clone(), &a, &n).0, &a)
+        });
+        for format in SOME.into_iter().chain(SOME) {
+            let l = Linear { weight: s.weight(format, 1, 40, cols), bias: None };
+            s.check(&format!("add and norm, {}", format.info().name), |o| o.linear(&l, &sum(o).1));
+            s.check(&format!("norm, {}", format.info().name), |o| {
+                let (x, h) = sum(o);
+                let before = o.linear(&l, &o.norm(&n, &o.scale(x, 3.0), cols));
+                o.add(before, &o.linear(&l, &h))
+            });
+        }
+    }
+}
+
 /// Sequences with these (first position, rows), pages scattered.
 fn batch(parts: &[(usize, usize)], random: &mut Random) -> Batch {
     let mut b = Batch::default();
@@ -417,7 +443,12 @@ fn rotation(s: &mut Suite) {
                 let x = s.random.values(b.len() * heads * head_dim);
                 s.check(&format!("rope {dims} of {head_dim} at {offset}, {interleaved}"), |o| {
                     let table = o.rotary(&rope, &b);
-                    o.rope(o.input(b.len(), heads * head_dim, &x), &table, &layout)
+                    o.rope(o.input(b.len(), heads * head_dim, &x), None, &table, &layout)
+                });
+                let n = Norm::Rms { weight: Some(s.vector(head_dim)), eps: 1e-6, one_plus: interleaved };
+                s.check(&format!("norm and rope {dims} of {head_dim} at {offset}, {interleaved}"), |o| {
+                    let table = o.rotary(&rope, &b);
+                    o.rope(o.input(b.len(), heads * head_dim, &x), Some(&n), &table, &layout)
                 });
             }
         }
@@ -449,6 +480,24 @@ fn pointwise(s: &mut Suite) {
             o.select_rows(&o.input(rows, cols, &x), &picked)
         });
         s.check("concat", |o| o.concat_heads(&o.input(rows, cols, &x), &o.input(rows, cols, &z), 1));
+    }
+    for (rows, cols, odd) in [(1, 1, 0), (3, 17, 5), (2, 1000, 999), (4, 5000, 1500), (1, 70_000, 69_999)] {
+        let mut x = s.random.values(rows * cols);
+        let row = |o: &dyn Ops, x: &[f32]| {
+            let mut found = Vec::new();
+            o.greatest(&o.input(rows, cols, x), &mut found);
+            let plain = |(at, v): (u32, f32)| [if v.is_nan() { 0.0 } else { at as f32 }, v];
+            o.input(rows, 2, &found.into_iter().flat_map(plain).collect::<Vec<_>>())
+        };
+        s.check("greatest", |o| row(o, &x));
+        x[odd] = 2.0;
+        x[odd / 2] = 2.0;
+        s.check("greatest, two", |o| row(o, &x));
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            x[odd] = bad;
+            s.check("greatest, not finite", |o| row(o, &x));
+        }
+        s.check("greatest, all alike", |o| row(o, &vec![-0.0; rows * cols]));
     }
     let (x, z) = (s.random.values(3 * 24), s.random.values(3 * 12));
     s.check("columns of heads", |o| o.columns(&o.input(3, 24, &x), 8, 2, 7));
@@ -482,7 +531,7 @@ fn mlp(s: &mut Suite) {
                 |out, inp| Linear { weight: s.weight(format, 1, out, inp), bias: gated.then(|| s.vector(out)) };
             let m =
                 Mlp { gate: gated.then(|| linear(inner, dim)), up: linear(inner, dim), down: linear(dim, inner), act };
-            for n in [1, 2, 10] {
+            for n in [0, 1, 2, 10, 70] {
                 let x = s.random.values(n * dim);
                 s.check(&format!("mlp {act:?} {} x {n}", format.info().name), |o| o.mlp(&m, &o.input(n, dim, &x)));
             }
@@ -526,7 +575,16 @@ fn experts(s: &mut Suite) {
                 down_bias,
                 act,
             };
-            for (n, k) in [(1, 1), (1, 3), (2, 2), (7, 2), (13, 3)] {
+            // Of another width and type than the others.
+            let other = SOME[(i + 2) % SOME.len()];
+            let mut linear = |out, inp| Linear { weight: s.weight(other, 1, out, inp), bias: None };
+            let shared = Mlp {
+                gate: gated.then(|| linear(2 * inner, dim)),
+                up: linear(2 * inner, dim),
+                down: linear(dim, 2 * inner),
+                act,
+            };
+            for (n, k) in [(0, 1), (1, 1), (1, 3), (2, 2), (7, 2), (13, 3), (90, 2)] {
                 let x = s.random.values(n * dim);
                 let mut route = Vec::new();
                 for _ in 0..n {
@@ -536,8 +594,16 @@ fn experts(s: &mut Suite) {
                     route.extend(s.random.values(k));
                 }
                 s.check(&format!("experts {} {n} rows, {k} each", format.info().name), |o| {
-                    o.experts(&e, &o.input(n, 2 * k, &route), &o.input(n, dim, &x))
+                    o.experts(&e, &o.input(n, 2 * k, &route), &o.input(n, dim, &x), None)
                 });
+                let gate = s.random.values(n);
+                for gate in [None, Some(gate)] {
+                    s.check(&format!("experts {} {n} rows, {k} each, one shared", format.info().name), |o| {
+                        let gate = gate.as_ref().map(|g| o.input(n, 1, g));
+                        let shared = Shared { mlp: &shared, gate: gate.as_ref() };
+                        o.experts(&e, &o.input(n, 2 * k, &route), &o.input(n, dim, &x), Some(shared))
+                    });
+                }
             }
         }
     }

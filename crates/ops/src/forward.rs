@@ -9,6 +9,9 @@ macro_rules! forward_ops {
         fn read(&self, x: &Act, out: &mut Vec<f32>) {
             self.$inner.read(x, out)
         }
+        fn greatest(&self, x: &Act, out: &mut Vec<(u32, f32)>) {
+            self.$inner.greatest(x, out)
+        }
         fn reserve(&self, caches: &[CacheSpec], kv: KvType, pages: usize) {
             self.$inner.reserve(caches, kv, pages)
         }
@@ -36,8 +39,11 @@ macro_rules! forward_ops {
         fn rotary(&self, rope: &Rope, batch: &Batch) -> Act {
             self.$inner.rotary(rope, batch)
         }
-        fn rope(&self, x: Act, table: &Act, layout: &RopeLayout) -> Act {
-            self.$inner.rope(x, table, layout)
+        fn add_norm(&self, x: Act, y: &Act, n: &Norm) -> (Act, Act) {
+            self.$inner.add_norm(x, y, n)
+        }
+        fn rope(&self, x: Act, norm: Option<&Norm>, table: &Act, layout: &RopeLayout) -> Act {
+            self.$inner.rope(x, norm, table, layout)
         }
         fn append(&self, cache: CacheId, k: &Act, v: Option<&Act>, batch: &Batch) {
             self.$inner.append(cache, k, v, batch)
@@ -72,8 +78,8 @@ macro_rules! forward_ops {
         fn route(&self, r: &Route, logits: &Act) -> Act {
             self.$inner.route(r, logits)
         }
-        fn experts(&self, e: &Experts, route: &Act, x: &Act) -> Act {
-            self.$inner.experts(e, route, x)
+        fn experts(&self, e: &Experts, route: &Act, x: &Act, shared: Option<Shared<'_>>) -> Act {
+            self.$inner.experts(e, route, x, shared)
         }
     };
 }

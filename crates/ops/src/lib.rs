@@ -43,8 +43,12 @@ pub trait Ops {
     /// An activation from host values: `data` is `[rows, cols]`.
     fn input(&self, rows: usize, cols: usize, data: &[f32]) -> Act;
 
-    /// Appends the values of `x`, `[rows, cols]`, to `out`. The only method that waits for others.
+    /// Appends the values of `x`, `[rows, cols]`, to `out`. This and [`Ops::greatest`] alone wait for others.
     fn read(&self, x: &Act, out: &mut Vec<f32>);
+
+    /// Appends each row's greatest value and its column, the lowest of several, to `out`; in place of the value NaN where
+    /// a value of the row is not finite (the column then means nothing). A row has a column at least.
+    fn greatest(&self, x: &Act, out: &mut Vec<(u32, f32)>);
 
     /// Makes room for caches: one per spec, addressed by its index, `pages` pages of [`PAGE`] positions each.
     /// Forgets what earlier caches held. Memory is taken as pages are written.
@@ -76,8 +80,12 @@ pub trait Ops {
     /// Cosines and sines for the batch's positions: `[rows, 2 · pairs]`, cosines first. Computed once a step, used by every layer.
     fn rotary(&self, rope: &Rope, batch: &Batch) -> Act;
 
-    /// Rotates columns `offset .. offset + 2 · pairs` of every head by `table` (from [`Ops::rotary`]).
-    fn rope(&self, x: Act, table: &Act, layout: &RopeLayout) -> Act;
+    /// `x + y` and its norm, each row as one group.
+    fn add_norm(&self, x: Act, y: &Act, n: &Norm) -> (Act, Act);
+
+    /// Rotates columns `offset .. offset + 2 · pairs` of every head by `table` (from [`Ops::rotary`]), after it was
+    /// normalised as a whole if there is a norm.
+    fn rope(&self, x: Act, norm: Option<&Norm>, table: &Act, layout: &RopeLayout) -> Act;
 
     /// Writes keys `[rows, kv_heads · k_dim]` and values `[rows, kv_heads · v_dim]` at the batch's positions.
     /// `v` is `None` where values are a prefix of the keys ([`CacheSpec::v_dim`] `None`).
@@ -114,8 +122,9 @@ pub trait Ops {
     /// of falling score, then their weights.
     fn route(&self, r: &Route, logits: &Act) -> Act;
 
-    /// Weighted sum of the chosen experts' outputs, added in ascending expert id.
-    fn experts(&self, e: &Experts, route: &Act, x: &Act) -> Act;
+    /// Weighted sum of the chosen experts' outputs, added in ascending expert id; then, if there is one, the output of
+    /// the expert that all rows share.
+    fn experts(&self, e: &Experts, route: &Act, x: &Act, shared: Option<Shared<'_>>) -> Act;
 
     /// Shows a value to whoever watches; backends do nothing here.
     fn observe(&self, point: Point, x: &Act);

@@ -310,6 +310,15 @@ pub struct Experts {
     pub act: Activation,
 }
 
+/// An expert that all rows share.
+#[derive(Clone, Copy)]
+pub struct Shared<'a> {
+    /// It.
+    pub mlp: &'a Mlp,
+    /// `[rows, 1]`: its output times the sigmoid of this.
+    pub gate: Option<&'a crate::Act>,
+}
+
 /// A place in the forward pass that can be watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Point {

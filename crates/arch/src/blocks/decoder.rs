@@ -40,14 +40,67 @@ impl Branch {
         Branch { pre: Some(pre), body: Box::new(body), post: Some(post) }
     }
 
-    fn forward(&self, ops: &dyn Ops, step: &Step<'_>, x: Act) -> Act {
-        let norm = |n: &Option<Norm>, x: &Act| n.as_ref().map(|n| ops.norm(n, x, x.cols));
-        let y = match norm(&self.pre, &x) {
-            Some(h) => self.body.forward(ops, step, &h),
-            None => self.body.forward(ops, step, &x),
+    /// What the branch makes of the stream, still to be added to it; `body` computes the middle.
+    fn forward(&self, ops: &dyn Ops, x: &mut Stream, body: impl FnOnce(&Act) -> Act) -> Act {
+        let y = match &self.pre {
+            Some(n) => body(&x.norm(ops, n)),
+            None => body(x.settled(ops)),
         };
-        let y = norm(&self.post, &y).unwrap_or(y);
-        ops.add(x, &y)
+        match &self.post {
+            Some(n) => ops.norm(n, &y, y.cols),
+            None => y,
+        }
+    }
+}
+
+/// Rows without a reader from which on it pays to leave them out at the end.
+const UNREAD_MIN: usize = 16;
+
+/// The residual stream. What a branch gave is added when somebody reads the sum: mostly the next norm, which does both
+/// in one pass over a row.
+struct Stream {
+    /// Empty only within its methods.
+    sum: Option<Act>,
+    rest: Option<Act>,
+    /// What the next sum is called by those who watch.
+    point: Option<Point>,
+}
+
+impl Stream {
+    /// The stream itself.
+    fn settled(&mut self, ops: &dyn Ops) -> &Act {
+        let x = self.sum.take().expect("a stream holds a value");
+        let x = match self.rest.take() {
+            Some(y) => ops.add(x, &y),
+            None => x,
+        };
+        self.show(ops, x)
+    }
+
+    fn show(&mut self, ops: &dyn Ops, x: Act) -> &Act {
+        if let Some(point) = self.point.take() {
+            ops.observe(point, &x);
+        }
+        self.sum.insert(x)
+    }
+
+    /// Its norm.
+    fn norm(&mut self, ops: &dyn Ops, n: &Norm) -> Act {
+        let (y, x) = (self.rest.take(), self.sum.take().expect("a stream holds a value"));
+        let (x, h) = match y {
+            Some(y) => ops.add_norm(x, &y, n),
+            None => {
+                let h = ops.norm(n, &x, x.cols);
+                (x, h)
+            }
+        };
+        self.show(ops, x);
+        h
+    }
+
+    /// Only these rows from now on.
+    fn select(&mut self, ops: &dyn Ops, rows: &[u32]) {
+        self.sum = Some(ops.select_rows(self.settled(ops), rows));
     }
 }
 
@@ -141,18 +194,34 @@ impl Graph for Decoder {
         if let Some(positions) = &e.positions {
             x = ops.add(x, &ops.embed(positions, Index::Positions(0), 1.0, batch));
         }
+        let mut x = Stream { sum: Some(x), rest: None, point: None };
+        // Once rows mix for the last time, those whose logits nobody wants are done with.
+        let unread = batch.len() - batch.logit_rows.len();
+        let wanted = if unread < UNREAD_MIN { None } else { batch.wanted() };
+        let narrowed = wanted.as_ref().map(|w| step.narrowed(ops, w));
+        let last = self.layers.last().and_then(|l| l.iter().rposition(|b| b.body.mixes()));
+        let last = last.map(|branch| (self.layers.len() - 1, branch));
+        let mut now = step;
         for (i, branches) in self.layers.iter().enumerate() {
-            ops.observe(Point::Hidden(i), &x);
-            for b in branches {
-                x = b.forward(ops, step, x);
+            x.point = Some(Point::Hidden(i));
+            for (j, b) in branches.iter().enumerate() {
+                let y = match &narrowed {
+                    Some(wanted) if last == Some((i, j)) => {
+                        let y = b.forward(ops, &mut x, |h| b.body.forward_wanted(ops, step, wanted, h));
+                        x.select(ops, &batch.logit_rows);
+                        now = wanted;
+                        y
+                    }
+                    _ => b.forward(ops, &mut x, |h| b.body.forward(ops, now, h)),
+                };
+                x.rest = Some(y);
             }
         }
-        ops.observe(Point::Hidden(self.layers.len()), &x);
-        let x = match batch.logit_rows.len() == batch.len() {
-            true => x,
-            false => ops.select_rows(&x, &batch.logit_rows),
-        };
-        let logits = ops.linear(&self.head.linear, &ops.norm(&self.head.norm, &x, x.cols));
+        x.point = Some(Point::Hidden(self.layers.len()));
+        if now.batch.len() != batch.logit_rows.len() {
+            x.select(ops, &batch.logit_rows);
+        }
+        let logits = ops.linear(&self.head.linear, &x.norm(ops, &self.head.norm));
         match self.head.softcap {
             Some(cap) => ops.softcap(logits, cap),
             None => logits,

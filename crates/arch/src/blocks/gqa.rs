@@ -81,25 +81,47 @@ impl Gqa {
         self.attention.sinks = Some(sinks);
         self
     }
+
+    /// Queries (0) or keys (1) as attention reads them: normalised and rotated.
+    fn placed(&self, ops: &dyn Ops, step: &Step<'_>, x: Act, which: usize) -> Act {
+        let norm = self.qk_norm.as_ref().map(|n| &n[which]);
+        match (&self.rotary, norm) {
+            (Some(r), _) => r.norm_and_rotate(ops, step, x, norm),
+            (None, Some(n)) => ops.norm(n, &x, self.attention.qk_dim),
+            (None, None) => x,
+        }
+    }
+
+    /// Keys and values go to the cache.
+    fn append(&self, ops: &dyn Ops, step: &Step<'_>, k: Act, v: &Act) {
+        ops.append(self.attention.cache, &self.placed(ops, step, k, 1), Some(v), step.batch);
+    }
+
+    /// What the queries `q` of `step` find there.
+    fn attend(&self, ops: &dyn Ops, step: &Step<'_>, q: Act) -> Act {
+        let q = self.placed(ops, step, q, 0);
+        ops.linear(&self.o, &ops.attention(&self.attention, &q, step.batch))
+    }
 }
 
 impl Block for Gqa {
     fn forward(&self, ops: &dyn Ops, step: &Step<'_>, x: &Act) -> Act {
         let [wq, wk, wv] = &self.qkv;
         let mut out = ops.linears(&[wq, wk, wv], x).into_iter();
-        let (Some(mut q), Some(mut k), Some(v)) = (out.next(), out.next(), out.next()) else {
+        let (Some(q), Some(k), Some(v)) = (out.next(), out.next(), out.next()) else {
             unreachable!("as many outputs as linears")
         };
-        let head_dim = self.attention.qk_dim;
-        if let Some([qn, kn]) = &self.qk_norm {
-            (q, k) = (ops.norm(qn, &q, head_dim), ops.norm(kn, &k, head_dim));
-        }
-        if let Some(r) = &self.rotary {
-            (q, k) = (r.rotate(ops, step, q), r.rotate(ops, step, k));
-        }
-        ops.append(self.attention.cache, &k, Some(&v), step.batch);
-        drop((k, v));
-        let y = ops.attention(&self.attention, &q, step.batch);
-        ops.linear(&self.o, &y)
+        self.append(ops, step, k, &v);
+        drop(v);
+        self.attend(ops, step, q)
+    }
+
+    fn forward_wanted(&self, ops: &dyn Ops, step: &Step<'_>, wanted: &Step<'_>, x: &Act) -> Act {
+        let [wq, wk, wv] = &self.qkv;
+        let mut out = ops.linears(&[wk, wv], x).into_iter();
+        let (Some(k), Some(v)) = (out.next(), out.next()) else { unreachable!("as many outputs as linears") };
+        self.append(ops, step, k, &v);
+        drop(v);
+        self.attend(ops, wanted, ops.linear(wq, &ops.select_rows(x, &step.batch.logit_rows)))
     }
 }

@@ -25,4 +25,8 @@ impl Block for Mlp {
     fn forward(&self, ops: &dyn Ops, _: &Step<'_>, x: &Act) -> Act {
         ops.mlp(&self.0, x)
     }
+
+    fn mixes(&self) -> bool {
+        false
+    }
 }

@@ -22,4 +22,16 @@ use pondera_ops::{Act, Ops};
 pub trait Block: Send + Sync {
     /// Its output for the rows of the step; the residual is the caller's.
     fn forward(&self, ops: &dyn Ops, step: &Step<'_>, x: &Act) -> Act;
+
+    /// Whether rows see one another. Where they do not, rows that nobody reads need not be computed.
+    fn mixes(&self) -> bool {
+        true
+    }
+
+    /// [`Block::forward`] of all rows `x` of `step`, of which only those of `wanted` ([`Step::narrowed`]) are returned.
+    /// What it leaves in caches is the same.
+    fn forward_wanted(&self, ops: &dyn Ops, step: &Step<'_>, wanted: &Step<'_>, x: &Act) -> Act {
+        let _ = wanted;
+        ops.select_rows(&self.forward(ops, step, x), &step.batch.logit_rows)
+    }
 }

@@ -4,7 +4,7 @@ use crate::{
     Error, Params, Result, Step,
     params::{Name, plain, wrong_shape},
 };
-use pondera_ops::{Act, Activation, Experts, Linear, Ops, Point, Route, W};
+use pondera_ops::{Act, Activation, Experts, Linear, Ops, Point, Route, Shared, W};
 use pondera_quant::{Matrix, TensorView};
 
 /// A sparse feed-forward block: `Σ w_e expert_e(x) (+ shared(x))`.
@@ -33,13 +33,13 @@ impl Block for Moe {
     fn forward(&self, ops: &dyn Ops, _: &Step<'_>, x: &Act) -> Act {
         let route = ops.route(&self.route, &ops.linear(&self.router, x));
         ops.observe(Point::Experts(self.layer), &route);
-        let y = ops.experts(&self.experts, &route, x);
-        let Some(shared) = &self.shared else { return y };
-        let mut s = ops.mlp(&shared.mlp, x);
-        if let Some(gate) = &shared.gate {
-            s = ops.sigmoid_mul(s, &ops.linear(gate, x));
-        }
-        ops.add(y, &s)
+        let Some(s) = &self.shared else { return ops.experts(&self.experts, &route, x, None) };
+        let gate = s.gate.as_ref().map(|gate| ops.linear(gate, x));
+        ops.experts(&self.experts, &route, x, Some(Shared { mlp: &s.mlp, gate: gate.as_ref() }))
+    }
+
+    fn mixes(&self) -> bool {
+        false
     }
 }
 

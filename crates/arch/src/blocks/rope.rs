@@ -1,6 +1,6 @@
 //! Rotary positions: from the configuration's `rope_parameters` to frequencies.
 use crate::{Config, Params, Result, Step, config::shown};
-use pondera_ops::{Act, Frequencies, Ops, Rope, RopeLayout, default_frequencies};
+use pondera_ops::{Act, Frequencies, Norm, Ops, Rope, RopeLayout, default_frequencies};
 use serde_json::{Map, Value};
 use std::f64::consts::PI;
 
@@ -61,7 +61,12 @@ impl Rotary {
 
     /// Rotates every head of `x`.
     pub fn rotate(&self, ops: &dyn Ops, step: &Step<'_>, x: Act) -> Act {
-        ops.rope(x, step.rotary(self.rope), &self.layout)
+        self.norm_and_rotate(ops, step, x, None)
+    }
+
+    /// Normalises every head of `x`, then rotates it.
+    pub fn norm_and_rotate(&self, ops: &dyn Ops, step: &Step<'_>, x: Act, norm: Option<&Norm>) -> Act {
+        ops.rope(x, norm, step.rotary(self.rope), &self.layout)
     }
 }
 

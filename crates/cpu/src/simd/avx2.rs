@@ -61,6 +61,17 @@ unsafe impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    unsafe fn sums(self, q: *const i8, out: *mut i16) {
+        proven!({
+            // Bytes moved up by 128 add up without signs, eight at a time.
+            let v = _mm256_xor_si256(_mm256_loadu_si256(q.cast()), _mm256_set1_epi8(-128));
+            let s = _mm256_sad_epu8(v, _mm256_setzero_si256());
+            let s = _mm256_add_epi64(s, _mm256_shuffle_epi32::<0x4e>(s));
+            *out = _mm256_extract_epi16::<0>(s) as i16 - 16 * 128;
+            *out.add(1) = _mm256_extract_epi16::<8>(s) as i16 - 16 * 128;
+        })
+    }
+    #[inline(always)]
     unsafe fn tile(self, rows: *const *const u8, offset: usize) -> [__m256i; 4] {
         proven!({
             // Lane r % 4 of half r / 4 is row r: a 4x4 transposition in each half.

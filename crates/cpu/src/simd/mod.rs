@@ -66,11 +66,23 @@ pub unsafe trait Simd: Copy + 'static {
     /// # Safety
     /// As [`Simd::load`].
     unsafe fn load_bf16(self, p: *const u16) -> Self::F;
-    /// Whole numbers in ±127 as bytes.
+    /// Values in ±127.4 as bytes, rounded to nearest, ties to even.
     ///
     /// # Safety
     /// As [`Simd::load`].
     unsafe fn store_i8(self, p: *mut i8, v: Self::F);
+    /// Sums of 16 bytes each, of 4 · `LANES` bytes: `LANES / 4` of them.
+    ///
+    /// # Safety
+    /// `q` is valid for reads of that many bytes, `out` for writes of that many sums.
+    unsafe fn sums(self, q: *const i8, out: *mut i16) {
+        for i in 0..Self::LANES / 4 {
+            // SAFETY: the caller's promise.
+            let part = unsafe { q.add(16 * i).cast::<[i8; 16]>().read_unaligned() };
+            // SAFETY: as above.
+            unsafe { *out.add(i) = part.iter().map(|&v| i16::from(v)).sum() };
+        }
+    }
     /// Four words of each of `LANES` rows, transposed: result `i` holds word `i` of every row.
     ///
     /// # Safety

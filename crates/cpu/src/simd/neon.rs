@@ -73,7 +73,7 @@ unsafe impl Simd for Neon {
     #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, v: float32x4_t) {
         let mut w = [0.0; 4];
-        proven!(vst1q_f32(w.as_mut_ptr(), v));
+        proven!(vst1q_f32(w.as_mut_ptr(), vrndnq_f32(v)));
         proven!(p.cast::<[i8; 4]>().write_unaligned(w.map(|v| v as i8)))
     }
     #[inline(always)]

@@ -46,7 +46,7 @@ unsafe impl<const N: usize> Simd for Lanes<N> {
     #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, v: [f32; N]) {
         // SAFETY: the caller's promise.
-        unsafe { p.cast::<[i8; N]>().write_unaligned(v.map(|v| v as i8)) }
+        unsafe { p.cast::<[i8; N]>().write_unaligned(v.map(|v| v.round_ties_even() as i8)) }
     }
     #[inline(always)]
     unsafe fn tile(self, rows: *const *const u8, offset: usize) -> [[u32; N]; 4] {

@@ -27,6 +27,7 @@ pub fn weight(format: Format, groups: usize, out: usize, inp: usize, keep: Keep<
 pub struct Layer {
     table: W,
     norm: Norm,
+    head_norm: Norm,
     q: Linear,
     k: Linear,
     v: Linear,
@@ -52,6 +53,7 @@ impl Layer {
         Layer {
             table: weight(format, 1, 32, DIM),
             norm: Norm::Rms { weight: Some(weight(Format::F32, 1, 1, DIM)), eps: 1e-6, one_plus: false },
+            head_norm: Norm::Rms { weight: None, eps: 1e-6, one_plus: false },
             q: linear(&mut weight, format, DIM, DIM),
             k: linear(&mut weight, format, 256, DIM),
             v: linear(&mut weight, format, 256, DIM),
@@ -109,14 +111,13 @@ impl Layer {
         let mut qkv = o.linears(&[&self.q, &self.k, &self.v], &h).into_iter();
         let (q, k, v) = (qkv.next().unwrap(), qkv.next().unwrap(), qkv.next().unwrap());
         let layout = RopeLayout { head_dim: 64, offset: 0, interleaved: false };
-        let (q, k) = (o.rope(q, &table, &layout), o.rope(k, &table, &layout));
+        let (q, k) = (o.rope(q, Some(&self.head_norm), &table, &layout), o.rope(k, None, &table, &layout));
         o.append(0, &k, Some(&v), b);
         let y = o.linear(&self.o, &o.attention(&self.attention, &q, b));
-        let x = o.add(x, &y);
-        let h = o.norm(&self.norm, &x, DIM);
+        let (x, h) = o.add_norm(x, &y, &self.norm);
         let x = o.add(x, &o.mlp(&self.mlp, &h));
         let route = o.route(&self.route, &o.linear(&self.router, &x));
-        let x = o.add(o.experts(&self.experts, &route, &x), &x);
+        let x = o.add(o.experts(&self.experts, &route, &x, Some(Shared { mlp: &self.mlp, gate: None })), &x);
         let x = o.softcap(o.select_rows(&x, &[rows as u32 - 1]), 30.0);
         out.clear();
         o.read(&x, out);

@@ -54,6 +54,10 @@ impl Ops for Reference {
         out.extend_from_slice(&x.data());
     }
 
+    fn greatest(&self, x: &Act, out: &mut Vec<(u32, f32)>) {
+        out.extend(x.data().chunks_exact(x.cols).map(row::greatest));
+    }
+
     fn reserve(&self, caches: &[CacheSpec], kv: KvType, pages: usize) {
         *self.caches.borrow_mut() = caches.iter().map(|c| Cache::new(*c, kv, pages)).collect();
     }
@@ -122,8 +126,17 @@ impl Ops for Reference {
         y
     }
 
-    fn rope(&self, x: Act, table: &Act, layout: &RopeLayout) -> Act {
-        let y = self.arena.owned(x);
+    fn add_norm(&self, x: Act, y: &Act, n: &Norm) -> (Act, Act) {
+        let x = self.add(x, y);
+        let h = self.norm(n, &x, x.cols);
+        (x, h)
+    }
+
+    fn rope(&self, x: Act, norm: Option<&Norm>, table: &Act, layout: &RopeLayout) -> Act {
+        let y = match norm {
+            Some(n) => self.norm(n, &x, layout.head_dim),
+            None => self.arena.owned(x),
+        };
         for (x, t) in y.data_mut().chunks_exact_mut(y.cols).zip(table.data().chunks_exact(table.cols)) {
             for head in x.chunks_exact_mut(layout.head_dim) {
                 row::rope(&mut head[layout.offset..], t, layout.interleaved);
@@ -223,13 +236,19 @@ impl Ops for Reference {
         self.map(logits, 2 * r.top_k, |x, y| moe::route(r, x, y))
     }
 
-    fn experts(&self, e: &Experts, route: &Act, x: &Act) -> Act {
+    fn experts(&self, e: &Experts, route: &Act, x: &Act, shared: Option<Shared<'_>>) -> Act {
         let y = self.arena.alloc(x.rows, e.down.out);
         let (xs, routes) = (x.data(), route.data());
         for (r, y) in y.data_mut().chunks_exact_mut(e.down.out).enumerate() {
             moe::experts(e, &routes[r * route.cols..][..route.cols], &xs[r * x.cols..][..x.cols], y);
         }
-        y
+        let Some(shared) = shared else { return y };
+        let s = self.mlp(shared.mlp, x);
+        let s = match shared.gate {
+            Some(gate) => self.sigmoid_mul(s, gate),
+            None => s,
+        };
+        self.add(y, &s)
     }
 
     fn observe(&self, _: Point, _: &Act) {}

@@ -9,6 +9,17 @@ pub fn index(index: Index, batch: &Batch, r: usize) -> usize {
     }
 }
 
+/// The column of the greatest value, the lowest of several, and the value; NaN where one is not finite.
+pub fn greatest(x: &[f32]) -> (u32, f32) {
+    let (mut at, mut best) = (0, x[0]);
+    for (i, &v) in x.iter().enumerate() {
+        if v > best {
+            (at, best) = (i as u32, v);
+        }
+    }
+    (at, if x.iter().all(|v| v.is_finite()) { best } else { f32::NAN })
+}
+
 /// Row `i` of `table`, decoded, times `scale`.
 pub fn embed(table: &Weight, i: usize, scale: f32, y: &mut [f32]) {
     table.groups[0].decode_rows(i..i + 1, y);

@@ -32,6 +32,8 @@ pub enum Instructions {
     Avx2,
     /// x86-64 with AVX-512
     Avx512,
+    /// AVX-512, and AMX for many tokens at once
+    Amx,
     /// 64-bit Arm
     Neon,
 }

@@ -11,13 +11,15 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, VL and DQ, and all that [`Isa::Avx2`] needs.
     Avx512,
+    /// x86-64 with AMX for 8-bit integers, AVX-512 VNNI and all that [`Isa::Avx512`] needs.
+    Amx,
     /// 64-bit ARM.
     Neon,
 }
 
 impl Isa {
     /// All, slowest first.
-    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon];
+    pub const ALL: [Isa; 5] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx, Isa::Neon];
 
     /// The fastest that this machine has.
     pub fn detect() -> Isa {
@@ -32,6 +34,8 @@ impl Isa {
             Isa::Avx2 => avx2(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => avx2() && avx512(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => has_avx512_vnni() && has_amx_int8(),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             _ => false,
@@ -44,6 +48,7 @@ impl Isa {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Amx => "amx",
             Isa::Neon => "neon",
         }
     }
@@ -57,7 +62,7 @@ impl Isa {
             found.push("avxvnni");
         }
         #[cfg(target_arch = "x86_64")]
-        if self == Isa::Avx512 && self.supported() && has_avx512_vnni() {
+        if matches!(self, Isa::Avx512 | Isa::Amx) && self.supported() && has_avx512_vnni() {
             found.push("avx512vnni");
         }
         found
@@ -80,6 +85,51 @@ fn avx512() -> bool {
 #[cfg(target_arch = "x86_64")]
 pub fn has_avx512_vnni() -> bool {
     avx512() && std::arch::is_x86_feature_detected!("avx512vnni")
+}
+
+/// Whether tiles of 8-bit integers are there and the system lets this process use them (asked once).
+#[cfg(target_arch = "x86_64")]
+pub fn has_amx_int8() -> bool {
+    static FOUND: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *FOUND.get_or_init(|| amx_tiles_and_int8() && amx_permission())
+}
+
+/// CPUID leaf 7: bits 24 and 25 of EDX; the system saves both parts of the state (XCR0 bits 17 and 18).
+#[cfg(target_arch = "x86_64")]
+fn amx_tiles_and_int8() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    #[target_feature(enable = "xsave")]
+    fn saved() -> u64 {
+        // SAFETY: OSXSAVE was found before.
+        unsafe { _xgetbv(0) }
+    }
+    #[allow(unused_unsafe)] // safe since some version of the compiler
+    // SAFETY: every x86-64 CPU has the instruction, its leaves are bounded by leaf 0.
+    unsafe {
+        let has_leaf = __cpuid(0).eax >= 7;
+        let osxsave = __cpuid(1).ecx >> 27 & 1 == 1;
+        has_leaf && osxsave && __cpuid_count(7, 0).edx >> 24 & 3 == 3 && saved() >> 17 & 3 == 3
+    }
+}
+
+/// Asks Linux for the tiles' state (`arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`), for all threads of the process.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn amx_permission() -> bool {
+    const ARCH_PRCTL: i64 = 158;
+    const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
+    const XFEATURE_XTILEDATA: u64 = 18;
+    let mut result = ARCH_PRCTL;
+    // SAFETY: the system call reads its two arguments alone; it clobbers what is named.
+    unsafe {
+        std::arch::asm!("syscall", inout("rax") result, in("rdi") ARCH_REQ_XCOMP_PERM, in("rsi") XFEATURE_XTILEDATA,
+            lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    result == 0
+}
+
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn amx_permission() -> bool {
+    false
 }
 
 /// Whether the 256-bit integer dot product instructions are there (VEX encoding).

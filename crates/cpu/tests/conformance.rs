@@ -9,7 +9,7 @@ use pondera_ops::{
 #[test]
 fn every_instruction_set_and_thread_count_equals_the_reference() {
     let sets = [(Isa::Scalar, 1), (Isa::Scalar, 2), (Isa::Avx2, 1), (Isa::Avx2, 2), (Isa::Avx2, 3)];
-    let more = [(Isa::Avx512, 1), (Isa::Avx512, 3), (Isa::Neon, 1), (Isa::Neon, 3)];
+    let more = [(Isa::Avx512, 1), (Isa::Avx512, 3), (Isa::Amx, 1), (Isa::Amx, 3), (Isa::Neon, 1), (Isa::Neon, 3)];
     type Make = Box<dyn Fn() -> Box<dyn Ops>>;
     let makes: Vec<(String, Make)> = sets
         .into_iter()

@@ -70,9 +70,9 @@ pub type Kernel = unsafe fn(rows: Rows<'_>, range: Range<usize>, tokens: Tokens<
 pub fn kernel(format: Format, isa: Isa) -> Option<Kernel> {
     match isa {
         Isa::Avx2 => avx2(format),
-        Isa::Avx512 if has_avx512_vnni() => avx512_vnni(format),
+        Isa::Avx512 | Isa::Amx if has_avx512_vnni() => avx512_vnni(format),
         // The 256-bit kernels: every AVX-512 machine runs them, with the same bits.
-        Isa::Avx512 => avx2(format),
+        Isa::Avx512 | Isa::Amx => avx2(format),
         _ => None,
     }
 }
@@ -131,7 +131,7 @@ mod tests {
         if !std::is_x86_feature_detected!("avx2") {
             return;
         }
-        for isa in [Isa::Avx2, Isa::Avx512] {
+        for isa in [Isa::Avx2, Isa::Avx512, Isa::Amx] {
             if !isa.supported() {
                 continue;
             }

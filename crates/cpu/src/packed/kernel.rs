@@ -99,7 +99,7 @@ fn dot<P: Packed, I: Int>(s: I, acc: U<I>, w: U<I>, x: U<I>) -> U<I> {
 
 /// The half-precision scales at `p`.
 #[inline(always)]
-unsafe fn halves<P: Packed, I: Int>(s: I, p: *const u8) -> [F<I>; 2] {
+pub unsafe fn halves<P: Packed, I: Int>(s: I, p: *const u8) -> [F<I>; 2] {
     // SAFETY: the caller's promise: scales of a block, from the first lane on.
     unsafe {
         let d = s.simd().load_f16(p.cast());
@@ -275,7 +275,7 @@ unsafe fn few<P: Packed, I: Int, const G: usize, const N: usize>(
 
 /// Stores a vector of outputs from row `o` on, up to `end`.
 #[inline(always)]
-unsafe fn store<I: Int>(s: I, v: F<I>, o: usize, end: usize, y: *mut f32) {
+pub unsafe fn store<I: Int>(s: I, v: F<I>, o: usize, end: usize, y: *mut f32) {
     let lanes = <I::S as Simd>::LANES;
     // SAFETY: the caller's promise: outputs below `end` of this token.
     unsafe {

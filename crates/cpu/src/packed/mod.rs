@@ -15,6 +15,8 @@
 //!
 //! Owns: the layout, packing, kernels over packed bytes. Does not own: where packed bytes live and when a matrix is
 //! packed, threads ([`crate::product`]), products of rows as stored ([`crate::dot`]).
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 pub mod formats;
 #[cfg(target_arch = "x86_64")]
@@ -133,6 +135,10 @@ pub struct Scratch {
     chains: Lines,
     /// Groups packed on the way.
     packed: Lines,
+    /// Sums of tokens' sub-blocks as tiles want them.
+    sides: Lines,
+    /// Codes of a tile's tokens with rows of zeros.
+    tail: Lines,
 }
 
 /// Computes the rows `range` (from a multiple of [`GROUP`] on) for all tokens.
@@ -178,6 +184,8 @@ entry!(avx2, int::Plain256, "avx2,fma,f16c,bmi1,bmi2");
 /// Sets of instructions with packed kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Set {
+    /// Tiles for many tokens, [`Set::Vnni512`] for few.
+    Amx,
     /// 512-bit vectors with VNNI.
     Vnni512,
     /// 256-bit vectors with VNNI.
@@ -188,17 +196,26 @@ pub enum Set {
 
 impl Set {
     /// All of them.
-    pub const ALL: [Set; 3] = [Set::Vnni512, Set::Vnni256, Set::Avx2];
+    pub const ALL: [Set; 4] = [Set::Amx, Set::Vnni512, Set::Vnni256, Set::Avx2];
 
     /// The fastest that the machine has within `isa`.
     pub fn of(isa: Isa) -> Option<Set> {
-        Set::ALL.into_iter().find(|s| s.supported() && (isa == Isa::Avx512 || isa == Isa::Avx2 && *s != Set::Vnni512))
+        let within = |s: &Set| match s {
+            Set::Amx => isa == Isa::Amx,
+            Set::Vnni512 => isa == Isa::Amx || isa == Isa::Avx512,
+            Set::Vnni256 | Set::Avx2 => isa == Isa::Amx || isa == Isa::Avx512 || isa == Isa::Avx2,
+        };
+        Set::ALL.into_iter().find(|s| s.supported() && within(s))
     }
 
     /// Whether the machine has it.
     pub fn supported(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return match self {
+            #[cfg(target_os = "linux")]
+            Set::Amx => amx::Amx::new().is_some(),
+            #[cfg(not(target_os = "linux"))]
+            Set::Amx => false,
             Set::Vnni512 => int::Vnni512::new().is_some(),
             Set::Vnni256 => int::Vnni256::new().is_some(),
             Set::Avx2 => int::Plain256::new().is_some(),
@@ -211,9 +228,11 @@ impl Set {
     pub fn kernel(self, format: Format) -> Option<Kernel> {
         #[cfg(target_arch = "x86_64")]
         {
+            // Formats without tiles take vectors.
+            let set = if self == Set::Amx { Set::Vnni512 } else { self };
             macro_rules! of {
                 ($($name:ident),*) => {
-                    match (format, self) {
+                    match (format, set) {
                         $(
                             (Format::$name, Set::Vnni512) => Some(vnni512::<formats::$name> as Kernel),
                             (Format::$name, Set::Vnni256) => Some(vnni256::<formats::$name> as Kernel),
@@ -223,7 +242,17 @@ impl Set {
                     }
                 };
             }
-            of!(Q4K, Q6K).filter(|_| self.supported())
+            #[cfg(target_os = "linux")]
+            let tiles = match format {
+                Format::Q4K => Some(amx::run::<formats::Q4K> as Kernel),
+                Format::Q6K => Some(amx::run::<formats::Q6K> as Kernel),
+                _ => None,
+            };
+            #[cfg(not(target_os = "linux"))]
+            let tiles = None;
+            of!(Q4K, Q6K)
+                .map(|vectors| if self == Set::Amx { tiles.unwrap_or(vectors) } else { vectors })
+                .filter(|_| self.supported())
         }
         #[cfg(not(target_arch = "x86_64"))]
         {

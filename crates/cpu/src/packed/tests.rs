@@ -59,7 +59,19 @@ fn kernels_equal_the_scalar_dot_to_the_bit() {
         let Activation::Q8 { block } = info.activation else { continue };
         let Some(l) = layout(info.format) else { continue };
         let dot = info.dot.expect("a scalar dot");
-        let cases = [(1, 1, 1), (3, 2, 2), (16, 1, 3), (17, 3, 4), (37, 2, 5), (48, 9, 7), (33, 1, 12), (70, 3, 13)];
+        let cases = [
+            (1, 1, 1),
+            (3, 2, 2),
+            (16, 1, 3),
+            (17, 3, 4),
+            (37, 2, 5),
+            (48, 9, 7),
+            (33, 1, 12),
+            (70, 3, 13),
+            (48, 2, 16),
+            (33, 3, 33),
+            (100, 1, 47),
+        ];
         for (case, (out, blocks, n)) in cases.into_iter().enumerate() {
             let inp = blocks * l.block;
             let mut next = rng(case as u64 + 17);

@@ -176,7 +176,7 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Avx2::new().map(Level::Avx2),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Avx512::new().map(Level::Avx512),
+            Isa::Avx512 | Isa::Amx => Avx512::new().map(Level::Avx512),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Neon::new().map(Level::Neon),
             _ => None,

@@ -61,7 +61,7 @@ fn bits(out: &[f32]) -> Vec<u32> {
 
 /// Whether there is a packed layout of Q4_K here.
 fn packs() -> bool {
-    matches!(Isa::detect(), Isa::Avx2 | Isa::Avx512)
+    matches!(Isa::detect(), Isa::Avx2 | Isa::Avx512 | Isa::Amx)
 }
 
 /// Bits of a prompt of `rows` and of ten steps; between steps goes on what `between` does.

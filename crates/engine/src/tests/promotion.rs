@@ -27,7 +27,7 @@ fn outcomes(r: &mut Runner) -> Vec<Vec<(u32, u64)>> {
 
 #[test]
 fn layouts_give_equal_bits_while_weights_move_and_afterwards() {
-    let packs = matches!(Isa::detect(), Isa::Avx2 | Isa::Avx512);
+    let packs = matches!(Isa::detect(), Isa::Avx2 | Isa::Avx512 | Isa::Amx);
     for config in WIDE {
         let mut mapped = runner(&fresh(config), Setup::default());
         let want = outcomes(&mut mapped);

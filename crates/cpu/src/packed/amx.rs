@@ -16,8 +16,8 @@
 use super::{
     GROUP, LINE, Scratch, Weights,
     formats::{Min, PER_SPAN, Packed, Q4K, Q6K, QUADS, SUBS},
-    int::Vnni512,
     kernel,
+    x86::Vnni512,
 };
 use crate::dot::{Out, Tokens};
 use std::{

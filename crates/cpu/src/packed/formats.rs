@@ -213,7 +213,7 @@ impl Packed for Q6K {
 
     #[inline(always)]
     fn sub(span: usize, i: usize) -> usize {
-        span / 2 * 8 + 2 * i + span % 2
+        run_of_halves(span, i)
     }
     #[inline(always)]
     unsafe fn span<I: Int>(s: I, p: *const u8, span: usize) -> [[U<I>; QUADS]; PER_SPAN] {
@@ -244,3 +244,223 @@ impl Packed for Q6K {
         all
     }
 }
+
+/// Words: three of scales and minima, eight of fifth bits (word `j` for sub-block `j`, bit `v` for quad `v`), 32 of
+/// nibbles. |Σ| < 2^26.
+pub struct Q5K;
+
+impl Packed for Q5K {
+    const LAYOUT: Layout = Layout { block: 256, bytes: 176, halves: &[0, 2], word: 4, words: 43, fix: Fix::Planes(3) };
+    const SUB: usize = 32;
+    const SPANS: usize = 4;
+    const OFFSET: i32 = 0;
+    const JOIN: Join = Join::Int;
+    const MIN: Min = Min::Sub;
+
+    #[inline(always)]
+    unsafe fn span<I: Int>(s: I, p: *const u8, span: usize) -> [[U<I>; QUADS]; PER_SPAN] {
+        // SAFETY: the caller's promise.
+        let ([low, high], bits) = unsafe {
+            let bits = [word(s, p, 3 + 2 * span), word(s, p, 4 + 2 * span)];
+            (nibbles(s, p.add((11 + 8 * span) * super::LINE), 8), bits)
+        };
+        let (low, high) = (fifths(s, low, bits[0]), fifths(s, high, bits[1]));
+        [low, high, low, high]
+    }
+    #[inline(always)]
+    unsafe fn scales<I: Int>(s: I, p: *const u8) -> [U<I>; SUBS] {
+        // SAFETY: the caller's promise.
+        unsafe { six_bit_scales(s, p) }
+    }
+    #[inline(always)]
+    unsafe fn mins<I: Int>(s: I, p: *const u8) -> [U<I>; SUBS / 2] {
+        // SAFETY: the caller's promise.
+        unsafe { six_bit_mins(s, p) }
+    }
+}
+
+/// Quads with their fifth bits, which are bit `v` of the bytes of `bits` for quad `v`.
+#[inline(always)]
+fn fifths<I: Int>(s: I, quads: [U<I>; QUADS], bits: U<I>) -> [U<I>; QUADS] {
+    let mut q = quads;
+    for (v, q) in q.iter_mut().enumerate() {
+        let moved = if v < 4 { s.shl(bits, 4 - v as u32) } else { s.shr(bits, v as u32 - 4) };
+        *q = s.or(*q, s.and(moved, s.splat(bytes(16))));
+    }
+    q
+}
+
+/// Sub-blocks of formats whose halves of 128 weights hold four runs of 32 in the same bytes.
+const fn run_of_halves(span: usize, i: usize) -> usize {
+    span / 2 * 8 + 2 * i + span % 2
+}
+
+/// The first of four words with bit pairs of a span, without what stands before them.
+const fn word_of_halves(span: usize) -> usize {
+    span / 2 * 8 + span % 2 * 4
+}
+
+/// Words: four of scales and minima (nibbles), 16 of bit pairs. |Σ| < 2^21.
+pub struct Q2K;
+
+impl Packed for Q2K {
+    const LAYOUT: Layout = Layout { block: 256, bytes: 84, halves: &[80, 82], word: 0, words: 20, fix: Fix::Keep };
+    const SUB: usize = 16;
+    const SPANS: usize = 4;
+    const OFFSET: i32 = 0;
+    const JOIN: Join = Join::Float(16);
+    const MIN: Min = Min::Sub;
+
+    #[inline(always)]
+    fn sub(span: usize, i: usize) -> usize {
+        run_of_halves(span, i)
+    }
+    #[inline(always)]
+    unsafe fn span<I: Int>(s: I, p: *const u8, span: usize) -> [[U<I>; QUADS]; PER_SPAN] {
+        let two = s.splat(bytes(3));
+        let mut q = [[s.splat(0); QUADS]; PER_SPAN];
+        for v in 0..4 {
+            // SAFETY: the caller's promise.
+            let w = unsafe { word(s, p, 4 + word_of_halves(span) + v) };
+            for (i, q) in q.iter_mut().enumerate() {
+                q[v] = s.and(s.shr(w, 2 * i as u32), two);
+            }
+        }
+        q
+    }
+    #[inline(always)]
+    unsafe fn scales<I: Int>(s: I, p: *const u8) -> [U<I>; SUBS] {
+        let mut all = [s.splat(0); SUBS];
+        for (j, to) in all.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            let w = unsafe { word(s, p, j / 4) };
+            *to = s.and(s.shr(w, 8 * (j % 4) as u32), s.splat(15));
+        }
+        all
+    }
+    #[inline(always)]
+    unsafe fn mins<I: Int>(s: I, p: *const u8) -> [U<I>; SUBS / 2] {
+        let mut all = [s.splat(0); SUBS / 2];
+        for i in 0..4 {
+            // SAFETY: the caller's promise.
+            let w = unsafe { word(s, p, i) };
+            let [even, odd] = pairs(s, s.and(s.shr(w, 4), s.splat(bytes(15))));
+            (all[2 * i], all[2 * i + 1]) = (even, odd);
+        }
+        all
+    }
+}
+
+/// Words: eight of third bits, 16 of bit pairs, three of scales. |Σ| < 2^22.
+pub struct Q3K;
+
+impl Packed for Q3K {
+    const LAYOUT: Layout = Layout { block: 256, bytes: 110, halves: &[108], word: 0, words: 27, fix: Fix::Keep };
+    const SUB: usize = 16;
+    const SPANS: usize = 4;
+    const OFFSET: i32 = 4;
+    const JOIN: Join = Join::Float(16);
+    const MIN: Min = Min::None;
+
+    #[inline(always)]
+    fn sub(span: usize, i: usize) -> usize {
+        run_of_halves(span, i)
+    }
+    #[inline(always)]
+    unsafe fn span<I: Int>(s: I, p: *const u8, span: usize) -> [[U<I>; QUADS]; PER_SPAN] {
+        let (two, four) = (s.splat(bytes(3)), s.splat(bytes(4)));
+        let mut q = [[s.splat(0); QUADS]; PER_SPAN];
+        for v in 0..4 {
+            // SAFETY: the caller's promise.
+            let (w, h) = unsafe { (word(s, p, 8 + word_of_halves(span) + v), word(s, p, span % 2 * 4 + v)) };
+            // The half's four third bits at bits 0 to 3 of each byte.
+            let h = s.shr(h, 4 * (span / 2) as u32);
+            for (i, q) in q.iter_mut().enumerate() {
+                let bit = if i < 2 { s.shl(h, 2 - i as u32) } else { s.shr(h, i as u32 - 2) };
+                q[v] = s.or(s.and(s.shr(w, 2 * i as u32), two), s.and(bit, four));
+            }
+        }
+        q
+    }
+    #[inline(always)]
+    unsafe fn scales<I: Int>(s: I, p: *const u8) -> [U<I>; SUBS] {
+        let mut all = [s.splat(0); SUBS];
+        // SAFETY: the caller's promise.
+        let (low, high) = unsafe { ([word(s, p, 24), word(s, p, 25)], word(s, p, 26)) };
+        for (j, to) in all.iter_mut().enumerate() {
+            let at = 8 * (j % 4) as u32;
+            let low = s.and(s.shr(low[j / 4 % 2], at + 4 * (j / 8) as u32), s.splat(15));
+            let high = s.and(s.shr(high, at + 2 * (j / 4) as u32), s.splat(3));
+            *to = s.add(s.or(low, s.shl(high, 4)), s.splat(-32));
+        }
+        all
+    }
+}
+
+/// Codes of one block of 32 as the only span: low nibbles first, then high ones.
+#[inline(always)]
+unsafe fn halves_of_32<I: Int>(s: I, p: *const u8) -> [U<I>; QUADS] {
+    // SAFETY: the caller's promise.
+    let [low, high] = unsafe { nibbles(s, p, 4) };
+    let mut q = low;
+    q[4..].copy_from_slice(&high[..4]);
+    q
+}
+
+/// A format of blocks of 32: its layout, what is subtracted, its minimum, its codes.
+macro_rules! legacy {
+    ($(#[$meta:meta])* $name:ident, $layout:expr, $offset:expr, $signed:expr, $min:expr, $codes:path) => {
+        $(#[$meta])*
+        pub struct $name;
+
+        impl Packed for $name {
+            const LAYOUT: Layout = $layout;
+            const SUB: usize = 32;
+            const SPANS: usize = 1;
+            const OFFSET: i32 = $offset;
+            const SIGNED: bool = $signed;
+            const JOIN: Join = Join::One;
+            const MIN: Min = $min;
+
+            #[inline(always)]
+            unsafe fn span<I: Int>(s: I, p: *const u8, _: usize) -> [[U<I>; QUADS]; PER_SPAN] {
+                // SAFETY: the caller's promise.
+                [unsafe { $codes(s, p) }; PER_SPAN]
+            }
+        }
+    };
+}
+
+/// Signed bytes; biased to unsigned ones where the products want them.
+#[inline(always)]
+unsafe fn eights<I: Int>(s: I, p: *const u8) -> [U<I>; QUADS] {
+    let mut q = [s.splat(0); QUADS];
+    for (v, q) in q.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        let w = unsafe { word(s, p, v) };
+        *q = if I::WIDE { s.xor(w, s.splat(bytes(0x80))) } else { w };
+    }
+    q
+}
+
+/// Nibbles from word 1 on, fifth bits in word 0 (bit `v` for quad `v`).
+#[inline(always)]
+unsafe fn fives<I: Int>(s: I, p: *const u8) -> [U<I>; QUADS] {
+    // SAFETY: the caller's promise.
+    unsafe { fifths(s, halves_of_32(s, p.add(super::LINE)), word(s, p, 0)) }
+}
+
+const fn legacy(bytes: usize, halves: &'static [usize], words: usize, fix: Fix) -> Layout {
+    Layout { block: 32, bytes, halves, word: bytes - 4 * words, words, fix }
+}
+
+legacy!(/// Eight words of signed bytes.
+    Q8_0, legacy(34, &[0], 8, Fix::Keep), 128, true, Min::None, eights);
+legacy!(/// Four words of nibbles.
+    Q4_0, legacy(18, &[0], 4, Fix::Keep), 8, false, Min::None, halves_of_32);
+legacy!(/// Four words of nibbles.
+    Q4_1, legacy(20, &[0, 2], 4, Fix::Keep), 0, false, Min::Block, halves_of_32);
+legacy!(/// A word of fifth bits, four of nibbles.
+    Q5_0, legacy(22, &[0], 5, Fix::Spread), 16, false, Min::None, fives);
+legacy!(/// A word of fifth bits, four of nibbles.
+    Q5_1, legacy(24, &[0, 2], 5, Fix::Spread), 0, false, Min::Block, fives);

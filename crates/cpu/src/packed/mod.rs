@@ -17,14 +17,14 @@
 //! packed, threads ([`crate::product`]), products of rows as stored ([`crate::dot`]).
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
-#[cfg(target_arch = "x86_64")]
 pub mod formats;
-#[cfg(target_arch = "x86_64")]
 pub mod int;
 #[cfg(target_arch = "x86_64")]
 mod kernel;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use crate::{
     dot::{Out, Rows, Tokens},
@@ -175,11 +175,19 @@ macro_rules! entry {
 }
 
 #[cfg(target_arch = "x86_64")]
-entry!(vnni512, int::Vnni512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi1,bmi2");
+entry!(vnni512, x86::Vnni512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi1,bmi2");
 #[cfg(target_arch = "x86_64")]
-entry!(vnni256, int::Vnni256, "avxvnni,avx2,fma,f16c,bmi1,bmi2");
+entry!(vnni256, x86::Vnni256, "avxvnni,avx2,fma,f16c,bmi1,bmi2");
 #[cfg(target_arch = "x86_64")]
-entry!(avx2, int::Plain256, "avx2,fma,f16c,bmi1,bmi2");
+entry!(avx2, x86::Plain256, "avx2,fma,f16c,bmi1,bmi2");
+
+/// The table of formats with int8 activations: runs `$do` with each name, which is the same in [`Format`] and in
+/// [`formats`].
+macro_rules! each {
+    ($do:ident) => {
+        $do!(Q2K, Q3K, Q4K, Q5K, Q6K, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1)
+    };
+}
 
 /// Sets of instructions with packed kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,9 +224,9 @@ impl Set {
             Set::Amx => amx::Amx::new().is_some(),
             #[cfg(not(target_os = "linux"))]
             Set::Amx => false,
-            Set::Vnni512 => int::Vnni512::new().is_some(),
-            Set::Vnni256 => int::Vnni256::new().is_some(),
-            Set::Avx2 => int::Plain256::new().is_some(),
+            Set::Vnni512 => x86::Vnni512::new().is_some(),
+            Set::Vnni256 => x86::Vnni256::new().is_some(),
+            Set::Avx2 => x86::Plain256::new().is_some(),
         };
         #[cfg(not(target_arch = "x86_64"))]
         false
@@ -250,7 +258,7 @@ impl Set {
             };
             #[cfg(not(target_os = "linux"))]
             let tiles = None;
-            of!(Q4K, Q6K)
+            each!(of)
                 .map(|vectors| if self == Set::Amx { tiles.unwrap_or(vectors) } else { vectors })
                 .filter(|_| self.supported())
         }
@@ -264,12 +272,15 @@ impl Set {
 
 /// The layout of a format; `None` where it has none.
 pub fn layout(format: Format) -> Option<Layout> {
-    let with = |block, bytes, halves, word, words| Layout { block, bytes, halves, word, words, fix: Fix::Keep };
-    Some(match format {
-        Format::Q4K => with(256, 144, &[0, 2], 4, 35),
-        Format::Q6K => with(256, 210, &[208], 0, 52),
-        _ => return None,
-    })
+    macro_rules! of {
+        ($($name:ident),*) => {
+            match format {
+                $(Format::$name => Some(<formats::$name as formats::Packed>::LAYOUT),)*
+                _ => None,
+            }
+        };
+    }
+    each!(of)
 }
 
 /// Bytes of a packed matrix `[out, inp]`; `None` where the format has no packed layout or rows are no whole blocks.
@@ -428,5 +439,30 @@ unsafe fn group_body<S: Simd>(s: S, l: &Layout, rows: &[*const u8; GROUP], row: 
 /// Rearranges the bits of a packed block.
 #[inline(always)]
 unsafe fn fix(fix: Fix, words: *mut [u32; GROUP]) {
-    let _ = (fix, words);
+    const LOW: u32 = 0x0101_0101;
+    // SAFETY: the caller's promise: the words that the fix names.
+    unsafe {
+        match fix {
+            Fix::Keep => {}
+            Fix::Spread => {
+                for bits in &mut *words {
+                    // A nibble's bits land in four bytes.
+                    let spread = |v: usize| ((*bits >> (4 * v)) & 15).wrapping_mul(0x0020_4081) & LOW;
+                    *bits = (0..8).fold(0, |all, v| all | spread(v) << v);
+                }
+            }
+            Fix::Planes(first) => {
+                let words = std::slice::from_raw_parts_mut(words.add(first), 8);
+                let mut planes = [[0; GROUP]; 8];
+                for (j, plane) in planes.iter_mut().enumerate() {
+                    for (v, word) in words.iter().enumerate() {
+                        for (to, from) in plane.iter_mut().zip(word) {
+                            *to |= ((from >> j) & LOW) << v;
+                        }
+                    }
+                }
+                words.copy_from_slice(&planes);
+            }
+        }
+    }
 }

@@ -10,7 +10,11 @@ use pondera_cpu::{
     packed::{self, GROUP, Scratch, Set, Weights},
 };
 use pondera_quant::{Activation, Bytes, FORMATS, Format, Matrix, Q8};
-use std::{hint::black_box, sync::Barrier, time::Instant};
+use std::{
+    hint::black_box,
+    sync::{Barrier, Mutex},
+    time::Instant,
+};
 
 fn option(name: &str) -> Option<String> {
     std::env::args().skip_while(|a| a != name).nth(1)
@@ -149,6 +153,7 @@ fn main() {
             (copies * size) as f64 / start.elapsed().as_secs_f64() / 1e9
         );
         let Activation::Q8 { block } = info.activation else { continue };
+        let scratches: Vec<_> = (0..threads).map(|_| Mutex::new(Scratch::default())).collect();
         for &n in &tokens {
             let x: Vec<f32> = (0..n * inp).map(|i| ((i * 37) % 101) as f32 * 0.01 - 0.5).collect();
             let (mut q, mut d, mut sums) = (vec![0i8; n * inp], vec![0f32; n * inp / block], vec![0i16; n * inp / 16]);
@@ -159,7 +164,7 @@ fn main() {
             let uses = if n <= 32 { copies } else { copies.min(4) };
             let base = target.as_ptr() as usize;
             let run = |t: usize| {
-                let mut scratch = Scratch::default();
+                let mut scratch = scratches[t].lock().expect("no panic");
                 let from = t * groups / threads * GROUP;
                 let to = ((t + 1) * groups / threads * GROUP).min(out);
                 for i in 0..uses {

@@ -14,6 +14,8 @@
 //! AVX-512: 4 x 3 and 2 x 12 of 32. NEON: 4 x 6 of 32.
 //!
 //! Does not own: integer dot products ([`crate::dot`]), splitting outputs over threads ([`crate::product`]).
+#[cfg(target_arch = "x86_64")]
+use crate::simd::outer;
 use crate::simd::{Level, MAX_LANES, Simd, kernel};
 use pondera_quant::{Format, Matrix, float};
 use std::ops::Range;
@@ -458,6 +460,16 @@ kernel!(
     unsafe fn tile<E: Elem; const RV, const NT>(t: &Tile) = tile_body::<_, E, RV, NT>
 );
 
+/// [`tile`] of two vectors of f32 by the loop that is written out.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn outer_tile(s: crate::simd::Avx512, tokens: usize, t: &Tile) {
+    let o = outer::Operands { w: t.panel, x: t.x.cast(), ldx: t.ldx * 4, steps: t.kn };
+    // SAFETY: the caller's promise.
+    unsafe { outer::fma(s, tokens, o, t.ld, t.y, t.ldy * 4, t.first) };
+    std::arch::x86_64::_mm256_zeroupper();
+}
+
 /// Tokens of a full tile.
 fn tile_tokens(level: Level, rv: usize) -> usize {
     match level {
@@ -482,6 +494,13 @@ unsafe fn sweep<E: Elem>(level: Level, rv: usize, mut t: Tile, n: usize) {
         // SAFETY: the caller's promise, for these tokens.
         unsafe {
             let t = Tile { x: t.x.add(from * t.ldx), y: t.y.add(from * t.ldy), ..t };
+            #[cfg(target_arch = "x86_64")]
+            if let (Level::Avx512(s), 2, 4, 0) = (level, rv, E::SIZE, t.fetch.lines) {
+                outer_tile(s, nt, &t);
+                from += nt;
+                tiles -= 1;
+                continue;
+            }
             match (rv, nt) {
                 (4, 1) => tile::<E, 4, 1>(level, &t),
                 (4, 2) => tile::<E, 4, 2>(level, &t),

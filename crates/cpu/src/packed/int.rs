@@ -64,6 +64,11 @@ pub unsafe trait Int: Copy + 'static {
     fn dot_pairs(self, acc: U<Self>, a: U<Self>, b: U<Self>) -> U<Self>;
     /// Words as floats, rounded once.
     fn float(self, v: U<Self>) -> F<Self>;
+    /// `n`, unknown to the compiler: a loop that runs so often is not unrolled, so that its loads are not gathered at the
+    /// top and spilled.
+    fn opaque(self, n: usize) -> usize;
     /// Asks for the line at `near` in the first level of cache and for that at `far` in the second.
     fn prefetch(self, near: *const u8, far: *const u8);
+    /// Asks for the line at `p`, to be written.
+    fn prefetch_to_write(self, p: *const u8);
 }

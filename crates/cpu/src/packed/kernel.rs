@@ -11,13 +11,17 @@
 //! for products stay busy. A chain of one output runs over the blocks ascending in either loop, so they give the same bits.
 #![allow(clippy::needless_range_loop)] // one index for several arrays of vectors
 use super::{
-    GROUP, LINE, Scratch, Weights,
+    GROUP, LINE, Line, Lines, Scratch, Weights,
     formats::{Join, Min, Packed, QUADS, SUBS},
     int::{F, Int, U},
+    x86::{Plain256, Vnni256, Vnni512},
 };
 use crate::{
     dot::{Out, Tokens},
-    simd::Simd,
+    simd::{
+        Simd,
+        outer::{self, Into},
+    },
 };
 use std::ops::Range;
 
@@ -27,49 +31,66 @@ pub const FEW: usize = 4;
 const CHUNK: usize = 256;
 /// Vectors of rows of a tile.
 const ROWS: usize = 2;
-/// Most tokens of a tile.
-const TOKENS: usize = 6;
 /// Bytes of activations that all pairs of groups read again and again: they stay in the second level of cache.
 const RESIDENT: usize = 1 << 20;
 /// Bytes ahead that lines are asked for in the first level of cache, and in the second.
 const NEAR: usize = 1024;
 const FAR: usize = 4096;
 
-/// What a block's arithmetic needs of a token's codes besides themselves.
+/// What products need of the codes of tokens besides themselves, made once per task from the sums of 16 codes.
 #[derive(Clone, Copy)]
-struct Side {
-    /// Where the integer sums of sub-blocks begin: the part of the codes' offset.
-    start: [i32; SUBS],
-    /// Sums of sub-blocks in pairs of 16 bits, in the order of [`Packed::mins`].
-    pairs: [i32; SUBS / 2],
-    /// The sum of the block.
-    total: i32,
+struct Sides {
+    /// Where the integer sums of sub-blocks begin: the part of the codes' offset. `[tokens][inp / SUB]`.
+    starts: *const i32,
+    /// Sums of sub-blocks in pairs of 16 bits, in the order of [`Packed::mins`], `[tokens][inp / SUB / 2]`; or the sums of
+    /// blocks as floats, `[tokens][inp / SUB]`.
+    mins: *const i32,
 }
 
-impl Side {
-    const ZERO: Side = Side { start: [0; SUBS], pairs: [0; SUBS / 2], total: 0 };
-
-    /// From the sums of 16 codes.
+impl Sides {
+    /// Of `n` tokens from `t0` on.
     #[inline(always)]
-    unsafe fn fill<P: Packed, I: Int>(&mut self, sums: *const i16) {
-        // SAFETY: the caller's promise: the sums of a block.
-        let sixteen = |i: usize| i32::from(unsafe { *sums.add(i) });
-        let sub = |j: usize| if P::SUB == 16 { sixteen(j) } else { sixteen(2 * j) + sixteen(2 * j + 1) };
-        if offset::<P, I>() != 0 {
-            for j in 0..P::COUNT {
-                self.start[j] = -offset::<P, I>() * sub(j);
-            }
-        }
-        match P::MIN {
-            Min::None => {}
-            Min::Block => self.total = sub(0),
-            Min::Sub => {
-                for i in 0..P::COUNT / 2 {
-                    let j = i / 2 * 4 + i % 2;
-                    self.pairs[i] = (sub(j) & 0xffff) | (sub(j + 2) << 16);
+    unsafe fn new<P: Packed, I: Int>(tokens: Tokens<'_>, t0: usize, n: usize, lines: &mut Lines) -> Sides {
+        let subs = n * tokens.inp / P::SUB;
+        let starts: *mut i32 = lines.at_least(2 * subs * 4).cast();
+        let sixteens = tokens.sums[t0 * tokens.inp / 16..][..n * tokens.inp / 16].as_ptr();
+        let offset = offset::<P, I>();
+        // SAFETY: the sums of every sub-block; room for two words of each.
+        unsafe {
+            let mins = starts.add(subs);
+            let sub = |j: usize| {
+                let first = sixteens.add(j * P::SUB / 16);
+                i32::from(*first) + if P::SUB == 16 { 0 } else { i32::from(*first.add(1)) }
+            };
+            if offset != 0 {
+                for j in 0..subs {
+                    *starts.add(j) = -offset * sub(j);
                 }
             }
+            match P::MIN {
+                Min::None => {}
+                Min::Block => {
+                    for j in 0..subs {
+                        *mins.add(j) = (sub(j) as f32).to_bits() as i32;
+                    }
+                }
+                Min::Sub => {
+                    for i in 0..subs / 4 {
+                        let pair = |j: usize| (sub(4 * i + j) & 0xffff) | (sub(4 * i + j + 2) << 16);
+                        (*mins.add(2 * i), *mins.add(2 * i + 1)) = (pair(0), pair(1));
+                    }
+                }
+            }
+            Sides { starts, mins }
         }
+    }
+
+    /// From block `b` of token `t` on.
+    #[inline(always)]
+    fn at<P: Packed>(self, t: usize, b: usize, inp: usize) -> Sides {
+        let j = (t * inp + b * P::LAYOUT.block) / P::SUB;
+        let min = if P::MIN == Min::Sub { j / 2 } else { j };
+        Sides { starts: self.starts.wrapping_add(j), mins: self.mins.wrapping_add(min) }
     }
 }
 
@@ -83,11 +104,17 @@ const fn offset<P: Packed, I: Int>() -> i32 {
 #[inline(always)]
 fn step<P: Packed, I: Int>(s: I, acc: F<I>, d: [F<I>; 2], dx: F<I>, sum: F<I>, min: F<I>) -> F<I> {
     let f = s.simd();
-    let acc = f.fma(f.mul(d[0], dx), sum, acc);
+    step_min::<P, I>(s, f.fma(f.mul(d[0], dx), sum, acc), d[1], dx, min)
+}
+
+/// The minimum's part of a step.
+#[inline(always)]
+fn step_min<P: Packed, I: Int>(s: I, acc: F<I>, m: F<I>, dx: F<I>, min: F<I>) -> F<I> {
+    let f = s.simd();
     match P::MIN {
         Min::None => acc,
-        Min::Block => f.fma(f.mul(d[1], dx), min, acc),
-        Min::Sub => f.fma(f.neg(f.mul(d[1], dx)), min, acc),
+        Min::Block => f.fma(f.mul(m, dx), min, acc),
+        Min::Sub => f.fma(f.neg(f.mul(m, dx)), min, acc),
     }
 }
 
@@ -109,18 +136,28 @@ pub unsafe fn halves<P: Packed, I: Int>(s: I, p: *const u8) -> [F<I>; 2] {
 
 /// The minimum's sum.
 #[inline(always)]
-fn min_sum<P: Packed, I: Int>(s: I, mins: &[U<I>; SUBS / 2], side: &Side) -> F<I> {
-    match P::MIN {
-        Min::None => s.simd().splat(0.0),
-        Min::Block => s.simd().splat(side.total as f32),
-        Min::Sub => {
-            let mut t = s.splat(0);
-            for (m, x) in mins.iter().zip(&side.pairs).take(P::COUNT / 2) {
-                t = s.dot_pairs(t, *m, s.splat(*x));
+unsafe fn min_sum<P: Packed, I: Int>(s: I, mins: &[U<I>; SUBS / 2], side: Sides) -> F<I> {
+    // SAFETY: the caller's promise: the words of a block.
+    unsafe {
+        match P::MIN {
+            Min::None => s.simd().splat(0.0),
+            Min::Block => s.simd().floats(s.broadcast(side.mins.cast())),
+            Min::Sub => {
+                let mut t = s.splat(0);
+                for (i, m) in mins.iter().enumerate().take(P::COUNT / 2) {
+                    t = s.dot_pairs(t, *m, s.broadcast(side.mins.add(i).cast()));
+                }
+                s.float(t)
             }
-            s.float(t)
         }
     }
+}
+
+/// Where the sum of sub-block `j` begins.
+#[inline(always)]
+unsafe fn start<P: Packed, I: Int>(s: I, side: Sides, j: usize) -> U<I> {
+    // SAFETY: the caller's promise: the words of a block.
+    if offset::<P, I>() == 0 { s.splat(0) } else { unsafe { s.broadcast(side.starts.add(j).cast()) } }
 }
 
 /// The integer sums of a block for `N` tokens as floats, and those of the minimum.
@@ -129,7 +166,7 @@ unsafe fn sums<P: Packed, I: Int, const N: usize>(
     s: I,
     p: *const u8,
     x: [*const i8; N],
-    side: &[Side; N],
+    side: [Sides; N],
 ) -> [[F<I>; 2]; N] {
     let f = s.simd();
     let zero = f.splat(0.0);
@@ -155,7 +192,7 @@ unsafe fn sums<P: Packed, I: Int, const N: usize>(
             for (i, q) in q.iter().enumerate().take(P::PER) {
                 let j = P::sub(span, i);
                 for n in 0..N {
-                    let mut acc = s.splat(if offset::<P, I>() != 0 { side[n].start[j] } else { 0 });
+                    let mut acc = start::<P, I>(s, side[n], j);
                     for (v, w) in q.iter().enumerate().take(P::SUB / 4) {
                         acc = dot::<P, I>(s, acc, *w, s.broadcast(x[n].add(j * P::SUB + 4 * v).cast()));
                     }
@@ -178,7 +215,7 @@ unsafe fn sums<P: Packed, I: Int, const N: usize>(
                 Join::Float(k) if k < P::COUNT => f.add(first[n], part[n]),
                 Join::Float(_) => part[n],
             };
-            out[n] = [sum, min_sum::<P, I>(s, &mins, &side[n])];
+            out[n] = [sum, min_sum::<P, I>(s, &mins, side[n])];
         }
         out
     }
@@ -186,7 +223,7 @@ unsafe fn sums<P: Packed, I: Int, const N: usize>(
 
 /// The rows of `range` (whole groups but for the matrix's end) for all tokens.
 #[inline(always)]
-pub unsafe fn run<P: Packed, I: Int>(
+pub unsafe fn run<P: Packed, I: Tiles>(
     s: I,
     w: Weights,
     range: Range<usize>,
@@ -201,23 +238,24 @@ pub unsafe fn run<P: Packed, I: Int>(
             let n = tokens.n;
             let groups = range.start / GROUP..range.end.div_ceil(GROUP);
             let (half, from) = (groups.len() / 2, groups.start);
+            let sides = Sides::new::<P, I>(tokens, 0, n, &mut scratch.sides);
             // Two streams, each ascending, so that what is asked for ahead is what comes.
             for i in 0..half {
                 let two = [from + i, from + half + i];
                 match n {
-                    1 => few::<P, I, 2, 1>(s, w, two, range.end, tokens, out),
-                    2 => few::<P, I, 2, 2>(s, w, two, range.end, tokens, out),
-                    3 => few::<P, I, 2, 3>(s, w, two, range.end, tokens, out),
-                    _ => few::<P, I, 2, 4>(s, w, two, range.end, tokens, out),
+                    1 => few::<P, I, 2, 1>(s, w, two, range.end, tokens, sides, out),
+                    2 => few::<P, I, 2, 2>(s, w, two, range.end, tokens, sides, out),
+                    3 => few::<P, I, 2, 3>(s, w, two, range.end, tokens, sides, out),
+                    _ => few::<P, I, 2, 4>(s, w, two, range.end, tokens, sides, out),
                 }
             }
             if groups.len() % 2 == 1 {
                 let one = [groups.end - 1];
                 match n {
-                    1 => few::<P, I, 1, 1>(s, w, one, range.end, tokens, out),
-                    2 => few::<P, I, 1, 2>(s, w, one, range.end, tokens, out),
-                    3 => few::<P, I, 1, 3>(s, w, one, range.end, tokens, out),
-                    _ => few::<P, I, 1, 4>(s, w, one, range.end, tokens, out),
+                    1 => few::<P, I, 1, 1>(s, w, one, range.end, tokens, sides, out),
+                    2 => few::<P, I, 1, 2>(s, w, one, range.end, tokens, sides, out),
+                    3 => few::<P, I, 1, 3>(s, w, one, range.end, tokens, sides, out),
+                    _ => few::<P, I, 1, 4>(s, w, one, range.end, tokens, sides, out),
                 }
             }
         } else {
@@ -234,6 +272,7 @@ unsafe fn few<P: Packed, I: Int, const G: usize, const N: usize>(
     groups: [usize; G],
     end: usize,
     tokens: Tokens<'_>,
+    sides: Sides,
     out: Out,
 ) {
     let f = s.simd();
@@ -241,21 +280,21 @@ unsafe fn few<P: Packed, I: Int, const G: usize, const N: usize>(
     let l = P::LAYOUT;
     let blocks = tokens.inp / l.block;
     let mut acc = [[[f.splat(0.0); N]; 2]; G];
-    let mut side = [Side::ZERO; N];
+    let mut side = [sides; N];
     // SAFETY: the caller's promise: whole groups, all tokens.
     unsafe {
         for b in 0..blocks {
             let mut x = [std::ptr::null::<i8>(); N];
             for n in 0..N {
                 x[n] = tokens.q.as_ptr().add(n * tokens.inp + b * l.block);
-                side[n].fill::<P, I>(tokens.sums.as_ptr().add((n * tokens.inp + b * l.block) / 16));
+                side[n] = sides.at::<P>(n, b, tokens.inp);
             }
             let (scales, words) = l.at(b);
             for (g, acc) in groups.iter().zip(&mut acc) {
                 let base = w.base.add(g * w.group_bytes);
                 for (part, acc) in acc.iter_mut().enumerate().take(GROUP / lanes) {
                     let d = halves::<P, I>(s, base.add(scales + part * 2 * lanes));
-                    let sums = sums::<P, I, N>(s, base.add(words + part * 4 * lanes), x, &side);
+                    let sums = sums::<P, I, N>(s, base.add(words + part * 4 * lanes), x, side);
                     for (n, acc) in acc.iter_mut().enumerate() {
                         let dx = f.splat(*tokens.d.as_ptr().add(n * blocks + b));
                         *acc = step::<P, I>(s, *acc, d, dx, sums[n][0], sums[n][1]);
@@ -311,7 +350,12 @@ unsafe fn unpack<P: Packed, I: Int>(s: I, rows: [(*const u8, *const u8); ROWS], 
             let (scales, words) = l.at(b);
             for (r, (scale_base, word_base)) in rows.into_iter().enumerate() {
                 let (scale_base, p) = (scale_base.add(scales), word_base.add(words));
+                let lines = P::LAYOUT.words.div_ceil(P::SPANS);
                 for span in 0..P::SPANS {
+                    for line in 0..lines {
+                        let at = p.wrapping_add((span * lines + line) * LINE);
+                        s.prefetch(at.wrapping_add(NEAR), at.wrapping_add(FAR));
+                    }
                     let q = P::span(s, p, span);
                     for (k, q) in q.iter().enumerate().take(P::PER) {
                         let quad = (i * P::COUNT + P::sub(span, k)) * (P::SUB / 4);
@@ -344,7 +388,7 @@ unsafe fn unpack<P: Packed, I: Int>(s: I, rows: [(*const u8, *const u8); ROWS], 
 
 /// A tile's operands besides the panel.
 #[derive(Clone, Copy)]
-struct Tile {
+pub struct Tile {
     /// Blocks of the panel.
     blocks: usize,
     /// Codes of the first token, at the panel's first weight; elements to the next token.
@@ -353,8 +397,8 @@ struct Tile {
     /// Scales.
     d: *const f32,
     ldd: usize,
-    /// Sums.
-    sums: *const i16,
+    /// What else the block's arithmetic needs.
+    side: Sides,
     /// Chains so far `[T][ROWS]` vectors.
     acc: *mut f32,
 }
@@ -366,25 +410,19 @@ unsafe fn tile<P: Packed, I: Int, const T: usize>(s: I, panel: *const u8, t: Til
     let (zero, none) = (f.splat(0.0), s.splat(0));
     let lanes = <I::S as Simd>::LANES;
     let size = 4 * lanes;
-    let mut side = [Side::ZERO; T];
     // SAFETY: the caller's promise: a panel, T tokens of its blocks, their chains.
     unsafe {
         let get = |at: usize| s.load(panel.add(at * size));
         for b in 0..t.blocks {
             let x = t.x.add(b * P::LAYOUT.block);
-            for n in 0..T {
-                side[n].fill::<P, I>(t.sums.add((n * t.ldx + b * P::LAYOUT.block) / 16));
-            }
             let mut whole = [[none; ROWS]; T];
             let (mut part, mut first) = ([[zero; ROWS]; T], [[zero; ROWS]; T]);
             for j in 0..P::COUNT {
                 let mut acc = [[none; ROWS]; T];
-                if offset::<P, I>() != 0 {
-                    for n in 0..T {
-                        acc[n] = [s.splat(side[n].start[j]); ROWS];
-                    }
+                for n in 0..T {
+                    acc[n] = [start::<P, I>(s, t.side.at::<P>(n, b, t.ldx), j); ROWS];
                 }
-                for v in 0..P::SUB / 4 {
+                for v in 0..s.opaque(P::SUB / 4) {
                     let quad = (b * P::COUNT + j) * (P::SUB / 4) + v;
                     let w = [get(quad * ROWS), get(quad * ROWS + 1)];
                     for n in 0..T {
@@ -425,7 +463,9 @@ unsafe fn tile<P: Packed, I: Int, const T: usize>(s: I, panel: *const u8, t: Til
                         *m = get(Panel::MINS + j * ROWS + r);
                     }
                 }
-                d[r] = [0, 1].map(|j| f.floats(s.load(panel.add((Panel::HALVES + (b * 2 + j) * ROWS + r) * size))));
+                for (i, d) in d[r].iter_mut().enumerate() {
+                    *d = f.load(panel.add((Panel::HALVES + (b * 2 + i) * ROWS + r) * size).cast());
+                }
             }
             for n in 0..T {
                 let dx = f.splat(*t.d.add(n * t.ldd + b));
@@ -436,8 +476,145 @@ unsafe fn tile<P: Packed, I: Int, const T: usize>(s: I, panel: *const u8, t: Til
                         Join::Float(_) => part[n][r],
                     };
                     let chain = t.acc.add((n * ROWS + r) * lanes);
-                    let min = min_sum::<P, I>(s, &mins[r], &side[n]);
+                    let min = min_sum::<P, I>(s, &mins[r], t.side.at::<P>(n, b, t.ldx));
                     f.store(chain, step::<P, I>(s, f.load(chain), d[r], dx, sum, min));
+                }
+            }
+        }
+    }
+}
+
+/// Which sizes of tiles a set has: as many accumulators as its registers hold.
+pub trait Tiles: Int {
+    /// Most tokens of a tile.
+    fn tokens<P: Packed>() -> usize;
+
+    /// The tile of `n` tokens.
+    ///
+    /// # Safety
+    /// As [`tile`].
+    unsafe fn tile<P: Packed>(self, n: usize, panel: *const u8, t: Tile);
+}
+
+macro_rules! tiles {
+    ($set:ty: $($n:literal)* | $most:literal) => {
+        impl Tiles for $set {
+            #[inline(always)]
+            fn tokens<P: Packed>() -> usize {
+                $most
+            }
+
+            #[inline(always)]
+            unsafe fn tile<P: Packed>(self, n: usize, panel: *const u8, t: Tile) {
+                // SAFETY: handed on.
+                unsafe {
+                    match n {
+                        $($n => tile::<P, Self, $n>(self, panel, t),)*
+                        _ => tile::<P, Self, $most>(self, panel, t),
+                    }
+                }
+            }
+        }
+    };
+}
+
+tiles!(Vnni256: 1 2 3 4 5 | 6);
+tiles!(Plain256: 1 2 3 | 4);
+
+impl Tiles for Vnni512 {
+    /// Where much is done between short sub-blocks it should stay in registers, so tiles are smaller.
+    #[inline(always)]
+    fn tokens<P: Packed>() -> usize {
+        if P::JOIN == Join::Int || P::SUB == 16 { 6 } else { outer::TOKENS }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<P: Packed>(self, n: usize, panel: *const u8, t: Tile) {
+        // SAFETY: handed on.
+        unsafe {
+            if Self::tokens::<P>() == outer::TOKENS {
+                return wide_tile::<P>(self, n, panel, t);
+            }
+            match n {
+                1 => tile::<P, Self, 1>(self, panel, t),
+                2 => tile::<P, Self, 2>(self, panel, t),
+                3 => tile::<P, Self, 3>(self, panel, t),
+                4 => tile::<P, Self, 4>(self, panel, t),
+                5 => tile::<P, Self, 5>(self, panel, t),
+                _ => tile::<P, Self, 6>(self, panel, t),
+            }
+        }
+    }
+}
+
+/// [`tile`] for `tokens` tokens by the loop that is written out; sums of blocks pass through memory in L1.
+#[inline(always)]
+unsafe fn wide_tile<P: Packed>(s: Vnni512, tokens: usize, panel: *const u8, t: Tile) {
+    const VECTORS: usize = ROWS * outer::TOKENS;
+    let f = s.simd();
+    let mut sums = [Line([0; LINE]); 2 * VECTORS];
+    let sums: *mut u8 = sums.as_mut_ptr().cast();
+    // SAFETY: the caller's promise: a panel, all tokens of its blocks, their chains.
+    unsafe {
+        let get = |at: usize| panel.add(at * LINE);
+        for b in 0..t.blocks {
+            if P::JOIN != Join::One {
+                sums.write_bytes(0, ROWS * tokens * LINE);
+                sums.add(VECTORS * LINE).write_bytes(0, ROWS * tokens * LINE);
+            }
+            let halves = get(Panel::HALVES + b * 2 * ROWS);
+            for j in 0..P::COUNT {
+                let (into, scales, to) = match P::JOIN {
+                    Join::One => (Into::Chains(t.d.add(b)), halves, t.acc.cast()),
+                    Join::Int => (Into::ScaledWords, get(Panel::SCALES + j * ROWS), sums),
+                    Join::Float(k) => {
+                        (Into::ScaledFloats, get(Panel::SCALES + j * ROWS), sums.add(j / k * VECTORS * LINE))
+                    }
+                };
+                let o = outer::Operands {
+                    w: get((b * P::COUNT + j) * (P::SUB / 4) * ROWS),
+                    x: t.x.add(b * P::LAYOUT.block + j * P::SUB).cast(),
+                    ldx: t.ldx,
+                    steps: P::SUB / 4,
+                };
+                let starts = t.side.at::<P>(0, b, t.ldx).starts.wrapping_add(j);
+                let starts = if offset::<P, Vnni512>() == 0 { std::ptr::null() } else { starts };
+                // From a token to the next: sums of sub-blocks, and scales, which formats of one sub-block have as many of.
+                let lds = t.ldx / P::SUB * 4;
+                outer::dot(f, tokens, o, outer::Sums { into, start: starts, lds, scales, to });
+            }
+            for n in 0..tokens {
+                if P::JOIN == Join::One && P::MIN == Min::None {
+                    break;
+                }
+                let dx = f.splat(*t.d.add(n * t.ldd + b));
+                let side = t.side.at::<P>(n, b, t.ldx);
+                for r in 0..ROWS {
+                    let at = sums.add((n * ROWS + r) * LINE);
+                    let mut mins = [s.splat(0); SUBS / 2];
+                    if P::MIN == Min::Sub {
+                        for (i, m) in mins.iter_mut().enumerate().take(P::COUNT / 2) {
+                            *m = s.load(get(Panel::MINS + i * ROWS + r));
+                        }
+                    }
+                    let d = [f.load(halves.add(r * LINE).cast()), f.load(halves.add((ROWS + r) * LINE).cast())];
+                    let chain = t.acc.add((n * ROWS + r) * GROUP);
+                    let min = min_sum::<P, Vnni512>(s, &mins, side);
+                    let acc = f.load(chain);
+                    let acc = match P::JOIN {
+                        Join::One => step_min::<P, Vnni512>(s, acc, d[1], dx, min),
+                        join => {
+                            let sum = match join {
+                                Join::Int => s.float(s.load(at)),
+                                Join::Float(k) if k < P::COUNT => {
+                                    f.add(f.load(at.cast()), f.load(at.add(VECTORS * LINE).cast()))
+                                }
+                                _ => f.load(at.cast()),
+                            };
+                            step::<P, Vnni512>(s, acc, d, dx, sum, min)
+                        }
+                    };
+                    f.store(chain, acc);
                 }
             }
         }
@@ -446,7 +623,7 @@ unsafe fn tile<P: Packed, I: Int, const T: usize>(s: I, panel: *const u8, t: Til
 
 /// The rows of `range` for many tokens.
 #[inline(always)]
-unsafe fn many<P: Packed, I: Int>(
+unsafe fn many<P: Packed, I: Tiles>(
     s: I,
     w: Weights,
     range: Range<usize>,
@@ -458,13 +635,16 @@ unsafe fn many<P: Packed, I: Int>(
     let l = P::LAYOUT;
     let (inp, blocks) = (tokens.inp, tokens.inp / l.block);
     let rows = ROWS * lanes;
-    let together = (RESIDENT / inp).clamp(4 * TOKENS, 512).min(tokens.n);
+    // Passes of nearly equal size, whole tiles.
+    let passes = tokens.n.div_ceil((RESIDENT / inp).clamp(4 * I::tokens::<P>(), 768));
+    let together = tokens.n.div_ceil(passes).next_multiple_of(I::tokens::<P>()).min(tokens.n);
     let panel = scratch.panel.at_least(Panel::ALL * 4 * lanes);
     let acc: *mut f32 = scratch.chains.at_least(together * rows * 4).cast();
     // SAFETY: the caller's promise: whole groups, all tokens.
     unsafe {
         for t0 in (0..tokens.n).step_by(together) {
             let n = together.min(tokens.n - t0);
+            let sides = Sides::new::<P, I>(tokens, t0, n, &mut scratch.sides);
             for o in (range.start..range.end).step_by(rows) {
                 let mut bases = [(std::ptr::null(), std::ptr::null()); ROWS];
                 for (r, base) in bases.iter_mut().enumerate() {
@@ -477,27 +657,29 @@ unsafe fn many<P: Packed, I: Int>(
                 for b in (0..blocks).step_by(CHUNK / l.block) {
                     let some = (CHUNK / l.block).min(blocks - b);
                     unpack::<P, I>(s, bases, b..b + some, panel);
-                    let tiles = n.div_ceil(TOKENS);
+                    let tiles = n.div_ceil(I::tokens::<P>());
                     for i in 0..tiles {
                         let (from, to) = (i * n / tiles, (i + 1) * n / tiles);
                         let t = t0 + from;
+                        if b + some == blocks {
+                            // What is written soon is fetched meanwhile: tokens lie far apart.
+                            for t in t..t0 + to {
+                                for line in 0..rows.div_ceil(GROUP) {
+                                    let y = out.ptr.wrapping_add(t * out.stride + o + line * GROUP);
+                                    s.prefetch_to_write(y.cast());
+                                }
+                            }
+                        }
                         let operands = Tile {
                             blocks: some,
                             x: tokens.q.as_ptr().add(t * inp + b * l.block),
                             ldx: inp,
                             d: tokens.d.as_ptr().add(t * blocks + b),
                             ldd: blocks,
-                            sums: tokens.sums.as_ptr().add((t * inp + b * l.block) / 16),
+                            side: sides.at::<P>(from, b, inp),
                             acc: acc.add(from * rows),
                         };
-                        match to - from {
-                            1 => tile::<P, I, 1>(s, panel, operands),
-                            2 => tile::<P, I, 2>(s, panel, operands),
-                            3 => tile::<P, I, 3>(s, panel, operands),
-                            4 => tile::<P, I, 4>(s, panel, operands),
-                            5 => tile::<P, I, 5>(s, panel, operands),
-                            _ => tile::<P, I, 6>(s, panel, operands),
-                        }
+                        s.tile::<P>(to - from, panel, operands);
                     }
                 }
                 for t in 0..n {

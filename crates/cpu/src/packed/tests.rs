@@ -71,6 +71,7 @@ fn kernels_equal_the_scalar_dot_to_the_bit() {
             (48, 2, 16),
             (33, 3, 33),
             (100, 1, 47),
+            (17, 41, 101),
         ];
         for (case, (out, blocks, n)) in cases.into_iter().enumerate() {
             let inp = blocks * l.block;

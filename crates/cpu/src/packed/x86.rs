@@ -1,13 +1,21 @@
 //! [`Int`] for AVX-512 with VNNI, AVX-VNNI and AVX2.
 use super::int::Int;
 use crate::simd::{Avx2, Avx512};
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
 macro_rules! proven {
     ($e:expr) => {
         // SAFETY: the token proves the instructions; pointers are valid by the method's contract.
         unsafe { $e }
     };
+}
+
+/// See [`Int::opaque`].
+#[inline(always)]
+fn opaque(mut n: usize) -> usize {
+    // SAFETY: no instruction at all.
+    unsafe { asm!("/* {0} */", inout(reg) n, options(pure, nomem, nostack, preserves_flags)) };
+    n
 }
 
 /// Proof of AVX-512 with VNNI.
@@ -103,11 +111,19 @@ unsafe impl Int for Vnni512 {
         proven!(_mm512_cvtepi32_ps(v))
     }
     #[inline(always)]
+    fn opaque(self, n: usize) -> usize {
+        opaque(n)
+    }
+    #[inline(always)]
     fn prefetch(self, near: *const u8, far: *const u8) {
         proven!({
             _mm_prefetch::<_MM_HINT_T0>(near.cast());
             _mm_prefetch::<_MM_HINT_T1>(far.cast());
         })
+    }
+    #[inline(always)]
+    fn prefetch_to_write(self, p: *const u8) {
+        proven!(_mm_prefetch::<_MM_HINT_ET0>(p.cast()))
     }
 }
 
@@ -177,11 +193,19 @@ macro_rules! ymm {
             proven!(_mm256_cvtepi32_ps(v))
         }
         #[inline(always)]
+        fn opaque(self, n: usize) -> usize {
+            opaque(n)
+        }
+        #[inline(always)]
         fn prefetch(self, near: *const u8, far: *const u8) {
             proven!({
                 _mm_prefetch::<_MM_HINT_T0>(near.cast());
                 _mm_prefetch::<_MM_HINT_T1>(far.cast());
             })
+        }
+        #[inline(always)]
+        fn prefetch_to_write(self, p: *const u8) {
+            proven!(_mm_prefetch::<_MM_HINT_ET0>(p.cast()))
         }
     };
 }

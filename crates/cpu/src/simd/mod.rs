@@ -12,6 +12,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "x86_64")]
+pub mod outer;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]

@@ -7,7 +7,7 @@
 use pondera_cpu::{
     Isa, default_threads,
     dot::{Out, Tokens},
-    packed::{self, GROUP, Scratch, Set, Weights},
+    packed::{self, Floats, GROUP, Scratch, Set, Weights},
 };
 use pondera_quant::{Activation, Bytes, FORMATS, Format, Matrix, Q8};
 use std::{
@@ -108,12 +108,13 @@ fn matrix(format: Format, out: usize, inp: usize) -> Matrix {
     Matrix::Rows { format, out, inp, bytes: Bytes::from(bytes), stride }
 }
 
+/// Pointers that threads share.
 #[derive(Clone, Copy)]
-struct Y(*mut f32);
+struct Shared<T>(T);
 // SAFETY: threads write disjoint rows.
-unsafe impl Sync for Y {}
-impl Y {
-    fn get(&self) -> *mut f32 {
+unsafe impl<T> Sync for Shared<T> {}
+impl<T: Copy> Shared<T> {
+    fn get(&self) -> T {
         self.0
     }
 }
@@ -135,9 +136,7 @@ fn main() {
     let words = unsafe { std::slice::from_raw_parts(data.as_ptr().cast::<u64>(), total / 8) };
     println!("{set:?}, {threads} threads, [{out}, {inp}]");
     for info in FORMATS.iter().filter(|f| if any { named(f.name) } else { packed::layout(f.format).is_some() }) {
-        let (Some(kernel), Some(size)) = (set.kernel(info.format), packed::bytes(info.format, out, inp)) else {
-            continue;
-        };
+        let Some(size) = packed::bytes(info.format, out, inp) else { continue };
         let group_bytes = packed::group_bytes(info.format, inp).expect("whole blocks");
         let m = matrix(info.format, out, inp);
         let copies = (total / size).max(1);
@@ -152,15 +151,18 @@ fn main() {
             info.name,
             (copies * size) as f64 / start.elapsed().as_secs_f64() / 1e9
         );
-        let Activation::Q8 { block } = info.activation else { continue };
         let scratches: Vec<_> = (0..threads).map(|_| Mutex::new(Scratch::default())).collect();
         for &n in &tokens {
             let x: Vec<f32> = (0..n * inp).map(|i| ((i * 37) % 101) as f32 * 0.01 - 0.5).collect();
-            let (mut q, mut d, mut sums) = (vec![0i8; n * inp], vec![0f32; n * inp / block], vec![0i16; n * inp / 16]);
-            Q8::quantize(block, &x, &mut q, &mut d, &mut sums);
+            let (mut q, mut d, mut sums) = (vec![0i8; n * inp], vec![0f32; n * inp / 32], vec![0i16; n * inp / 16]);
+            if let Activation::Q8 { block } = info.activation {
+                d.truncate(n * inp / block);
+                Q8::quantize(block, &x, &mut q, &mut d, &mut sums);
+            }
+            let floats = Shared(Floats { x: x.as_ptr(), ld: inp, n, inp });
             let codes = Tokens { n, inp, q: &q, d: &d, sums: &sums };
             let mut y = vec![0f32; n * out];
-            let y = Y(y.as_mut_ptr());
+            let y = Shared(y.as_mut_ptr());
             let uses = if n <= 32 { copies } else { copies.min(4) };
             let base = target.as_ptr() as usize;
             let run = |t: usize| {
@@ -171,7 +173,18 @@ fn main() {
                     let w = Weights { base: (base + i * size) as *const u8, group_bytes };
                     let y = Out { ptr: y.get(), stride: out };
                     // SAFETY: the set is there, the weights and `y` hold these rows, which no other thread writes.
-                    unsafe { kernel(w, from..to, codes, y, &mut scratch) };
+                    unsafe {
+                        match set.kernel(info.format) {
+                            Some(kernel) => kernel(w, from..to, codes, y, &mut scratch),
+                            None => set.float_kernel(info.format).expect("one of the two")(
+                                w,
+                                from..to,
+                                floats.get(),
+                                y,
+                                &mut scratch,
+                            ),
+                        }
+                    };
                 }
             };
             let (median, best) = time(threads, rounds, &run);

@@ -65,6 +65,8 @@ pub enum Weights {
     },
     /// An integer kernel over packed groups.
     Packed { kernel: packed::Kernel, weights: packed::Weights, block: usize },
+    /// A kernel over packed groups that takes f32 activations.
+    PackedFloat { kernel: packed::FloatKernel, weights: packed::Weights },
     /// The format's scalar dot product.
     Scalar { matrix: *const Matrix, block: usize },
     /// Float weights.
@@ -76,7 +78,7 @@ impl Weights {
     pub fn block(&self) -> Option<usize> {
         match self {
             Weights::Dot { block, .. } | Weights::Packed { block, .. } | Weights::Scalar { block, .. } => Some(*block),
-            Weights::Float(_) => None,
+            Weights::Float(_) | Weights::PackedFloat { .. } => None,
         }
     }
 
@@ -107,6 +109,7 @@ impl Weights {
         match self {
             Weights::Dot { .. } => 30,
             Weights::Packed { .. } => 15,
+            Weights::PackedFloat { .. } => 60,
             Weights::Scalar { .. } => 700,
             Weights::Float(s) if s.is_slow() => 700,
             Weights::Float(_) => 90,
@@ -245,10 +248,13 @@ impl Engine {
     /// # Safety
     /// The bytes stay there, unchanged, as long as the result is used.
     pub unsafe fn packed(&self, m: &Matrix, base: *const u8) -> Option<Weights> {
-        let (Activation::Q8 { block }, Matrix::Rows { format, inp, .. }) = (activation(m), m) else { return None };
-        let kernel = packed::Set::of(self.isa)?.kernel(*format)?;
-        let weights = packed::Weights { base, group_bytes: packed::group_bytes(*format, *inp)? };
-        Some(Weights::Packed { kernel, weights, block })
+        let Matrix::Rows { format, inp, .. } = m else { return None };
+        let (set, group_bytes) = (packed::Set::of(self.isa)?, packed::group_bytes(*format, *inp)?);
+        let weights = packed::Weights { base, group_bytes };
+        Some(match activation(m) {
+            Activation::Q8 { block } => Weights::Packed { kernel: set.kernel(*format)?, weights, block },
+            Activation::F32 => Weights::PackedFloat { kernel: set.float_kernel(*format)?, weights },
+        })
     }
 
     /// Says once per format that it has no fast kernel.
@@ -385,6 +391,10 @@ pub unsafe fn product(level: Level, p: &Product, n: usize, rows: Range<usize>, s
             (Weights::Packed { kernel, weights, block }, Input::Codes { q, d, sums }) => {
                 let out = dot::Out { ptr: p.y, stride: p.ld };
                 kernel(weights, rows.clone(), tokens(q, d, sums, n, p.inp, block), out, &mut scratch.packed);
+            }
+            (Weights::PackedFloat { kernel, weights }, Input::Float { x, ld }) => {
+                let x = packed::Floats { x, ld, n, inp: p.inp };
+                kernel(weights, rows.clone(), x, dot::Out { ptr: p.y, stride: p.ld }, &mut scratch.packed);
             }
             (Weights::Scalar { matrix, block }, Input::Codes { q, d, sums }) => {
                 scalar(&*matrix, block, tokens(q, d, sums, n, p.inp, block), rows.clone(), p);

@@ -16,7 +16,7 @@
 use super::{
     GROUP, LINE, Scratch, Weights,
     formats::{Min, PER_SPAN, Packed, Q4K, Q6K, QUADS, SUBS},
-    kernel,
+    int, kernel,
     x86::Vnni512,
 };
 use crate::dot::{Out, Tokens};
@@ -414,7 +414,7 @@ unsafe fn many<P: Planes>(
                 for t in 0..n {
                     for (i, g) in pair.into_iter().enumerate().take(groups.end - g) {
                         let v = _mm512_load_ps(chains.add((t * GROUPS + i) * GROUP));
-                        kernel::store(s, v, g * GROUP, range.end, out.ptr.add((t0 + t) * out.stride));
+                        int::store(s, v, g * GROUP, range.end, out.ptr.add((t0 + t) * out.stride));
                     }
                 }
             }

@@ -92,7 +92,7 @@ pub trait Packed: 'static {
 /// # Safety
 /// It is there.
 #[inline(always)]
-unsafe fn word<I: Int>(s: I, p: *const u8, i: usize) -> U<I> {
+pub unsafe fn word<I: Int>(s: I, p: *const u8, i: usize) -> U<I> {
     // SAFETY: the caller's promise.
     unsafe { s.load(p.add(i * super::LINE)) }
 }
@@ -115,7 +115,7 @@ fn pairs<I: Int>(s: I, v: U<I>) -> [U<I>; 2] {
 }
 
 /// A byte in all bytes of a word.
-const fn bytes(b: u8) -> i32 {
+pub const fn bytes(b: u8) -> i32 {
     i32::from_ne_bytes([b; 4])
 }
 
@@ -174,7 +174,7 @@ unsafe fn nibbles<I: Int>(s: I, p: *const u8, count: usize) -> [[U<I>; QUADS]; 2
 pub struct Q4K;
 
 impl Packed for Q4K {
-    const LAYOUT: Layout = Layout { block: 256, bytes: 144, halves: &[0, 2], word: 4, words: 35, fix: Fix::Keep };
+    const LAYOUT: Layout = Layout::new(256, 144, &[0, 2], 4, 35, Fix::Keep);
     const SUB: usize = 32;
     const SPANS: usize = 4;
     const OFFSET: i32 = 0;
@@ -204,7 +204,7 @@ impl Packed for Q4K {
 pub struct Q6K;
 
 impl Packed for Q6K {
-    const LAYOUT: Layout = Layout { block: 256, bytes: 210, halves: &[208], word: 0, words: 52, fix: Fix::Keep };
+    const LAYOUT: Layout = Layout::new(256, 210, &[208], 0, 52, Fix::Keep);
     const SUB: usize = 16;
     const SPANS: usize = 4;
     const OFFSET: i32 = 32;
@@ -250,7 +250,7 @@ impl Packed for Q6K {
 pub struct Q5K;
 
 impl Packed for Q5K {
-    const LAYOUT: Layout = Layout { block: 256, bytes: 176, halves: &[0, 2], word: 4, words: 43, fix: Fix::Planes(3) };
+    const LAYOUT: Layout = Layout::new(256, 176, &[0, 2], 4, 43, Fix::Planes(3));
     const SUB: usize = 32;
     const SPANS: usize = 4;
     const OFFSET: i32 = 0;
@@ -304,7 +304,7 @@ const fn word_of_halves(span: usize) -> usize {
 pub struct Q2K;
 
 impl Packed for Q2K {
-    const LAYOUT: Layout = Layout { block: 256, bytes: 84, halves: &[80, 82], word: 0, words: 20, fix: Fix::Keep };
+    const LAYOUT: Layout = Layout::new(256, 84, &[80, 82], 0, 20, Fix::Keep);
     const SUB: usize = 16;
     const SPANS: usize = 4;
     const OFFSET: i32 = 0;
@@ -355,7 +355,7 @@ impl Packed for Q2K {
 pub struct Q3K;
 
 impl Packed for Q3K {
-    const LAYOUT: Layout = Layout { block: 256, bytes: 110, halves: &[108], word: 0, words: 27, fix: Fix::Keep };
+    const LAYOUT: Layout = Layout::new(256, 110, &[108], 0, 27, Fix::Keep);
     const SUB: usize = 16;
     const SPANS: usize = 4;
     const OFFSET: i32 = 4;
@@ -451,7 +451,7 @@ unsafe fn fives<I: Int>(s: I, p: *const u8) -> [U<I>; QUADS] {
 }
 
 const fn legacy(bytes: usize, halves: &'static [usize], words: usize, fix: Fix) -> Layout {
-    Layout { block: 32, bytes, halves, word: bytes - 4 * words, words, fix }
+    Layout::new(32, bytes, halves, bytes - 4 * words, words, fix)
 }
 
 legacy!(/// Eight words of signed bytes.

@@ -2,7 +2,8 @@
 //!
 //! Lanes are 32-bit words, a row each. Every operation is exact: no implementation saturates on the operands that it
 //! allows, so the choice of set changes no bit.
-use crate::simd::Simd;
+use super::GROUP;
+use crate::simd::{Level, Simd};
 
 /// A vector of words of `I`.
 pub type U<I> = <<I as Int>::S as Simd>::U;
@@ -71,4 +72,37 @@ pub unsafe trait Int: Copy + 'static {
     fn prefetch(self, near: *const u8, far: *const u8);
     /// Asks for the line at `p`, to be written.
     fn prefetch_to_write(self, p: *const u8);
+    /// The float side as a [`Level`].
+    fn level(self) -> Level;
+    /// Bytes, widened to words.
+    ///
+    /// # Safety
+    /// `p` is valid for as many bytes as there are lanes.
+    unsafe fn load_u8(self, p: *const u8) -> U<Self>;
+    /// 16-bit words, widened.
+    ///
+    /// # Safety
+    /// `p` is valid for as many as there are lanes.
+    unsafe fn load_u16(self, p: *const u16) -> U<Self>;
+    /// The entries that the low four bits of each word name.
+    fn lookup(self, table: &[f32; 16], at: U<Self>) -> F<Self>;
+}
+
+/// Stores a vector of outputs from row `o` on, up to `end`.
+///
+/// # Safety
+/// `y` is valid for writes of those outputs below `end`.
+#[inline(always)]
+pub unsafe fn store<I: Int>(s: I, v: F<I>, o: usize, end: usize, y: *mut f32) {
+    let lanes = <I::S as Simd>::LANES;
+    // SAFETY: the caller's promise: outputs below `end` of this token.
+    unsafe {
+        if o + lanes <= end {
+            s.simd().store(y.add(o), v);
+        } else if o < end {
+            let mut edge = [0.0f32; GROUP];
+            s.simd().store(edge.as_mut_ptr(), v);
+            std::ptr::copy_nonoverlapping(edge.as_ptr(), y.add(o), end - o);
+        }
+    }
 }

@@ -13,7 +13,7 @@
 use super::{
     GROUP, LINE, Line, Lines, Scratch, Weights,
     formats::{Join, Min, Packed, QUADS, SUBS},
-    int::{F, Int, U},
+    int::{F, Int, U, store},
     x86::{Plain256, Vnni256, Vnni512},
 };
 use crate::{
@@ -308,22 +308,6 @@ unsafe fn few<P: Packed, I: Int, const G: usize, const N: usize>(
                     store(s, *acc, g * GROUP + part * lanes, end, out.ptr.add(n * out.stride));
                 }
             }
-        }
-    }
-}
-
-/// Stores a vector of outputs from row `o` on, up to `end`.
-#[inline(always)]
-pub unsafe fn store<I: Int>(s: I, v: F<I>, o: usize, end: usize, y: *mut f32) {
-    let lanes = <I::S as Simd>::LANES;
-    // SAFETY: the caller's promise: outputs below `end` of this token.
-    unsafe {
-        if o + lanes <= end {
-            s.simd().store(y.add(o), v);
-        } else if o < end {
-            let mut edge = [0.0f32; GROUP];
-            s.simd().store(edge.as_mut_ptr(), v);
-            std::ptr::copy_nonoverlapping(edge.as_ptr(), y.add(o), end - o);
         }
     }
 }

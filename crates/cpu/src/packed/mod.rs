@@ -17,6 +17,7 @@
 //! packed, threads ([`crate::product`]), products of rows as stored ([`crate::dot`]).
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+pub mod floats;
 pub mod formats;
 pub mod int;
 #[cfg(target_arch = "x86_64")]
@@ -48,6 +49,8 @@ pub struct Layout {
     pub bytes: usize,
     /// Byte offsets of the 16-bit scales.
     pub halves: &'static [usize],
+    /// Byte offset of the 8-bit scale, where there is one.
+    pub scale_byte: Option<usize>,
     /// Byte offset of the words.
     pub word: usize,
     /// Number of words.
@@ -69,9 +72,26 @@ pub enum Fix {
 }
 
 impl Layout {
+    /// A layout without 8-bit scales.
+    pub const fn new(
+        block: usize,
+        bytes: usize,
+        halves: &'static [usize],
+        word: usize,
+        words: usize,
+        fix: Fix,
+    ) -> Layout {
+        Layout { block, bytes, halves, scale_byte: None, word, words, fix }
+    }
+
+    /// Bytes of a block's scales, sixteen rows.
+    const fn scales(&self) -> usize {
+        self.halves.len() * 2 * GROUP + if self.scale_byte.is_some() { GROUP } else { 0 }
+    }
+
     /// Blocks that share a line of scales.
     pub const fn unit(&self) -> usize {
-        if self.halves.len() == 1 { 2 } else { 1 }
+        if self.scales() == 0 || self.scales() >= LINE { 1 } else { LINE / self.scales() }
     }
 
     /// Bytes of a block's words, sixteen rows.
@@ -81,7 +101,7 @@ impl Layout {
 
     /// Bytes of scales that open a unit.
     pub const fn head(&self) -> usize {
-        if self.halves.is_empty() { 0 } else { LINE }
+        self.unit() * self.scales()
     }
 
     /// Where the scales and the words of block `b` begin, from the start of its group.
@@ -89,7 +109,7 @@ impl Layout {
     pub const fn at(&self, b: usize) -> (usize, usize) {
         let (unit, i) = (b / self.unit(), b % self.unit());
         let at = unit * (self.head() + self.unit() * self.body());
-        (at + i * self.halves.len() * 2 * GROUP, at + self.head() + i * self.body())
+        (at + i * self.scales(), at + self.head() + i * self.body())
     }
 
     /// Bytes of a group of `blocks` blocks a row: the file's own, rounded up to a line.
@@ -148,6 +168,22 @@ pub struct Scratch {
 /// valid for writes of those rows of all tokens and nobody else touches them.
 pub type Kernel = unsafe fn(w: Weights, range: Range<usize>, tokens: Tokens<'_>, out: Out, scratch: &mut Scratch);
 
+/// [`Kernel`] of formats that f32 activations are multiplied with.
+pub type FloatKernel = unsafe fn(w: Weights, range: Range<usize>, x: Floats, out: Out, scratch: &mut Scratch);
+
+/// Float activations.
+#[derive(Clone, Copy)]
+pub struct Floats {
+    /// `[n, ld]`.
+    pub x: *const f32,
+    /// Elements from a token to the next.
+    pub ld: usize,
+    /// Tokens.
+    pub n: usize,
+    /// Elements of a token.
+    pub inp: usize,
+}
+
 /// Entry points of a set of instructions.
 #[cfg(target_arch = "x86_64")]
 macro_rules! entry {
@@ -174,18 +210,55 @@ macro_rules! entry {
     };
 }
 
+/// The same for formats with f32 activations.
+#[cfg(target_arch = "x86_64")]
+macro_rules! float_entry {
+    ($float:ident, $token:path, $features:literal) => {
+        /// # Safety
+        /// As [`FloatKernel`].
+        unsafe fn $float<P: floats::Decoded>(w: Weights, r: Range<usize>, x: Floats, out: Out, s: &mut Scratch) {
+            #[target_feature(enable = $features)]
+            unsafe fn inner<P: floats::Decoded>(
+                token: $token,
+                w: Weights,
+                range: Range<usize>,
+                x: Floats,
+                out: Out,
+                scratch: &mut Scratch,
+            ) {
+                // SAFETY: handed on.
+                unsafe { floats::run::<P, $token>(token, w, range, x, out, scratch) }
+            }
+            let token = <$token>::new().expect("the kernel was asked for");
+            // SAFETY: the token is the proof of the instructions; the rest is handed on.
+            unsafe { inner::<P>(token, w, r, x, out, s) }
+        }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 entry!(vnni512, x86::Vnni512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi1,bmi2");
 #[cfg(target_arch = "x86_64")]
 entry!(vnni256, x86::Vnni256, "avxvnni,avx2,fma,f16c,bmi1,bmi2");
 #[cfg(target_arch = "x86_64")]
 entry!(avx2, x86::Plain256, "avx2,fma,f16c,bmi1,bmi2");
+#[cfg(target_arch = "x86_64")]
+float_entry!(float512, x86::Vnni512, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,bmi1,bmi2");
+#[cfg(target_arch = "x86_64")]
+float_entry!(float256, x86::Plain256, "avx2,fma,f16c,bmi1,bmi2");
 
 /// The table of formats with int8 activations: runs `$do` with each name, which is the same in [`Format`] and in
 /// [`formats`].
 macro_rules! each {
     ($do:ident) => {
         $do!(Q2K, Q3K, Q4K, Q5K, Q6K, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1)
+    };
+}
+
+/// The same for formats with f32 activations, in [`floats`].
+macro_rules! each_float {
+    ($do:ident) => {
+        $do!(F32, F16, BF16, Mxfp4, Iq4Nl, Iq4Xs)
     };
 }
 
@@ -268,6 +341,30 @@ impl Set {
             None
         }
     }
+
+    /// The kernel of a format with f32 activations; `None` where the set has none.
+    pub fn float_kernel(self, format: Format) -> Option<FloatKernel> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            macro_rules! of {
+                ($($name:ident),*) => {
+                    match (format, self) {
+                        $(
+                            (Format::$name, Set::Amx | Set::Vnni512) => Some(float512::<floats::$name> as FloatKernel),
+                            (Format::$name, Set::Vnni256 | Set::Avx2) => Some(float256::<floats::$name> as FloatKernel),
+                        )*
+                        _ => None,
+                    }
+                };
+            }
+            each_float!(of).filter(|_| self.supported())
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = format;
+            None
+        }
+    }
 }
 
 /// The layout of a format; `None` where it has none.
@@ -280,7 +377,15 @@ pub fn layout(format: Format) -> Option<Layout> {
             }
         };
     }
-    each!(of)
+    macro_rules! of_float {
+        ($($name:ident),*) => {
+            match format {
+                $(Format::$name => Some(<floats::$name as floats::Decoded>::LAYOUT),)*
+                _ => None,
+            }
+        };
+    }
+    each!(of).or(each_float!(of_float))
 }
 
 /// Bytes of a packed matrix `[out, inp]`; `None` where the format has no packed layout or rows are no whole blocks.
@@ -391,13 +496,21 @@ kernel!(/// Packs a group.
 
 #[inline(always)]
 unsafe fn group_body<S: Simd>(s: S, l: &Layout, rows: &[*const u8; GROUP], row: usize, dst: &mut [u8]) {
+    // Nothing but words: one long block.
+    let l = if l.scales() == 0 { &Layout { bytes: row, words: row / 4, ..*l } } else { l };
     let blocks = row / l.bytes;
     if !blocks.is_multiple_of(l.unit()) {
         // The last unit's line of scales is not full.
-        let at = l.at(blocks - 1).0;
+        let at = l.at(blocks / l.unit() * l.unit()).0;
         dst[at..at + LINE].fill(0);
     }
     for b in 0..blocks {
+        if let Some(at) = l.scale_byte {
+            for (r, row) in rows.iter().enumerate() {
+                // SAFETY: block b of row r is there.
+                dst[l.at(b).0 + r] = unsafe { *row.add(b * l.bytes + at) };
+            }
+        }
         let (scales, words) = l.at(b);
         for (h, &at) in l.halves.iter().enumerate() {
             for (r, row) in rows.iter().enumerate() {

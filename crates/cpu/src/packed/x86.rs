@@ -1,6 +1,6 @@
 //! [`Int`] for AVX-512 with VNNI, AVX-VNNI and AVX2.
 use super::int::Int;
-use crate::simd::{Avx2, Avx512};
+use crate::simd::{Avx2, Avx512, Level};
 use std::arch::{asm, x86_64::*};
 
 macro_rules! proven {
@@ -125,6 +125,22 @@ unsafe impl Int for Vnni512 {
     fn prefetch_to_write(self, p: *const u8) {
         proven!(_mm_prefetch::<_MM_HINT_ET0>(p.cast()))
     }
+    #[inline(always)]
+    fn level(self) -> Level {
+        Level::Avx512(self.0)
+    }
+    #[inline(always)]
+    unsafe fn load_u8(self, p: *const u8) -> __m512i {
+        proven!(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())))
+    }
+    #[inline(always)]
+    unsafe fn load_u16(self, p: *const u16) -> __m512i {
+        proven!(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())))
+    }
+    #[inline(always)]
+    fn lookup(self, table: &[f32; 16], at: __m512i) -> __m512 {
+        proven!(_mm512_permutexvar_ps(at, _mm512_loadu_ps(table.as_ptr())))
+    }
 }
 
 /// The operations that AVX-VNNI and AVX2 share.
@@ -206,6 +222,26 @@ macro_rules! ymm {
         #[inline(always)]
         fn prefetch_to_write(self, p: *const u8) {
             proven!(_mm_prefetch::<_MM_HINT_ET0>(p.cast()))
+        }
+        #[inline(always)]
+        fn level(self) -> Level {
+            Level::Avx2(self.0)
+        }
+        #[inline(always)]
+        unsafe fn load_u8(self, p: *const u8) -> __m256i {
+            proven!(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())))
+        }
+        #[inline(always)]
+        unsafe fn load_u16(self, p: *const u16) -> __m256i {
+            proven!(_mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast())))
+        }
+        #[inline(always)]
+        fn lookup(self, table: &[f32; 16], at: __m256i) -> __m256 {
+            proven!({
+                let low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr()), at);
+                let high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr().add(8)), at);
+                _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(at)))
+            })
         }
     };
 }

@@ -15,7 +15,7 @@
 #![allow(clippy::needless_range_loop)] // one index for several arrays of vectors
 use super::{
     GROUP, LINE, Scratch, Weights,
-    formats::{Min, PER_SPAN, Packed, Q4K, Q6K, QUADS, SUBS},
+    formats::{Min, PER_SPAN, Packed, Q2K, Q3K, Q4K, Q5K, Q6K, QUADS, SUBS},
     int, kernel,
     x86::Vnni512,
 };
@@ -28,7 +28,7 @@ use std::{
 /// Tokens from which tiles win over vectors.
 pub const MANY: usize = 12;
 /// Tokens and rows of a tile.
-const SIDE: usize = 16;
+pub const SIDE: usize = 16;
 /// Weights of a step: the bytes of a tile's row.
 const STEP: usize = 64;
 /// Weights of a block.
@@ -40,11 +40,11 @@ const RESIDENT: usize = 5 << 18;
 /// Bytes of a plane of a block.
 const PLANE: usize = BLOCK * GROUP;
 /// Bytes of a tile.
-const TILE: usize = SIDE * LINE;
+pub const TILE: usize = SIDE * LINE;
 
 /// Proof of AMX for 8-bit integers, and of the system's permission to use it.
 #[derive(Clone, Copy)]
-pub struct Amx(Vnni512);
+pub struct Amx(pub(super) Vnni512);
 
 impl Amx {
     /// Where the machine and the system have it.
@@ -71,35 +71,60 @@ pub trait Planes: Packed {
 
 /// The scale (6 bits) in two digits of 3: a code of up to 5 bits times a digit is a byte, so one product of 16-bit
 /// halves makes two of bytes.
-impl Planes for Q4K {
-    const PLANES: usize = 2;
-    const SHIFT: u32 = 3;
+macro_rules! digits {
+    ($($name:ident)*) => {$(
+        impl Planes for $name {
+            const PLANES: usize = 2;
+            const SHIFT: u32 = 3;
+            const UNSIGNED: bool = true;
+
+            #[inline(always)]
+            unsafe fn planes(q: __m512i, scale: __m512i) -> [__m512i; 2] {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let digit = _mm512_set1_epi16(7);
+                    let low = _mm512_and_si512(scale, digit);
+                    let high = _mm512_and_si512(_mm512_srli_epi16::<3>(scale), digit);
+                    [_mm512_mullo_epi16(q, low), _mm512_mullo_epi16(q, high)]
+                }
+            }
+        }
+    )*};
+}
+
+digits!(Q4K Q5K);
+
+/// A scale of 4 bits times a code of 2 is a byte.
+impl Planes for Q2K {
+    const PLANES: usize = 1;
+    const SHIFT: u32 = 0;
     const UNSIGNED: bool = true;
 
     #[inline(always)]
     unsafe fn planes(q: __m512i, scale: __m512i) -> [__m512i; 2] {
         // SAFETY: the caller's promise.
-        unsafe {
-            let digit = _mm512_set1_epi16(7);
-            let low = _mm512_and_si512(scale, digit);
-            let high = _mm512_and_si512(_mm512_srli_epi16::<3>(scale), digit);
-            [_mm512_mullo_epi16(q, low), _mm512_mullo_epi16(q, high)]
+        unsafe { [_mm512_mullo_epi16(q, scale), _mm512_setzero_si512()] }
+    }
+}
+
+/// A signed scale of up to 8 bits times a signed code: 7 bits below, the rest above.
+macro_rules! signed_planes {
+    ($($name:ident)*) => {$(
+        impl Planes for $name {
+            const PLANES: usize = 2;
+            const SHIFT: u32 = 7;
+            const UNSIGNED: bool = false;
+
+            #[inline(always)]
+            unsafe fn planes(q: __m512i, scale: __m512i) -> [__m512i; 2] {
+                // SAFETY: the caller's promise.
+                unsafe { signed(q, scale, $name::OFFSET as i16) }
+            }
         }
-    }
+    )*};
 }
 
-/// 8-bit signed scale times a 6-bit signed code: 7 bits below, the rest above.
-impl Planes for Q6K {
-    const PLANES: usize = 2;
-    const SHIFT: u32 = 7;
-    const UNSIGNED: bool = false;
-
-    #[inline(always)]
-    unsafe fn planes(q: __m512i, scale: __m512i) -> [__m512i; 2] {
-        // SAFETY: the caller's promise.
-        unsafe { signed(q, scale, Q6K::OFFSET as i16) }
-    }
-}
+signed_planes!(Q3K Q6K);
 
 /// `scale · (code - offset)` as seven bits below and the rest, signed, above.
 #[inline(always)]
@@ -115,9 +140,9 @@ unsafe fn signed(q: __m512i, scale: __m512i, offset: i16) -> [__m512i; 2] {
     }
 }
 
-/// Tile configuration: all eight of 16 rows of 64 bytes.
+/// Tile configuration.
 #[repr(C, align(64))]
-struct Config {
+pub struct Config {
     palette: u8,
     start: u8,
     reserved: [u8; 14],
@@ -126,26 +151,29 @@ struct Config {
 }
 
 impl Config {
-    const fn new() -> Config {
+    /// Bytes of a row and rows of each tile.
+    pub const fn new(tiles: [(u16, u8); 8]) -> Config {
         let (mut bytes, mut rows) = ([0; 16], [0; 16]);
         let mut i = 0;
         while i < 8 {
-            (bytes[i], rows[i]) = (STEP as u16, SIDE as u8);
+            (bytes[i], rows[i]) = tiles[i];
             i += 1;
         }
         Config { palette: 1, start: 0, reserved: [0; 14], bytes, rows }
     }
 }
 
-static CONFIG: Config = Config::new();
+/// All eight of 16 rows of 64 bytes.
+static CONFIG: Config = Config::new([(STEP as u16, SIDE as u8); 8]);
 
 /// Tiles of this thread, configured; released at the end.
-struct Tiles;
+pub struct Tiles;
 
 impl Tiles {
-    fn new(_: Amx) -> Tiles {
+    /// Tiles as `config` says.
+    pub fn new(_: Amx, config: &'static Config) -> Tiles {
         // SAFETY: the token proves the instruction and the permission.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, readonly)) };
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const *config, options(nostack, readonly)) };
         Tiles
     }
 }
@@ -334,7 +362,7 @@ pub unsafe fn run<P: Planes>(w: Weights, range: Range<usize>, tokens: Tokens<'_>
         if tokens.n < MANY {
             return super::vnni512::<P>(w, range, tokens, out, scratch);
         }
-        let _tiles = Tiles::new(token);
+        let _tiles = Tiles::new(token, &CONFIG);
         many::<P>(token, w, range, tokens, out, scratch);
     }
 }

@@ -17,6 +17,8 @@
 //! packed, threads ([`crate::product`]), products of rows as stored ([`crate::dot`]).
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx32;
 pub mod floats;
 pub mod formats;
 pub mod int;
@@ -325,8 +327,16 @@ impl Set {
             }
             #[cfg(target_os = "linux")]
             let tiles = match format {
+                Format::Q2K => Some(amx::run::<formats::Q2K> as Kernel),
+                Format::Q3K => Some(amx::run::<formats::Q3K> as Kernel),
                 Format::Q4K => Some(amx::run::<formats::Q4K> as Kernel),
+                Format::Q5K => Some(amx::run::<formats::Q5K> as Kernel),
                 Format::Q6K => Some(amx::run::<formats::Q6K> as Kernel),
+                Format::Q8_0 => Some(amx32::run::<formats::Q8_0> as Kernel),
+                Format::Q4_0 => Some(amx32::run::<formats::Q4_0> as Kernel),
+                Format::Q4_1 => Some(amx32::run::<formats::Q4_1> as Kernel),
+                Format::Q5_0 => Some(amx32::run::<formats::Q5_0> as Kernel),
+                Format::Q5_1 => Some(amx32::run::<formats::Q5_1> as Kernel),
                 _ => None,
             };
             #[cfg(not(target_os = "linux"))]

@@ -292,11 +292,20 @@ fn perplexity_scores_every_token_once() {
     let text = "The quick brown fox jumps over the lazy dog. ".repeat(8);
     let ids = tokens(&run(folder.path(), &["tokenize", "llama", &text, "--json"]).json()["ids"]);
     assert_eq!((ids.len(), ids[0]), (361, u64::from(BOS)));
-    // A model against itself agrees with itself.
+    // A model against itself agrees with itself, to the bit.
     let same = of(&["--reference", "llama"]);
-    assert!(same["kl_divergence"].as_f64().unwrap() < 1e-9);
-    assert_eq!(same["top_token_agreement"], 1.0);
+    assert_eq!((&same["kl_divergence"], &same["kl_standard_error"]), (&json!(0.0), &json!(0.0)));
+    assert_eq!((&same["top_token_agreement"], &same["kl_percentiles"]["100"]), (&json!(1.0), &json!(0.0)));
+    assert_eq!(same["reference_perplexity"], same["perplexity"]);
     assert!((same["nll_sum"].as_f64().unwrap() - of(&[])["nll_sum"].as_f64().unwrap()).abs() < 1e-6);
+    // Against its quantized self it does not; chunks move no bit of the difference.
+    let apart = |chunk: &str| of(&["--reference", "model-q8_0.gguf", "--window", "90", "--chunk", chunk]);
+    let report = apart("64");
+    let of = |at: &str| report["kl_percentiles"][at].as_f64().unwrap();
+    let mean = report["kl_divergence"].as_f64().unwrap();
+    assert!(0.0 < mean && of("50") <= of("90") && of("90") <= of("99") && mean <= of("100"), "{report}");
+    assert!(report["top_token_agreement"].as_f64().unwrap() <= 1.0);
+    assert_eq!(report["kl_percentiles"], apart("7")["kl_percentiles"]);
 }
 
 #[test]

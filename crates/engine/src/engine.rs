@@ -1,7 +1,7 @@
 //! A model that is open: its weights, its vocabulary, its backend, and the requests under way.
 use crate::{
-    Backend, Completion, EngineOptions, Error, Event, MemoryPlan, Progress, Request, RequestId, Result, Score, Source,
-    Trace, TraceOptions,
+    Backend, Completion, EngineOptions, Error, Event, Logits, MemoryPlan, Progress, Request, RequestId, Result, Score,
+    Source, Trace, TraceOptions,
     draft::{self, DraftParts},
     net::{Net, Vocabulary},
     open::{self, Opened},
@@ -176,6 +176,13 @@ impl Engine {
     pub fn score(&mut self, tokens: &[u32], out: &mut Vec<Score>) -> Result<()> {
         self.check_positions(tokens.len())?;
         self.runner.score(tokens, out)
+    }
+
+    /// The logits of every position of `tokens`, chunk by chunk: a pass whose memory does not grow with its length.
+    /// Two engines that were opened with the same options and have vocabularies of one size give the same chunks.
+    pub fn logits<'a>(&'a mut self, tokens: &'a [u32]) -> Result<Logits<'a>> {
+        self.check_positions(tokens.len())?;
+        self.runner.logits(tokens)
     }
 
     fn check_positions(&self, tokens: usize) -> Result<()> {

@@ -6,7 +6,7 @@ use crate::{
     net::Net,
     scheduler::{SETTLE, Scheduler, Trust, blame},
 };
-use pondera_ops::{Act, Batch, Ops, PAGE, Point, trace::Watch};
+use pondera_ops::{Act, Batch, PAGE, Point, trace::Watch};
 use std::cell::RefCell;
 
 /// Most bytes of logits that a step of scoring makes.
@@ -61,9 +61,6 @@ pub struct Score {
     pub greedy: bool,
 }
 
-/// Who gets a chunk's backend, batch and logits.
-pub(crate) type Visit<'a> = &'a mut dyn FnMut(&dyn Ops, &Batch, &[f32]) -> Result<()>;
-
 /// A sequence to be computed, and how.
 pub(crate) struct Rows<'a> {
     pub tokens: &'a [u32],
@@ -71,100 +68,118 @@ pub(crate) struct Rows<'a> {
     pub trust: Trust<'a>,
 }
 
-impl Scheduler {
-    /// Computes a sequence in chunks. After each, `visit` gets the batch, its first row's position and its logits,
-    /// a row per token. Running sequences give way where pages are short.
-    pub fn each_chunk(
-        &mut self,
-        net: &dyn Net,
-        rows: &Rows<'_>,
-        observe: &dyn Fn(Point, &Act),
-        visit: Visit<'_>,
-    ) -> Result<()> {
+/// A pass over one sequence that hands out the logits chunk by chunk and keeps only the last of them. While it lives
+/// its engine does nothing else; its pages go back with it.
+pub struct Logits<'a> {
+    scheduler: &'a mut Scheduler,
+    net: &'a dyn Net,
+    rows: Rows<'a>,
+    pages: Vec<u32>,
+    done: usize,
+    /// `[chunk, vocab]`, of the last step.
+    values: Vec<f32>,
+}
+
+impl<'a> Logits<'a> {
+    /// Running sequences give way where pages are short.
+    pub(crate) fn new(scheduler: &'a mut Scheduler, net: &'a dyn Net, rows: Rows<'a>) -> Result<Logits<'a>> {
         let pages = rows.tokens.len().div_ceil(PAGE);
-        if pages > self.pages.count() {
-            return Err(Error::context(rows.tokens.len(), self.pages.count() * PAGE));
+        if pages > scheduler.pages.count() {
+            return Err(Error::context(rows.tokens.len(), scheduler.pages.count() * PAGE));
         }
-        self.prefixes.make_free(pages, &mut self.pages);
-        if pages > self.pages.free() {
-            self.preempt_all();
+        scheduler.prefixes.make_free(pages, &mut scheduler.pages);
+        if pages > scheduler.pages.free() {
+            scheduler.preempt_all();
         }
-        let mut held: Vec<u32> = (0..pages).filter_map(|_| self.pages.take()).collect();
-        let done = run_chunks(&*self.ops, net, rows, &held, observe, visit);
-        self.pages.release(&mut held);
-        done
+        let pages = (0..pages).filter_map(|_| scheduler.pages.take()).collect();
+        Ok(Logits { scheduler, net, rows, pages, done: 0, values: Vec::new() })
     }
 
+    /// Columns of a row.
+    pub fn vocab_size(&self) -> usize {
+        self.net.vocab_size()
+    }
+
+    /// The next chunk's logits, `[chunk, vocab]`; none after the last token. Chunks are as long as the engine's options
+    /// say, shorter where a vocabulary is large, and have one row at least.
+    ///
+    /// # Errors
+    /// A row that is not finite names the layer where that began.
+    pub fn next_rows(&mut self) -> Result<Option<&[f32]>> {
+        let vocab = self.net.vocab_size().max(1);
+        let fitting = (LOGIT_BYTES / (4 * vocab)).max(1);
+        self.rows.chunk = self.rows.chunk.min(fitting);
+        let Some(batch) = self.step(&|_, _| {})? else { return Ok(None) };
+        match self.values.chunks_exact(vocab).position(|row| !all_finite(row)) {
+            Some(r) => Err(blame(&*self.scheduler.ops, self.net, &batch, r..r + 1)),
+            None => Ok(Some(&self.values)),
+        }
+    }
+
+    /// Computes the next chunk into `values`.
+    fn step(&mut self, observe: &dyn Fn(Point, &Act)) -> Result<Option<Batch>> {
+        let tokens = self.rows.tokens;
+        let part = &tokens[self.done..tokens.len().min(self.done + self.rows.chunk.max(1))];
+        if part.is_empty() {
+            return Ok(None);
+        }
+        let mut batch = Batch::single(part, self.done as u32);
+        self.done += part.len();
+        for s in &mut batch.sequences {
+            s.pages.clear();
+            s.pages.extend_from_slice(&self.pages);
+            // Length-dependent rotary frequencies are those of the whole sequence, whatever the chunk.
+            s.rope_length = tokens.len() as u32;
+        }
+        let ops = &*self.scheduler.ops;
+        let logits = self.net.forward(&Watch { inner: ops, watch: observe }, &batch);
+        self.values.clear();
+        ops.read(&logits, &mut self.values);
+        drop(logits);
+        (self.rows.trust)()?;
+        if self.done < tokens.len() {
+            ops.settle(SETTLE);
+        }
+        Ok(Some(batch))
+    }
+}
+
+impl Drop for Logits<'_> {
+    fn drop(&mut self) {
+        self.scheduler.pages.release(&mut self.pages);
+    }
+}
+
+impl Scheduler {
     /// Lays a forward pass over `rows` open.
-    pub fn trace(&mut self, net: &dyn Net, rows: &Rows<'_>, options: TraceOptions) -> Result<Trace> {
+    pub fn trace(&mut self, net: &dyn Net, rows: Rows<'_>, options: TraceOptions) -> Result<Trace> {
         let trace = RefCell::new(Trace { vocab_size: net.vocab_size(), ..Trace::default() });
         let observe = |point: Point, x: &Act| match point {
             Point::Hidden(i) if options.hidden => trace.borrow_mut().add_hidden(i, x),
             Point::Experts(i) if options.experts => trace.borrow_mut().add_experts(i, x),
             _ => {}
         };
-        self.each_chunk(net, rows, &observe, &mut |_, _, logits| {
-            trace.borrow_mut().logits.extend_from_slice(logits);
-            Ok(())
-        })?;
+        let mut pass = Logits::new(self, net, rows)?;
+        while pass.step(&observe)?.is_some() {
+            trace.borrow_mut().logits.extend_from_slice(&pass.values);
+        }
         let mut trace = trace.into_inner();
         trace.experts.sort_by_key(|r| r.layer);
         Ok(trace)
     }
 
     /// Scores every token of `rows` but the first, in order, into `out`.
-    pub fn score(&mut self, net: &dyn Net, rows: &Rows<'_>, out: &mut Vec<Score>) -> Result<()> {
-        let vocab = net.vocab_size();
-        let fitting = (LOGIT_BYTES / (4 * vocab.max(1))).max(1);
-        let rows = Rows { chunk: rows.chunk.min(fitting), ..*rows };
-        let mut at = 0;
-        self.each_chunk(net, &rows, &|_, _| {}, &mut |ops, batch, logits| {
-            for (r, values) in logits.chunks_exact(vocab.max(1)).enumerate() {
-                if !all_finite(values) {
-                    return Err(blame(ops, net, batch, r..r + 1));
-                }
-                at += 1;
-                if let Some(&next) = rows.tokens.get(at) {
-                    let nll = log_sum_exp(values) - f64::from(values[next as usize]);
-                    out.push(Score { nll, greedy: greatest(values).0 == next });
-                }
+    pub fn score(&mut self, net: &dyn Net, rows: Rows<'_>, out: &mut Vec<Score>) -> Result<()> {
+        let mut next = rows.tokens.iter().skip(1);
+        let mut pass = Logits::new(self, net, rows)?;
+        while let Some(values) = pass.next_rows()? {
+            for (row, &next) in values.chunks_exact(net.vocab_size().max(1)).zip(next.by_ref()) {
+                let nll = log_sum_exp(row) - f64::from(row[next as usize]);
+                out.push(Score { nll, greedy: greatest(row).0 == next });
             }
-            Ok(())
-        })
-    }
-}
-
-fn run_chunks(
-    ops: &dyn Ops,
-    net: &dyn Net,
-    rows: &Rows<'_>,
-    pages: &[u32],
-    observe: &dyn Fn(Point, &Act),
-    visit: Visit<'_>,
-) -> Result<()> {
-    let watch = Watch { inner: ops, watch: observe };
-    let mut values = Vec::new();
-    let mut start = 0;
-    for part in rows.tokens.chunks(rows.chunk.max(1)) {
-        let mut batch = Batch::single(part, start);
-        start += part.len() as u32;
-        for s in &mut batch.sequences {
-            s.pages.clear();
-            s.pages.extend_from_slice(pages);
-            // Length-dependent rotary frequencies are those of the whole sequence, whatever the chunk.
-            s.rope_length = rows.tokens.len() as u32;
         }
-        let logits = net.forward(&watch, &batch);
-        values.clear();
-        ops.read(&logits, &mut values);
-        drop(logits);
-        (rows.trust)()?;
-        visit(ops, &batch, &values)?;
-        if (start as usize) < rows.tokens.len() {
-            ops.settle(SETTLE);
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 impl Trace {

@@ -5,7 +5,7 @@ use crate::{
     TOP_LOGPROBS_MAX, Trace, TraceOptions,
     draft::{DraftParts, Drafter},
     net::{Net, Vocabulary},
-    rows::Rows,
+    rows::{Logits, Rows},
     scheduler::{Emit, Limits, Scheduler},
     sequence::Sequence,
 };
@@ -151,18 +151,30 @@ impl Runner {
     }
 
     pub fn trace(&mut self, tokens: &[u32], options: TraceOptions) -> Result<Trace> {
-        self.check_tokens(tokens)?;
-        self.make_room(tokens.len());
-        let chunk = options.chunk.unwrap_or(self.scheduler.limits.chunk);
-        let rows = Rows { tokens, chunk, trust: &*self.trust };
-        self.scheduler.trace(&*self.net, &rows, options)
+        let (scheduler, net, rows) = self.rows(tokens, options.chunk)?;
+        scheduler.trace(net, rows, options)
     }
 
     pub fn score(&mut self, tokens: &[u32], out: &mut Vec<Score>) -> Result<()> {
+        let (scheduler, net, rows) = self.rows(tokens, None)?;
+        scheduler.score(net, rows, out)
+    }
+
+    pub fn logits<'a>(&'a mut self, tokens: &'a [u32]) -> Result<Logits<'a>> {
+        let (scheduler, net, rows) = self.rows(tokens, None)?;
+        Logits::new(scheduler, net, rows)
+    }
+
+    /// What a pass over a whole sequence takes, with room in the cache.
+    fn rows<'a>(
+        &'a mut self,
+        tokens: &'a [u32],
+        chunk: Option<usize>,
+    ) -> Result<(&'a mut Scheduler, &'a dyn Net, Rows<'a>)> {
         self.check_tokens(tokens)?;
         self.make_room(tokens.len());
-        let rows = Rows { tokens, chunk: self.scheduler.limits.chunk, trust: &*self.trust };
-        self.scheduler.score(&*self.net, &rows, out)
+        let chunk = chunk.unwrap_or(self.scheduler.limits.chunk);
+        Ok((&mut self.scheduler, &*self.net, Rows { tokens, chunk, trust: &*self.trust }))
     }
 
     /// A cache for at least `tokens`: a larger one takes the place of a smaller; who runs is computed again.

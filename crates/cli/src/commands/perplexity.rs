@@ -1,5 +1,6 @@
 //! `perplexity`: how well a model foresees a text, and how far a second model agrees with it.
 //!
+//! Owns: the windows, the sums over tokens and their drawing. Does not own: the passes (`pondera-engine`).
 //! Non-overlapping windows of the text's tokens, each with BOS in front, so that every token is scored once.
 use crate::{
     Context,
@@ -12,13 +13,9 @@ use crate::{
     view::{Sheet, three},
     words,
 };
-use pondera_engine::{KvType, TraceOptions, log_sum_exp};
+use pondera_engine::{KvType, log_sum_exp};
 use serde_json::json;
-use std::{
-    fs,
-    path::PathBuf,
-    time::Instant,
-};
+use std::{fs, path::PathBuf, time::Instant};
 
 /// Measure how well a model foresees a text
 #[derive(clap::Args)]
@@ -33,7 +30,7 @@ pub struct Args {
     /// Tokens of a window
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     window: u32,
-    /// Compare with this model: mean KL divergence and top-token agreement
+    /// Compare with this model: KL divergence from it, top-token agreement and its own perplexity
     #[arg(long, value_name = "MODEL")]
     reference: Option<String>,
     #[command(flatten)]
@@ -47,9 +44,9 @@ struct Sums {
     nll: f64,
     greedy: usize,
     windows: Vec<f64>,
-    /// Against the reference: sum of KL divergences, tokens where both have the same likeliest one, and the
+    /// Against the reference: a KL divergence per token, tokens where both have the same likeliest one, and the
     /// reference's own negative log likelihood.
-    kl: f64,
+    divergences: Vec<f64>,
     agreed: usize,
     reference_nll: f64,
 }
@@ -134,26 +131,81 @@ fn score(loaded: &mut Loaded, row: &[u32], sums: &mut Sums) -> Result<()> {
     Ok(())
 }
 
-/// The same, against the reference's whole distributions.
+/// The same, against the reference's whole distributions. Both passes go chunk by chunk, so that memory holds two
+/// chunks of logits, whatever the window.
 fn compare(loaded: &mut Loaded, reference: &mut Loaded, row: &[u32], sums: &mut Sums) -> Result<()> {
-    let mine = loaded.engine.trace(row, TraceOptions::default())?;
-    let theirs = reference.engine.trace(row, TraceOptions::default())?;
-    let vocab = mine.vocab_size.max(1);
-    let rows = mine.logits.chunks_exact(vocab).zip(theirs.logits.chunks_exact(vocab));
-    for ((q, p), &next) in rows.zip(&row[1..]) {
-        let (zq, zp) = (log_sum_exp(q), log_sum_exp(p));
-        if !zq.is_finite() || !zp.is_finite() {
-            return Err(Error::failed("a logit is not finite").hint("the weights may be damaged: compare their checksums"));
+    let mut mine = loaded.engine.logits(row)?;
+    let mut theirs = reference.engine.logits(row)?;
+    let vocab = mine.vocab_size().max(1);
+    let mut next = row[1..].iter().map(|id| *id as usize);
+    while let (Some(q), Some(p)) = (mine.next_rows()?, theirs.next_rows()?) {
+        let rows = q.chunks_exact(vocab).zip(p.chunks_exact(vocab));
+        for ((q, p), next) in rows.zip(next.by_ref()) {
+            sums.add(q, p, next);
         }
-        let (top_q, top_p) = (top(q), top(p));
-        sums.tokens += 1;
-        sums.nll += zq - f64::from(q[next as usize]);
-        sums.reference_nll += zp - f64::from(p[next as usize]);
-        sums.greedy += usize::from(top_q == next as usize);
-        sums.agreed += usize::from(top_q == top_p);
-        sums.kl += divergence(p, zp, q, zq);
     }
     Ok(())
+}
+
+impl Sums {
+    /// A token `next` that the model foresaw by the logits `q`, the reference by `p`.
+    fn add(&mut self, q: &[f32], p: &[f32], next: usize) {
+        let (zq, zp) = (log_sum_exp(q), log_sum_exp(p));
+        let (top_q, top_p) = (top(q), top(p));
+        self.tokens += 1;
+        self.nll += zq - f64::from(q[next]);
+        self.reference_nll += zp - f64::from(p[next]);
+        self.greedy += usize::from(top_q == next);
+        self.agreed += usize::from(top_q == top_p);
+        self.divergences.push(divergence(p, zp, q, zq));
+    }
+}
+
+/// How KL divergences are spread over tokens.
+struct Spread {
+    /// Ascending.
+    sorted: Vec<f64>,
+    mean: f64,
+    /// Of the mean, tokens taken for independent.
+    standard_error: f64,
+}
+
+impl Spread {
+    fn new(mut sorted: Vec<f64>) -> Spread {
+        sorted.sort_by(f64::total_cmp);
+        let n = sorted.len().max(1) as f64;
+        let mean = sorted.iter().sum::<f64>() / n;
+        let variance = sorted.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / n;
+        Spread { sorted, mean, standard_error: (variance / n).sqrt() }
+    }
+
+    /// The divergence that `share` of the tokens do not exceed.
+    fn quantile(&self, share: f64) -> f64 {
+        let rank = (share * self.sorted.len() as f64).ceil() as usize;
+        self.sorted.get(rank.max(1) - 1).or(self.sorted.last()).copied().unwrap_or(0.0)
+    }
+
+    fn max(&self) -> f64 {
+        self.quantile(1.0)
+    }
+
+    /// Shares of the tokens by power of ten, from that of the least divergence that is worth a line to that of the
+    /// greatest: `(upper bound, share)`.
+    fn decades(&self) -> Vec<(f64, f64)> {
+        let n = self.sorted.len().max(1) as f64;
+        let below = |bound: f64| self.sorted.partition_point(|d| *d < bound);
+        let mut lines = Vec::new();
+        let mut before = 0;
+        for exponent in -8..=2 {
+            let bound = 10f64.powi(exponent);
+            let count = below(bound);
+            if count > 0 && before < self.sorted.len() {
+                lines.push((bound, (count - before) as f64 / n));
+            }
+            before = count;
+        }
+        lines
+    }
 }
 
 /// `Σ p (ln p - ln q)` in nats, from logits and their log-sum-exps.
@@ -184,7 +236,16 @@ fn report(s: &Sums, args: &Args, loaded: &Loaded, seconds: f64) -> serde_json::V
         "model": loaded.name,
     });
     if args.reference.is_some() {
-        object["kl_divergence"] = (s.kl / n).into();
+        let spread = Spread::new(s.divergences.clone());
+        object["kl_divergence"] = spread.mean.into();
+        object["kl_standard_error"] = spread.standard_error.into();
+        object["kl_percentiles"] = json!({
+            "50": spread.quantile(0.5),
+            "90": spread.quantile(0.9),
+            "99": spread.quantile(0.99),
+            "99.9": spread.quantile(0.999),
+            "100": spread.max(),
+        });
         object["top_token_agreement"] = (s.agreed as f64 / n).into();
         object["reference_perplexity"] = (s.reference_nll / n).exp().into();
     }
@@ -199,12 +260,29 @@ fn draw(s: &Sums, loaded: &Loaded, reference: Option<&Loaded>, seconds: f64) -> 
     sheet.line("tokens", format!("{} in {} windows, {} tok/s", s.tokens, s.windows.len(), three(n / seconds)));
     sheet.line("foreseen", format!("{:.1} % of the tokens were the likeliest", 100.0 * s.greedy as f64 / n));
     if let Some(r) = reference {
+        let spread = Spread::new(s.divergences.clone());
+        let percentiles = [("median", 0.5), ("90 %", 0.9), ("99 %", 0.99), ("99.9 %", 0.999), ("all", 1.0)];
+        let below = percentiles.map(|(name, share)| format!("{name} {}", nats(spread.quantile(share)))).join(" · ");
         sheet.head(&format!("against {}", r.name));
         sheet.line("its perplexity", format!("{:.4}", (s.reference_nll / n).exp()));
-        sheet.line("KL divergence", format!("{:.6} nats a token", s.kl / n));
         sheet.bar("top-token agreement", s.agreed as f64 / n, &format!("{:.2} %", 100.0 * s.agreed as f64 / n));
+        let mean = format!("{} ± {} nats a token", nats(spread.mean), nats(spread.standard_error));
+        sheet.line("KL divergence", mean);
+        sheet.line("at most", below);
+        for (bound, share) in spread.decades() {
+            sheet.bar(&format!("  below {bound:e}"), share, &format!("{:.1} %", 100.0 * share));
+        }
     }
     sheet.finish()
+}
+
+/// Three significant digits over many powers of ten.
+fn nats(v: f64) -> String {
+    match v {
+        0.0 => "0".into(),
+        v if v < 0.1 => format!("{v:.2e}"),
+        v => three(v),
+    }
 }
 
 #[cfg(test)]
@@ -220,6 +298,19 @@ mod tests {
         let (p, q) = ([0.0f32, 0.0], [3f32.ln(), 0.0]);
         let want = 0.5 * (0.5f64 / 0.75).ln() + 0.5 * (0.5f64 / 0.25).ln();
         assert!((divergence(&p, log_sum_exp(&p), &q, log_sum_exp(&q)) - want).abs() < 1e-7);
+    }
+
+    #[test]
+    fn spreads_know_mean_ranks_and_decades() {
+        let s = Spread::new((1..=100).rev().map(|i| (f64::from(i) - 0.5) * 1e-4).collect());
+        assert!((s.mean - 0.005).abs() < 1e-12);
+        // The variance of 100 numbers one apart is (100² - 1) / 12.
+        assert!((s.standard_error - 1e-5 * (9999.0f64 / 12.0).sqrt()).abs() < 1e-12);
+        assert_eq!([0.0, 0.5, 0.99, 1.0].map(|q| (s.quantile(q) * 1e4).ceil()), [1.0, 50.0, 99.0, 100.0]);
+        let shares: Vec<f64> = s.decades().iter().map(|d| (d.1 * 100.0).round()).collect();
+        assert_eq!((s.decades()[0].0, shares), (1e-3, vec![10.0, 90.0]));
+        assert_eq!(Spread::new(vec![0.0; 3]).decades(), [(1e-8, 1.0)]);
+        assert_eq!(Spread::new(vec![]).max(), 0.0);
     }
 
     #[test]

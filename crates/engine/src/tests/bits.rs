@@ -133,6 +133,29 @@ fn scores_follow_the_logits() {
     }
 }
 
+/// Logits that come chunk by chunk are those of a trace; a pass that is left half way gives its pages back.
+#[test]
+fn streamed_logits_are_those_of_a_trace() {
+    let model = random("llama");
+    let tokens = prompt(150, 3);
+    let mut r = runner(&model, Setup { chunk: 7, ctx: 192, kv_tokens: 192, ..Setup::default() });
+    let want = r.trace(&tokens, TraceOptions::default()).unwrap().logits;
+    let vocab = want.len() / 150;
+    for _ in 0..3 {
+        let mut pass = r.logits(&tokens).unwrap();
+        let first = pass.next_rows().unwrap().unwrap();
+        assert!(first.iter().zip(&want).all(|(a, b)| a.to_bits() == b.to_bits()));
+        assert_eq!(first.len(), 7 * vocab);
+    }
+    let mut got = Vec::new();
+    let mut pass = r.logits(&tokens).unwrap();
+    while let Some(rows) = pass.next_rows().unwrap() {
+        got.extend_from_slice(rows);
+    }
+    assert!(pass.next_rows().unwrap().is_none());
+    assert!(got.iter().map(|v| v.to_bits()).eq(want.iter().map(|v| v.to_bits())));
+}
+
 /// Tracing while others run takes their pages and gives them back; their results do not move.
 #[test]
 fn a_trace_between_steps_disturbs_nobody() {

@@ -189,7 +189,7 @@ impl Spread {
         self.quantile(1.0)
     }
 
-    /// Shares of the tokens by power of ten, from that of the least divergence that is worth a line to that of the
+    /// Shares of the tokens by power of ten, from that of the least divergence to that of the
     /// greatest: `(upper bound, share)`.
     fn decades(&self) -> Vec<(f64, f64)> {
         let n = self.sorted.len().max(1) as f64;
@@ -308,7 +308,7 @@ mod tests {
         assert!((s.standard_error - 1e-5 * (9999.0f64 / 12.0).sqrt()).abs() < 1e-12);
         assert_eq!([0.0, 0.5, 0.99, 1.0].map(|q| (s.quantile(q) * 1e4).ceil()), [1.0, 50.0, 99.0, 100.0]);
         let shares: Vec<f64> = s.decades().iter().map(|d| (d.1 * 100.0).round()).collect();
-        assert_eq!((s.decades()[0].0, shares), (1e-3, vec![10.0, 90.0]));
+        assert_eq!((s.decades()[0].0, shares), (1e-4, vec![1.0, 9.0, 90.0]));
         assert_eq!(Spread::new(vec![0.0; 3]).decades(), [(1e-8, 1.0)]);
         assert_eq!(Spread::new(vec![]).max(), 0.0);
     }

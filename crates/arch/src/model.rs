@@ -3,7 +3,7 @@
 //! Does not own: sequences, sampling, memory (the engine's), the equations (blocks and families).
 use crate::{Config, Listed, Params, Result, Source, params::Core};
 use arrayvec::ArrayVec;
-use pondera_ops::{Act, Batch, CacheSpec, Ops, Point, Rope};
+use pondera_ops::{Act, Batch, CacheSpec, KvType, Ops, Point, Rope};
 
 /// The equations of a family: from a step's tokens to its logits.
 pub trait Graph: Send + Sync {
@@ -153,9 +153,9 @@ impl Model {
 }
 
 impl Description {
-    /// Bytes of the KV caches for `positions` of one sequence, `bytes` per value.
-    pub fn kv_bytes(caches: &[CacheSpec], positions: usize, bytes: usize) -> u64 {
-        let width = |c: &CacheSpec| (c.width() as u64).saturating_mul(positions as u64).saturating_mul(bytes as u64);
-        caches.iter().map(width).fold(0, u64::saturating_add)
+    /// Bytes of the KV caches of type `kv` for `positions` of one sequence.
+    pub fn kv_bytes(caches: &[CacheSpec], positions: usize, kv: KvType) -> u64 {
+        let bytes = |c: &CacheSpec| (c.bytes(kv) as u64).saturating_mul(positions as u64);
+        caches.iter().map(bytes).fold(0, u64::saturating_add)
     }
 }

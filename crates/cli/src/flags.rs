@@ -12,6 +12,8 @@ pub enum Kv {
     F32,
     /// Half the memory
     F16,
+    /// A byte a value, and a scale per position and head
+    Q8,
 }
 
 impl From<Kv> for KvType {
@@ -19,6 +21,7 @@ impl From<Kv> for KvType {
         match kv {
             Kv::F32 => KvType::F32,
             Kv::F16 => KvType::F16,
+            Kv::Q8 => KvType::Q8,
         }
     }
 }

@@ -11,7 +11,7 @@
 //! of a span go together; masked positions are never read as values. Latent rows (MLA) are transposed once per span
 //! and piece for the scores of all heads. Does not own: the cache's layout ([`crate::kv`]).
 use crate::{
-    gemm::{self, Code, Elem, F16e, F32e, Fetch, Pack, STRIP, Tile},
+    gemm::{self, Code, Elem, F16e, F32e, Fetch, I8e, Pack, STRIP, Tile},
     kv::Cache,
     product::{Engine, PerThread, Ptr},
     simd::{Level, Simd, kernel},
@@ -94,6 +94,7 @@ pub fn run(engine: &Engine, scratch: &mut Scratch, a: &Attention, cache: &Cache,
             match cache.kv {
                 KvType::F32 => piece::<F32e>(&work, &pieces[i], buffers),
                 KvType::F16 => piece::<F16e>(&work, &pieces[i], buffers),
+                KvType::Q8 => piece::<I8e>(&work, &pieces[i], buffers),
             }
         }
     };
@@ -225,8 +226,13 @@ unsafe fn transpose<E: Elem>(w: &Work<'_>, s: &Sequence, span: usize, head: usiz
     let pointers: [*const u8; PAGE] = std::array::from_fn(|i| base.wrapping_add(i * stride));
     let pack =
         Pack { rows: pointers.as_ptr(), groups: PAGE / w.level.lanes(), k0: 0, kn: k_dim, dst: b.keys.as_mut_ptr() };
+    let code = match w.cache.kv {
+        KvType::F32 => Code::F32,
+        KvType::F16 => Code::F16,
+        KvType::Q8 => Code::I8,
+    };
     // SAFETY: a page holds PAGE rows of at least k_dim elements.
-    unsafe { gemm::pack_rows(w.level, if E::SIZE == 4 { Code::F32 } else { Code::F16 }, &pack) }
+    unsafe { gemm::pack_rows(w.level, code, &pack) }
 }
 
 /// One span for queries that all see its positions `seen`.
@@ -267,10 +273,11 @@ unsafe fn span_of<E: Elem>(
             gemm::strips::<E>(level, columns, tile, n);
         }
     }
+    let scales = w.cache.scales(page, head);
     b.spans.clear();
     for weights in scores.chunks_exact_mut(PAGE) {
-        // SAFETY: PAGE weights.
-        b.spans.push(unsafe { softmax(level, weights, &seen, a.scale, a.softcap) });
+        // SAFETY: PAGE weights, PAGE scales.
+        b.spans.push(unsafe { softmax(level, weights, &seen, a.scale, a.softcap, scales) });
     }
     // SAFETY: rows of at least `pad` elements, of which the visible ones are read; the buffers hold these queries.
     unsafe {
@@ -297,17 +304,36 @@ unsafe fn span_of<E: Elem>(
 }
 
 kernel!(
-    /// Scores to unnormalised weights over the positions `seen` (0 elsewhere); their maximum and sum.
-    unsafe fn softmax(weights: &mut [f32], seen: &Range<usize>, scale: f32, cap: Option<f32>) -> (f32, f32) = softmax_body
+    /// Scores to unnormalised weights over the positions `seen` (0 elsewhere); their maximum and sum. Scales of keys are
+    /// multiplied into the scores, those of values into the weights.
+    unsafe fn softmax(
+        weights: &mut [f32],
+        seen: &Range<usize>,
+        scale: f32,
+        cap: Option<f32>,
+        scales: Option<[&[f32]; 2]>,
+    ) -> (f32, f32) = softmax_body
 );
 
 #[inline(always)]
-unsafe fn softmax_body<S: Simd>(s: S, w: &mut [f32], seen: &Range<usize>, scale: f32, cap: Option<f32>) -> (f32, f32) {
-    // SAFETY: PAGE is a whole number of vectors, and w holds PAGE.
+unsafe fn softmax_body<S: Simd>(
+    s: S,
+    w: &mut [f32],
+    seen: &Range<usize>,
+    scale: f32,
+    cap: Option<f32>,
+    scales: Option<[&[f32]; 2]>,
+) -> (f32, f32) {
+    // SAFETY: PAGE is a whole number of vectors, and w and the scales hold PAGE.
     unsafe {
         let w = &mut w[..PAGE];
         for i in (0..PAGE).step_by(S::LANES) {
-            let v = s.mul(s.load(w.as_ptr().add(i)), s.splat(scale));
+            let v = s.load(w.as_ptr().add(i));
+            let v = match scales {
+                Some([keys, _]) => s.mul(v, s.load(keys.as_ptr().add(i))),
+                None => v,
+            };
+            let v = s.mul(v, s.splat(scale));
             let v = match cap {
                 Some(cap) => vmath::softcap(s, v, cap),
                 None => v,
@@ -330,6 +356,13 @@ unsafe fn softmax_body<S: Simd>(s: S, w: &mut [f32], seen: &Range<usize>, scale:
             let v = s.sub(s.load(w.as_ptr().add(i)), s.splat(max));
             s.store(w.as_mut_ptr().add(i), vmath::exp(s, v));
         }
-        (max, vmath::lanes::<S, false>(s, w, 0.0))
+        let sum = vmath::lanes::<S, false>(s, w, 0.0);
+        if let Some([_, values]) = scales {
+            for i in (0..PAGE).step_by(S::LANES) {
+                let v = s.mul(s.load(w.as_ptr().add(i)), s.load(values.as_ptr().add(i)));
+                s.store(w.as_mut_ptr().add(i), v);
+            }
+        }
+        (max, sum)
     }
 }

@@ -49,6 +49,8 @@ pub enum Code {
     F16,
     BF16,
     Mxfp4,
+    /// Signed bytes; no weights, but a cache's codes.
+    I8,
 }
 
 impl Code {
@@ -58,6 +60,7 @@ impl Code {
             Code::F32 => k * 4,
             Code::F16 | Code::BF16 => k * 2,
             Code::Mxfp4 => k / 32 * 17,
+            Code::I8 => k,
         }
     }
 
@@ -383,6 +386,9 @@ pub struct F16e;
 /// bfloat16 elements.
 #[derive(Clone, Copy)]
 pub struct Bf16e;
+/// Signed bytes.
+#[derive(Clone, Copy)]
+pub struct I8e;
 
 impl Elem for F32e {
     const SIZE: usize = 4;
@@ -408,6 +414,15 @@ impl Elem for Bf16e {
     unsafe fn load<S: Simd>(s: S, p: *const u8) -> S::F {
         // SAFETY: the caller's promise.
         unsafe { s.load_bf16(p.cast()) }
+    }
+}
+
+impl Elem for I8e {
+    const SIZE: usize = 1;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const u8) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { s.load_i8(p.cast()) }
     }
 }
 
@@ -578,6 +593,7 @@ trait Words {
 struct WordsF32;
 struct WordsF16;
 struct WordsBf16;
+struct WordsI8;
 
 impl Words for WordsF32 {
     const SIZE: usize = 4;
@@ -626,6 +642,22 @@ impl Words for WordsBf16 {
     unsafe fn one(p: *const u8) -> f32 {
         // SAFETY: the caller's promise.
         float::bf16_to_f32(unsafe { p.cast::<u16>().read_unaligned() })
+    }
+}
+
+impl Words for WordsI8 {
+    const SIZE: usize = 1;
+    #[inline(always)]
+    unsafe fn emit<S: Simd>(s: S, w: S::U, dst: *mut f32, r: usize) {
+        for (i, v) in s.split_i8(w).into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { s.store(dst.add(i * r), v) }
+        }
+    }
+    #[inline(always)]
+    unsafe fn one(p: *const u8) -> f32 {
+        // SAFETY: the caller's promise.
+        f32::from(unsafe { p.cast::<i8>().read() })
     }
 }
 
@@ -712,6 +744,14 @@ unsafe fn pack_bf16<S: Simd>(s: S, p: &Pack) {
     unsafe { pack_words::<S, WordsBf16>(s, p) }
 }
 
+#[inline(always)]
+unsafe fn pack_i8<S: Simd>(s: S, p: &Pack) {
+    // SAFETY: the caller's promise.
+    unsafe { pack_words::<S, WordsI8>(s, p) }
+}
+
+kernel!(/// Packs rows of signed bytes.
+    unsafe fn rows_i8(p: &Pack) = pack_i8);
 kernel!(/// Packs f32 rows.
     unsafe fn rows_f32(p: &Pack) = pack_f32);
 kernel!(/// Packs half-precision rows.
@@ -733,6 +773,7 @@ pub unsafe fn pack_rows(level: Level, code: Code, p: &Pack) {
             Code::F16 => rows_f16(level, p),
             Code::BF16 => rows_bf16(level, p),
             Code::Mxfp4 => rows_mxfp4(level, p),
+            Code::I8 => rows_i8(level, p),
         }
     }
 }
@@ -802,7 +843,7 @@ unsafe fn pack(
                             Code::F32 => widen::<F32e>(level, row.add(o * 4), valid, dst),
                             Code::F16 => widen::<F16e>(level, row.add(o * 2), valid, dst),
                             Code::BF16 => widen::<Bf16e>(level, row.add(o * 2), valid, dst),
-                            Code::Mxfp4 => unreachable!("MXFP4 has no columns"),
+                            Code::Mxfp4 | Code::I8 => unreachable!("no weights of such columns"),
                         }
                     }
                 }

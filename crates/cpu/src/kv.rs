@@ -3,12 +3,14 @@
 //! ```text
 //! keys and values   per head keys [k_dim][PAGE], then per head values [PAGE][v_pad]
 //! latent (MLA)      per head [PAGE][k_pad]; values are the first columns
+//! scales (q8)       per head [PAGE] of keys, then per head [PAGE] of values, f32
 //! ```
 //! Scores then vectorise over positions and values over columns, both by the same tiles as a matrix product. Pages take
 //! memory when they are first written. Elements are rounded to the cache's type when written.
 use crate::{
     gemm::STRIP,
     product::{Engine, Ptr},
+    quantize::codes,
     simd::Level,
     vmath,
 };
@@ -40,9 +42,31 @@ impl Cache {
         self.spec.v_dim.unwrap_or(self.spec.k_dim).next_multiple_of(STRIP)
     }
 
-    fn elements(&self) -> usize {
+    /// Bytes of a page without its scales.
+    fn values_bytes(&self) -> usize {
         let keys = if self.spec.v_dim.is_some() { self.spec.k_dim } else { 0 };
-        self.spec.kv_heads * PAGE * (keys + self.row_pad())
+        self.spec.kv_heads * PAGE * (keys + self.row_pad()) * self.kv.bytes()
+    }
+
+    fn page_bytes(&self) -> usize {
+        let scales = if self.kv == KvType::Q8 { self.spec.vectors() * PAGE * size_of::<f32>() } else { 0 };
+        self.values_bytes() + scales
+    }
+
+    /// Byte offset of the scales of a head's keys, or of its values, in its page.
+    fn scales_at(&self, head: usize, value: bool) -> usize {
+        let vector = if value && self.spec.v_dim.is_some() { self.spec.kv_heads + head } else { head };
+        self.values_bytes() + vector * PAGE * size_of::<f32>()
+    }
+
+    /// Scales `[PAGE]` of the keys and of the values (or latents) of a head; none where the type has none.
+    pub fn scales(&self, page: usize, head: usize) -> Option<[&[f32]; 2]> {
+        let of = |value| {
+            let bytes = &self.bytes(page)[self.scales_at(head, value)..][..PAGE * size_of::<f32>()];
+            // SAFETY: lines are aligned, so are parts of whole lines; any bits are floats.
+            unsafe { slice::from_raw_parts(bytes.as_ptr().cast(), PAGE) }
+        };
+        (self.kv == KvType::Q8).then(|| [of(false), of(true)])
     }
 
     /// Byte offset of the keys (`[k_dim][PAGE]`) of a head in its page.
@@ -77,7 +101,7 @@ impl Cache {
     /// Takes memory for a page.
     pub fn touch(&mut self, page: usize) {
         if self.pages[page].is_empty() {
-            let lines = (self.elements() * self.kv.bytes()).div_ceil(size_of::<Line>()).max(1);
+            let lines = self.page_bytes().div_ceil(size_of::<Line>()).max(1);
             self.pages[page] = vec![Line([0; 8]); lines].into_boxed_slice();
         }
     }
@@ -103,15 +127,17 @@ impl Cache {
             for r in 0..rows {
                 let (page, slot) = place(r);
                 let key = &k[(r * heads + head) * k_dim..][..k_dim];
-                // SAFETY: the page was touched and holds `elements()` elements, of which these are this head's.
+                // SAFETY: the page was touched and holds `page_bytes()`, of which these are this head's.
                 unsafe {
                     let base = (*pages.get().add(page)).as_mut_ptr().cast::<u8>();
                     let row = base.add(this.rows_at(head) + slot * this.row_pad() * kv.bytes());
+                    // Past the page's end, and unused, where the type has none.
+                    let scale = |value| base.wrapping_add(this.scales_at(head, value)).cast::<f32>().wrapping_add(slot);
                     match v {
-                        None => put_row(level, kv, key, row),
+                        None => put_row(level, kv, key, row, scale(false)),
                         Some(v) => {
-                            put_column(level, kv, key, base.add(this.keys_at(head)), slot);
-                            put_row(level, kv, &v[(r * heads + head) * v_dim..][..v_dim], row);
+                            put_column(level, kv, key, base.add(this.keys_at(head)), slot, scale(false));
+                            put_row(level, kv, &v[(r * heads + head) * v_dim..][..v_dim], row, scale(true));
                         }
                     }
                 }
@@ -121,10 +147,11 @@ impl Cache {
 }
 
 /// Elements side by side.
-unsafe fn put_row(level: Level, kv: KvType, src: &[f32], dst: *mut u8) {
-    // SAFETY: the caller's promise: room for the elements, at their alignment.
+unsafe fn put_row(level: Level, kv: KvType, src: &[f32], dst: *mut u8, scale: *mut f32) {
+    // SAFETY: the caller's promise: room for the elements, at their alignment, and for a scale where there are any.
     unsafe {
         match kv {
+            KvType::Q8 => *scale = codes(level, src, slice::from_raw_parts_mut(dst.cast(), src.len())),
             KvType::F32 => std::ptr::copy_nonoverlapping(src.as_ptr(), dst.cast(), src.len()),
             KvType::F16 => vmath::halves(level, src, slice::from_raw_parts_mut(dst.cast(), src.len())),
         }
@@ -132,10 +159,24 @@ unsafe fn put_row(level: Level, kv: KvType, src: &[f32], dst: *mut u8) {
 }
 
 /// Elements [`PAGE`] apart, at `slot` of each run.
-unsafe fn put_column(level: Level, kv: KvType, src: &[f32], dst: *mut u8, slot: usize) {
+unsafe fn put_column(level: Level, kv: KvType, src: &[f32], dst: *mut u8, slot: usize, scale: *mut f32) {
+    /// Widest key whose codes need no memory from the heap.
+    const WIDE: usize = 512;
     // SAFETY: the caller's promise.
     unsafe {
         match kv {
+            KvType::Q8 => {
+                let (mut few, mut many) = ([0i8; WIDE], Vec::new());
+                let q = match few.get_mut(..src.len()) {
+                    Some(q) => q,
+                    None => {
+                        many.resize(src.len(), 0);
+                        &mut many[..]
+                    }
+                };
+                *scale = codes(level, src, q);
+                q.iter().enumerate().for_each(|(i, q)| *dst.cast::<i8>().add(i * PAGE + slot) = *q);
+            }
             KvType::F32 => {
                 let dst = dst.cast::<f32>().add(slot);
                 src.iter().enumerate().for_each(|(i, v)| *dst.add(i * PAGE) = *v);

@@ -9,36 +9,8 @@ unsafe fn body<S: Simd>(s: S, block: usize, x: &[f32], q: &mut [i8], d: &mut [f3
     assert!(block.is_multiple_of(16) && x.len().is_multiple_of(block) && q.len() == x.len());
     assert!(d.len() == x.len() / block && sums.len() == x.len() / 16);
     for ((x, q), d) in x.chunks_exact(block).zip(q.chunks_exact_mut(block)).zip(d) {
-        // SAFETY: a block is a whole number of vectors.
-        unsafe {
-            let a = magnitude(s, x);
-            if !a.is_finite() || a == 0.0 {
-                *d = if a == 0.0 { 0.0 } else { f32::NAN };
-                q.fill(0);
-                continue;
-            }
-            *d = a / 127.0;
-            let inverse = s.splat(127.0 / a);
-            if (127.0 / a).is_finite() {
-                // Nothing exceeds `a`, so no product rounds to more than 127.
-                let mut i = 0;
-                while i < block {
-                    s.store_i8(q.as_mut_ptr().add(i), s.mul(s.load(x.as_ptr().add(i)), inverse));
-                    i += S::LANES;
-                }
-                continue;
-            }
-            let (top, bottom) = (s.splat(127.0), s.splat(-127.0));
-            let mut i = 0;
-            while i < block {
-                let v = s.mul(s.load(x.as_ptr().add(i)), inverse);
-                let v = s.select(s.ordered(v), s.round(v), s.splat(0.0));
-                let v = s.select(s.lt(v, bottom), bottom, v);
-                let v = s.select(s.lt(top, v), top, v);
-                s.store_i8(q.as_mut_ptr().add(i), v);
-                i += S::LANES;
-            }
-        }
+        // SAFETY: equal lengths.
+        *d = unsafe { codes_body(s, x, q) };
     }
     let whole = q.len() / (4 * S::LANES);
     for i in 0..whole {
@@ -51,17 +23,66 @@ unsafe fn body<S: Simd>(s: S, block: usize, x: &[f32], q: &mut [i8], d: &mut [f3
     }
 }
 
-/// Greatest magnitude, compared as integers.
+kernel!(/// [`pondera_quant::Q8::codes`] of `x`, a block of any length.
+    pub unsafe fn codes(x: &[f32], q: &mut [i8]) -> f32 = codes_body);
+
 #[inline(always)]
-unsafe fn magnitude<S: Simd>(s: S, x: &[f32]) -> f32 {
-    let mut m = s.bits(s.splat(0.0));
+unsafe fn codes_body<S: Simd>(s: S, x: &[f32], q: &mut [i8]) -> f32 {
+    let a = magnitude(s, x);
+    if !a.is_finite() || a == 0.0 {
+        q.fill(0);
+        return if a == 0.0 { 0.0 } else { f32::NAN };
+    }
+    let inverse = s.splat(127.0 / a);
+    // Nothing exceeds `a`, so no product of a finite inverse rounds to more than 127.
+    let plain = (127.0 / a).is_finite();
+    let (top, bottom) = (s.splat(127.0), s.splat(-127.0));
+    let code = |v: S::F| {
+        let v = s.mul(v, inverse);
+        if plain {
+            return v;
+        }
+        let v = s.select(s.ordered(v), s.round(v), s.splat(0.0));
+        let v = s.select(s.lt(v, bottom), bottom, v);
+        s.select(s.lt(top, v), top, v)
+    };
+    each(s, x, |i, n, v| {
+        // SAFETY: n codes from i on are within q; a short vector goes through a whole one.
+        unsafe {
+            if n == S::LANES {
+                return s.store_i8(q.as_mut_ptr().add(i), code(v));
+            }
+            let mut last = [0i8; MAX_LANES];
+            s.store_i8(last.as_mut_ptr(), code(v));
+            q[i..].copy_from_slice(&last[..n]);
+        }
+    });
+    a / 127.0
+}
+
+/// `f(from, length, vector)` for all of `x`; the last vector has zeros where it is short.
+#[inline(always)]
+fn each<S: Simd>(s: S, x: &[f32], mut f: impl FnMut(usize, usize, S::F)) {
+    let whole = x.len() / S::LANES * S::LANES;
     let mut i = 0;
-    while i < x.len() {
-        // SAFETY: the length is a multiple of the lanes.
-        let v = unsafe { s.load(x.as_ptr().add(i)) };
-        m = s.umax(m, s.bits(s.abs(v)));
+    while i < whole {
+        // SAFETY: a whole vector.
+        f(i, S::LANES, unsafe { s.load(x.as_ptr().add(i)) });
         i += S::LANES;
     }
+    if i < x.len() {
+        let mut last = [0.0f32; MAX_LANES];
+        last[..x.len() - i].copy_from_slice(&x[i..]);
+        // SAFETY: the array holds MAX_LANES values.
+        f(i, x.len() - i, unsafe { s.load(last.as_ptr()) });
+    }
+}
+
+/// Greatest magnitude, compared as integers.
+#[inline(always)]
+fn magnitude<S: Simd>(s: S, x: &[f32]) -> f32 {
+    let mut m = s.bits(s.splat(0.0));
+    each(s, x, |_, _, v| m = s.umax(m, s.bits(s.abs(v))));
     let mut out = [0.0f32; MAX_LANES];
     // SAFETY: the array holds MAX_LANES values.
     unsafe { s.store(out.as_mut_ptr(), s.floats(m)) };
@@ -74,8 +95,8 @@ mod tests {
     use crate::{Isa, simd::Level};
     use pondera_quant::Q8;
 
-    #[test]
-    fn codes_equal_the_scalar_quantizer() {
+    /// Runs of 256 of every kind: plain, zero, large, broken, tiny, whole.
+    fn values() -> Vec<f32> {
         let value = |i: usize| match i / 256 % 8 {
             0 => (i as f32 * 0.7).sin(),
             1 => 0.0,
@@ -86,7 +107,29 @@ mod tests {
             6 => (i % 255) as f32 - 127.0,
             _ => ((i * 7919) % 1000) as f32 * 1e-3 - 0.5,
         };
-        let x: Vec<f32> = (0..256 * 16).map(value).collect();
+        (0..256 * 16).map(value).collect()
+    }
+
+    #[test]
+    fn blocks_of_any_length_equal_the_scalar_quantizer() {
+        let x = values();
+        for level in Isa::ALL.into_iter().filter_map(Level::new) {
+            for (length, from) in
+                [1, 5, 7, 16, 33, 80, 100, 576].into_iter().flat_map(|n| (0..17).map(move |i| (n, i * 200)))
+            {
+                let x = &x[from..from + length];
+                let (mut want, mut got) = (vec![1i8; length], vec![1i8; length]);
+                let d = Q8::codes(x, &mut want);
+                // SAFETY: equal lengths.
+                let e = unsafe { codes(level, x, &mut got) };
+                assert_eq!((d.to_bits(), want), (e.to_bits(), got), "{length} from {from}");
+            }
+        }
+    }
+
+    #[test]
+    fn codes_equal_the_scalar_quantizer() {
+        let x = values();
         for isa in Isa::ALL {
             let Some(level) = Level::new(isa) else { continue };
             for block in [32, 256] {

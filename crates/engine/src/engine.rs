@@ -291,5 +291,5 @@ pub fn plan(model: &Model, kv: KvType, tokens: usize) -> MemoryPlan {
 }
 
 fn kv_bytes_per_token(model: &Model, kv: KvType) -> u64 {
-    Description::kv_bytes(model.caches(), 1, kv.bytes())
+    Description::kv_bytes(model.caches(), 1, kv)
 }

@@ -624,7 +624,7 @@ fn attention(s: &mut Suite) {
     ];
     let masks = [Mask::Causal, Mask::Window(1), Mask::Window(40), Mask::Window(64), Mask::Chunk(48), Mask::Window(130)];
     for (i, shape) in shapes.into_iter().enumerate() {
-        for kv in [KvType::F32, KvType::F16] {
+        for kv in [KvType::F32, KvType::F16, KvType::Q8] {
             // All masks on the first shapes, some on the rest.
             for (j, mask) in masks.into_iter().enumerate().filter(|(j, _)| i < 2 || (i + j) % 3 == 0) {
                 let variant = (i + j) % 3;

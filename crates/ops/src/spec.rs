@@ -153,6 +153,17 @@ impl CacheSpec {
     pub fn width(&self) -> usize {
         self.kv_heads * (self.k_dim + self.v_dim.unwrap_or(0))
     }
+
+    /// Vectors stored per position: a key and, unless it holds the value too, a value per head.
+    pub fn vectors(&self) -> usize {
+        self.kv_heads * (1 + usize::from(self.v_dim.is_some()))
+    }
+
+    /// Bytes of a position in a cache of type `kv`: its values and, where the type has them, their scales.
+    pub fn bytes(&self, kv: KvType) -> usize {
+        let scales = if kv == KvType::Q8 { self.vectors() * size_of::<f32>() } else { 0 };
+        self.width() * kv.bytes() + scales
+    }
 }
 
 /// Type of the values in a KV cache.
@@ -162,14 +173,17 @@ pub enum KvType {
     F32,
     /// 2 bytes, rounded to nearest even.
     F16,
+    /// A byte, and an f32 scale per position, head and key or value: the codes of [`pondera_quant::Q8`], a vector a block.
+    Q8,
 }
 
 impl KvType {
-    /// Bytes per value.
+    /// Bytes per value, without scales.
     pub fn bytes(self) -> usize {
         match self {
             KvType::F32 => 4,
             KvType::F16 => 2,
+            KvType::Q8 => 1,
         }
     }
 }

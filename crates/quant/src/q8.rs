@@ -22,23 +22,28 @@ impl Q8<'_> {
         assert!(block.is_multiple_of(16) && x.len().is_multiple_of(block) && q.len() == x.len());
         assert!(d.len() == x.len() / block && sums.len() == x.len() / 16);
         for ((x, q), d) in x.chunks_exact(block).zip(q.chunks_exact_mut(block)).zip(d) {
-            // Compared as integers, so that a NaN is the greatest magnitude on every instruction set.
-            let a = x.iter().map(|v| v.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
-            let a = f32::from_bits(a);
-            if !a.is_finite() || a == 0.0 {
-                *d = if a == 0.0 { 0.0 } else { f32::NAN };
-                q.fill(0);
-                continue;
-            }
-            *d = a / 127.0;
-            let inverse = 127.0 / a;
-            for (q, v) in q.iter_mut().zip(x) {
-                // A denormal maximum makes `inverse` infinite: the clamp keeps the code in range (0 · inf is NaN, code 0).
-                *q = (v * inverse).round_ties_even().clamp(-127.0, 127.0) as i8;
-            }
+            *d = Q8::codes(x, q);
         }
         for (s, q) in sums.iter_mut().zip(q.chunks_exact(16)) {
             *s = q.iter().map(|&v| i16::from(v)).sum();
         }
+    }
+
+    /// Quantizes one block `x` of any length into `q` (as long) and returns its scale, as [`Q8::quantize`] says.
+    pub fn codes(x: &[f32], q: &mut [i8]) -> f32 {
+        assert_eq!(x.len(), q.len());
+        // Compared as integers, so that a NaN is the greatest magnitude on every instruction set.
+        let a = x.iter().map(|v| v.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
+        let a = f32::from_bits(a);
+        if !a.is_finite() || a == 0.0 {
+            q.fill(0);
+            return if a == 0.0 { 0.0 } else { f32::NAN };
+        }
+        let inverse = 127.0 / a;
+        for (q, v) in q.iter_mut().zip(x) {
+            // A denormal maximum makes `inverse` infinite: the clamp keeps the code in range (0 · inf is NaN, code 0).
+            *q = (v * inverse).round_ties_even().clamp(-127.0, 127.0) as i8;
+        }
+        a / 127.0
     }
 }

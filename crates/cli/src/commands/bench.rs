@@ -412,7 +412,7 @@ fn row(args: &Args, loaded: &Loaded, ceiling: &Ceiling, tps: Spread, test: Test)
             (format!("tg{}{at}{together}", args.generate), batch, phase)
         }
     };
-    let kv = args.compute.kv.map_or(KvType::F16, KvType::from).bytes();
+    let kv = args.compute.kv.map_or(KvType::F16, KvType::from);
     let work = bound::work(model.description(), loaded.engine.config(), model.caches(), kv, phase);
     Ok(Row {
         test: name,

@@ -149,6 +149,8 @@ pub struct MemoryFacts {
     pub kv_f16: u64,
     /// Bytes of an f32 cache.
     pub kv_f32: u64,
+    /// Bytes of a q8 cache.
+    pub kv_q8: u64,
     /// Weights and f16 cache.
     pub total_f16: u64,
     /// Bytes that one more token takes in an f16 cache.
@@ -392,13 +394,14 @@ fn in_experts(d: &Description, experts: usize) -> u64 {
 
 /// Bytes for one sequence of `ctx` tokens.
 fn memory(caches: &[CacheSpec], weights: u64, ctx: usize) -> MemoryFacts {
-    let kv = |positions: usize, kv: KvType| Description::kv_bytes(caches, positions, kv.bytes());
+    let kv = |positions: usize, kv: KvType| Description::kv_bytes(caches, positions, kv);
     let kv_f16 = kv(ctx, KvType::F16);
     MemoryFacts {
         ctx,
         weights,
         kv_f16,
         kv_f32: kv(ctx, KvType::F32),
+        kv_q8: kv(ctx, KvType::Q8),
         total_f16: weights.saturating_add(kv_f16),
         kv_bytes_per_token_f16: kv(1, KvType::F16),
     }

@@ -138,6 +138,7 @@ fn memory(s: &mut Sheet, m: &MemoryFacts) {
         &format!("{}  ({} a token)", bytes(m.kv_f16), bytes(m.kv_bytes_per_token_f16)),
     );
     s.bar("cache f32", m.kv_f32 as f64 / total, &bytes(m.kv_f32));
+    s.bar("cache q8", m.kv_q8 as f64 / total, &bytes(m.kv_q8));
 }
 
 fn tensors(s: &mut Sheet, t: &TensorFacts) {

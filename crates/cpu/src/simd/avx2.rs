@@ -53,6 +53,10 @@ unsafe impl Simd for Avx2 {
         proven!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast())))))
     }
     #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> __m256 {
+        proven!(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))))
+    }
+    #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, v: __m256) {
         proven!({
             let i = _mm256_cvtps_epi32(v);
@@ -200,6 +204,20 @@ unsafe impl Simd for Avx2 {
             let packed =
                 _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(low, _mm256_srli_epi32::<16>(v)));
             (_mm256_cvtph_ps(_mm256_castsi256_si128(packed)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(packed)))
+        })
+    }
+    #[inline(always)]
+    fn split_i8(self, v: __m256i) -> [__m256; 4] {
+        proven!({
+            let (a, b) = (_mm256_slli_epi32::<24>(v), _mm256_slli_epi32::<16>(v));
+            let c = _mm256_slli_epi32::<8>(v);
+            // Not mapped: closures do not inherit the instructions.
+            [
+                _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(a)),
+                _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(b)),
+                _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(c)),
+                _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(v)),
+            ]
         })
     }
 }

@@ -55,6 +55,10 @@ unsafe impl Simd for Avx512 {
         proven!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())))))
     }
     #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> __m512 {
+        proven!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))))
+    }
+    #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, v: __m512) {
         proven!(_mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v))))
     }
@@ -199,5 +203,19 @@ unsafe impl Simd for Avx512 {
             _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v)),
             _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(v))),
         ))
+    }
+    #[inline(always)]
+    fn split_i8(self, v: __m512i) -> [__m512; 4] {
+        proven!({
+            let (a, b) = (_mm512_slli_epi32::<24>(v), _mm512_slli_epi32::<16>(v));
+            let c = _mm512_slli_epi32::<8>(v);
+            // Not mapped: closures do not inherit the instructions.
+            [
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(a)),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(b)),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(c)),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(v)),
+            ]
+        })
     }
 }

@@ -68,6 +68,11 @@ pub unsafe trait Simd: Copy + 'static {
     /// # Safety
     /// As [`Simd::load`].
     unsafe fn load_bf16(self, p: *const u16) -> Self::F;
+    /// Signed bytes, widened.
+    ///
+    /// # Safety
+    /// As [`Simd::load`].
+    unsafe fn load_i8(self, p: *const i8) -> Self::F;
     /// Values in ±127.4 as bytes, rounded to nearest, ties to even.
     ///
     /// # Safety
@@ -143,6 +148,8 @@ pub unsafe trait Simd: Copy + 'static {
     fn split_bf16(self, v: Self::U) -> (Self::F, Self::F);
     /// Words of two halves: lower and upper, widened.
     fn split_f16(self, v: Self::U) -> (Self::F, Self::F);
+    /// Words of four signed bytes, lowest first, widened.
+    fn split_i8(self, v: Self::U) -> [Self::F; 4];
 }
 
 /// E2M1, doubled.

@@ -71,6 +71,11 @@ unsafe impl Simd for Neon {
         proven!(vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(p))))
     }
     #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> float32x4_t {
+        let w = proven!(p.cast::<[i8; 4]>().read_unaligned()).map(f32::from);
+        proven!(vld1q_f32(w.as_ptr()))
+    }
+    #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, v: float32x4_t) {
         let mut w = [0.0; 4];
         proven!(vst1q_f32(w.as_mut_ptr(), vrndnq_f32(v)));
@@ -180,5 +185,17 @@ unsafe impl Simd for Neon {
     fn split_f16(self, v: uint32x4_t) -> (float32x4_t, float32x4_t) {
         let (low, high) = proven!((vandq_u32(v, vdupq_n_u32(0xffff)), vshrq_n_u32::<16>(v)));
         (self.widen_f16(low), self.widen_f16(high))
+    }
+    #[inline(always)]
+    fn split_i8(self, v: uint32x4_t) -> [float32x4_t; 4] {
+        proven!({
+            let v = vreinterpretq_s32_u32(v);
+            [
+                vcvtq_f32_s32(vshrq_n_s32::<24>(vshlq_n_s32::<24>(v))),
+                vcvtq_f32_s32(vshrq_n_s32::<24>(vshlq_n_s32::<16>(v))),
+                vcvtq_f32_s32(vshrq_n_s32::<24>(vshlq_n_s32::<8>(v))),
+                vcvtq_f32_s32(vshrq_n_s32::<24>(v)),
+            ]
+        })
     }
 }

@@ -44,6 +44,11 @@ unsafe impl<const N: usize> Simd for Lanes<N> {
         unsafe { p.cast::<[u16; N]>().read_unaligned() }.map(|h| f32::from_bits(u32::from(h) << 16))
     }
     #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> [f32; N] {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<[i8; N]>().read_unaligned() }.map(f32::from)
+    }
+    #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, v: [f32; N]) {
         // SAFETY: the caller's promise.
         unsafe { p.cast::<[i8; N]>().write_unaligned(v.map(|v| v.round_ties_even() as i8)) }
@@ -130,5 +135,9 @@ unsafe impl<const N: usize> Simd for Lanes<N> {
     #[inline(always)]
     fn split_f16(self, v: [u32; N]) -> ([f32; N], [f32; N]) {
         (v.map(|w| math::f16_to_f32(w as u16)), v.map(|w| math::f16_to_f32((w >> 16) as u16)))
+    }
+    #[inline(always)]
+    fn split_i8(self, v: [u32; N]) -> [[f32; N]; 4] {
+        from_fn(|i| v.map(|w| f32::from(w.to_le_bytes()[i] as i8)))
     }
 }

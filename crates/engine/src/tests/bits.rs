@@ -29,7 +29,7 @@ fn together(model: &Rc<Model>, setup: Setup) -> (Vec<Vec<(u32, u64)>>, u64) {
 fn company_chunks_and_preemption_move_no_bit() {
     for (name, _) in MODELS {
         let model = random(name);
-        for kv in [KvType::F32, KvType::F16] {
+        for kv in [KvType::F32, KvType::F16, KvType::Q8] {
             let base = Setup { kv, ..Setup::default() };
             let want = alone(&model, base);
             let (got, none) = together(&model, base);
@@ -49,7 +49,7 @@ fn chunks_and_threads_and_instruction_sets_move_no_bit_of_a_trace() {
     for (name, _) in MODELS {
         let model = random(name);
         let tokens = prompt(135, 1);
-        for kv in [KvType::F32, KvType::F16] {
+        for kv in [KvType::F32, KvType::F16, KvType::Q8] {
             let base = Setup { kv, ..Setup::default() };
             let want = runner(&model, base).trace(&tokens, all).unwrap();
             assert_eq!(want.logits.len(), 135 * want.vocab_size);
@@ -190,7 +190,7 @@ fn prefixes_of_earlier_requests_move_no_bit() {
     let go_on = &mut |_: &Event<'_>| std::ops::ControlFlow::Continue(());
     for (name, _) in MODELS {
         let model = random(name);
-        for kv in [KvType::F32, KvType::F16] {
+        for kv in [KvType::F32, KvType::F16, KvType::Q8] {
             let setup = Setup { kv, chunk: 50, ..Setup::default() };
             let mut r = runner(&model, setup);
             let mut said = prompt(30, 0);

@@ -94,7 +94,7 @@ fn together(r: &mut Runner, speculation: Speculation) -> (Vec<Told>, Guesses) {
 fn nothing_that_is_promised_depends_on_guesses() {
     for (name, _) in MODELS {
         let model = random(name);
-        for kv in [KvType::F32, KvType::F16] {
+        for kv in [KvType::F32, KvType::F16, KvType::Q8] {
             let base = Setup { kv, ..Setup::default() };
             let want = alone(&model, base);
             for who in ALL {

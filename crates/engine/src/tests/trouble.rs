@@ -42,7 +42,7 @@ fn pages_of_a_failed_request_harm_no_later_one() {
         _ => plausible(name, i),
     };
     let model = loaded(broken);
-    for kv in [KvType::F32, KvType::F16] {
+    for kv in [KvType::F32, KvType::F16, KvType::Q8] {
         // One page in all, so that both use the same.
         let setup = Setup { kv, ctx: 64, kv_tokens: 64, ..Setup::default() };
         let good = sampled(prompt(30, 0).into_iter().filter(|t| *t != 5).collect(), 20, 1);

@@ -4,9 +4,10 @@ use crate::{Attention, PAGE, Sequence, math};
 
 /// Head `h` of the query `q` at position `p` of sequence `s`, into `y`.
 ///
-/// Spans of [`PAGE`] positions are aligned to absolute positions. Within a span: scores (one FMA chain each),
-/// their maximum, exponentials, their sum by lanes of the position within the span, the weighted values as one chain
-/// per column with positions ascending. Spans combine ascending, the sink joins last.
+/// Spans of [`PAGE`] positions are aligned to absolute positions. Within a span: scores (one FMA chain each, then times
+/// the key's scale, then times the attention's), their maximum, exponentials, their sum by lanes of the position within
+/// the span, the weighted values as one chain per column with positions ascending (a weight is multiplied with its
+/// value's scale first). Spans combine ascending, the sink joins last.
 pub fn head(a: &Attention, h: usize, q: &[f32], cache: &Cache, s: &Sequence, p: usize, y: &mut [f32]) {
     let kv_head = h / (a.heads / a.kv_heads);
     let first = a.mask.first(p);
@@ -18,7 +19,8 @@ pub fn head(a: &Attention, h: usize, q: &[f32], cache: &Cache, s: &Sequence, p: 
         let mut weights = [0.0f32; PAGE];
         let mut max = f32::NEG_INFINITY;
         for t in from..to {
-            let score = math::chain(cache.key(s, t, kv_head), q) * a.scale;
+            let (key, factor) = cache.key(s, t, kv_head);
+            let score = math::chain(key, q) * factor * a.scale;
             let score = a.softcap.map_or(score, |cap| row::softcap(score, cap));
             weights[t % PAGE] = score;
             if score > max || score.is_nan() {
@@ -31,8 +33,9 @@ pub fn head(a: &Attention, h: usize, q: &[f32], cache: &Cache, s: &Sequence, p: 
         }
         values.fill(0.0);
         for t in from..to {
-            let w = weights[t % PAGE];
-            for (o, v) in values.iter_mut().zip(cache.value(s, t, kv_head)) {
+            let (value, factor) = cache.value(s, t, kv_head);
+            let w = weights[t % PAGE] * factor;
+            for (o, v) in values.iter_mut().zip(value) {
                 *o = w.mul_add(*v, *o);
             }
         }

@@ -3,7 +3,7 @@
 //! Counts bytes and operations from the model's own list of weights; does not run anything.
 use pondera_arch::{Config, Description};
 use pondera_engine::Ceiling;
-use pondera_ops::CacheSpec;
+use pondera_ops::{CacheSpec, KvType};
 use pondera_quant::{Activation, FORMATS};
 use serde::Serialize;
 
@@ -40,8 +40,8 @@ pub struct Phase {
     pub sequences: usize,
 }
 
-/// The work of a phase's tokens. `kv` is bytes per value of the cache.
-pub fn work(d: &Description, config: &Config, caches: &[CacheSpec], kv: usize, p: Phase) -> Work {
+/// The work of a phase's tokens. `kv` is the type of the cache.
+pub fn work(d: &Description, config: &Config, caches: &[CacheSpec], kv: KvType, p: Phase) -> Work {
     let (tokens, rows) = (p.tokens as f64, p.rows as f64);
     let steps = (tokens / rows).ceil();
     let tables = d.tensors.iter().filter(|t| t.shape == [1, d.vocab_size, d.hidden_size]).count();
@@ -69,7 +69,7 @@ pub fn work(d: &Description, config: &Config, caches: &[CacheSpec], kv: usize, p
     let size = |key| config.size_opt(key).ok().flatten();
     for c in caches {
         let seen = c.window.map_or(p.seen, |w| p.seen.min(w as f64));
-        bytes += seen * (c.width() * kv * p.sequences) as f64 * steps;
+        bytes += seen * (c.bytes(kv) * p.sequences) as f64 * steps;
         // Scores and sums; a latent's values are its first columns.
         let value = c.v_dim.or_else(|| size("kv_lora_rank")).unwrap_or(c.k_dim);
         let heads = size("num_attention_heads").unwrap_or(c.kv_heads);
@@ -154,15 +154,15 @@ pub mod tests {
             listed("experts", "Q8_0", [4, 8, 8], 0.25),
             listed("head", "BF16", [1, 100, 8], 1.0),
         ]);
-        let one = work(&d, &config(), &[], 2, DECODE);
+        let one = work(&d, &config(), &[], KvType::F16, DECODE);
         assert_eq!(one.bytes_per_token, 8.0 + 64.0 + 800.0);
         assert_eq!((one.int8_operations_per_token, one.f32_operations_per_token), (128.0, 1600.0));
         // Of many rows all experts are chosen, and each row's work stays what it was.
-        let many = work(&d, &config(), &[], 2, Phase { rows: 64, tokens: 64, logits: 64, ..DECODE });
+        let many = work(&d, &config(), &[], KvType::F16, Phase { rows: 64, tokens: 64, logits: 64, ..DECODE });
         assert!(many.bytes_per_token * 64.0 > 64.0 * 8.0 + 255.0 + 800.0, "{many:?}");
         assert_eq!(many.operations(), one.operations());
         // A prompt's head is computed for its last row alone, and read once however many steps there are.
-        let prompt = work(&d, &config(), &[], 2, Phase { rows: 64, tokens: 256, logits: 1, ..DECODE });
+        let prompt = work(&d, &config(), &[], KvType::F16, Phase { rows: 64, tokens: 256, logits: 1, ..DECODE });
         assert_eq!(prompt.f32_operations_per_token, 1600.0 / 256.0);
         assert!((prompt.bytes_per_token * 256.0 - (256.0 * 8.0 + 4.0 * 256.0 + 800.0)).abs() < 1.0, "{prompt:?}");
     }
@@ -170,7 +170,7 @@ pub mod tests {
     #[test]
     fn tied_tables_are_read_once_as_the_head() {
         let d = description(vec![listed("embed", "Q6_K", [1, 100, 8], 1.0)]);
-        let w = work(&d, &config(), &[], 2, DECODE);
+        let w = work(&d, &config(), &[], KvType::F16, DECODE);
         assert_eq!((w.bytes_per_token, w.int8_operations_per_token), (800.0, 1600.0));
     }
 
@@ -178,7 +178,7 @@ pub mod tests {
     fn caches_cost_bytes_per_sequence_and_operations_per_head() {
         let d = description(vec![]);
         let cache = CacheSpec { kv_heads: 8, k_dim: 64, v_dim: Some(64), window: None };
-        let at = |c, p| work(&d, &config(), &[c], 2, p);
+        let at = |c, p| work(&d, &config(), &[c], KvType::F16, p);
         let deep = Phase { seen: 1000.0, ..DECODE };
         let w = at(cache, deep);
         assert_eq!(w.bytes_per_token, 1000.0 * (8 * 128 * 2) as f64);
@@ -206,7 +206,7 @@ pub mod tests {
         // 1.24 billion weights: a decode step reads them once and computes twice as many operations.
         let config = config();
         let model = pondera_arch::Model::load(&config, &pondera_arch::Source::Describe).unwrap();
-        let w = work(model.description(), &config, model.caches(), 2, DECODE);
+        let w = work(model.description(), &config, model.caches(), KvType::F16, DECODE);
         assert!((w.operations() / 2.47e9 - 1.0).abs() < 0.01, "{w:?}");
         assert!((w.bytes_per_token / 2.47e9 - 1.0).abs() < 0.01, "{w:?}");
     }

@@ -8,6 +8,7 @@ use pondera_cpu::{
     Isa, default_threads,
     dot::{Out, Tokens},
     packed::{self, Floats, GROUP, Scratch, Set, Weights},
+    tiled,
 };
 use pondera_quant::{Activation, Bytes, FORMATS, Format, Matrix, Q8};
 use std::{
@@ -159,7 +160,11 @@ fn main() {
                 d.truncate(n * inp / block);
                 Q8::quantize(block, &x, &mut q, &mut d, &mut sums);
             }
-            let floats = Shared(Floats { x: x.as_ptr(), ld: inp, n, inp });
+            let mut buffer = tiled::Buffer::default();
+            let each = |n: usize, f: &(dyn Fn(usize) + Sync)| (0..n).for_each(f);
+            // SAFETY: n rows of inp elements.
+            let tiled = unsafe { buffer.fill(set.isa(), (x.as_ptr(), inp), n, inp, &each) };
+            let floats = Shared(Floats { x: x.as_ptr(), ld: inp, n, inp, tiled: tiled.filter(|_| n >= tiled::MANY) });
             let codes = Tokens { n, inp, q: &q, d: &d, sums: &sums };
             let mut y = vec![0f32; n * out];
             let y = Shared(y.as_mut_ptr());

@@ -269,6 +269,7 @@ unsafe fn tiles(
                 kn,
                 x,
                 ldx: p.ldx,
+                step: 1,
                 y,
                 ldy: p.ldy,
                 first: k0 == 0,
@@ -324,6 +325,8 @@ pub struct Tile {
     pub x: *const f32,
     /// Elements from a token to the next.
     pub ldx: usize,
+    /// Elements from a k to the next.
+    pub step: usize,
     /// Of the first token and output.
     pub y: *mut f32,
     /// Elements from a token to the next.
@@ -455,7 +458,7 @@ unsafe fn tile_body<S: Simd, E: Elem, const RV: usize, const NT: usize>(s: S, t:
                 *w = E::load(s, panel.add(v * S::LANES * E::SIZE));
             }
             for (j, acc) in acc.iter_mut().enumerate() {
-                let x = s.splat(*t.x.add(j * t.ldx + k));
+                let x = s.splat(*t.x.add(j * t.ldx + k * t.step));
                 for (acc, w) in acc.iter_mut().zip(&w) {
                     *acc = s.fma(*w, x, *acc);
                 }
@@ -481,7 +484,7 @@ kernel!(
 unsafe fn outer_tile(s: crate::simd::Avx512, tokens: usize, t: &Tile) {
     let o = outer::Operands { w: t.panel, x: t.x.cast(), ldx: t.ldx * 4, steps: t.kn };
     // SAFETY: the caller's promise.
-    unsafe { outer::fma(s, tokens, o, t.ld, t.y, t.ldy * 4, t.first) };
+    unsafe { outer::fma(s, tokens, o, t.ld, t.step * 4, t.y, t.ldy * 4, t.first) };
     std::arch::x86_64::_mm256_zeroupper();
 }
 
@@ -495,6 +498,12 @@ fn tile_tokens(level: Level, rv: usize) -> usize {
         _ if rv == RV_FEW => FEW,
         _ => 6,
     }
+}
+
+/// Tiles of nearly equal size in which `n` tokens go through [`strips`] of many, and the most tokens of one.
+pub fn tiles_of(level: Level, n: usize) -> (usize, usize) {
+    let most = tile_tokens(level, many_rv(level));
+    (n.div_ceil(most), most)
 }
 
 /// A strip of `rv` vectors of outputs for `n` tokens, in tiles of nearly equal size.

@@ -20,6 +20,7 @@ mod promote;
 mod quantize;
 mod rows;
 mod simd;
+pub mod tiled;
 mod vmath;
 
 pub use isa::{Error, Isa};
@@ -63,6 +64,8 @@ pub struct Cpu {
     codes: RefCell<[Coded; 2]>,
     /// The stamp of the last norm's result, and the block in which such results were last wanted as codes (0: none was).
     normed: Cell<(u64, usize)>,
+    /// The last activation that was laid out for tiles (its stamp), and where.
+    tiled: RefCell<(u64, Option<tiled::Tiled>, tiled::Buffer)>,
     /// Codes of what lies between the halves of a feed-forward block.
     hidden: RefCell<Codes>,
     head_codes: RefCell<Codes>,
@@ -102,6 +105,7 @@ impl Cpu {
             caches: RefCell::default(),
             codes: RefCell::default(),
             normed: Cell::default(),
+            tiled: RefCell::default(),
             hidden: RefCell::default(),
             head_codes: RefCell::default(),
             jobs: RefCell::default(),

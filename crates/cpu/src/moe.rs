@@ -158,7 +158,7 @@ unsafe fn gate_up(w: &Work<'_>, s: &mut Scratch) -> Option<usize> {
     gather(engine, s, x, blocks, whole, float);
 
     let xs = x.data();
-    let all = Input::Float { x: xs.as_ptr(), ld: dim };
+    let all = Input::Float { x: xs.as_ptr(), ld: dim, tiled: None };
     let wide = w.shared.map_or(0, |s| s.mlp.up.weight.out * x.rows);
     let (gate_y, up_y) = (grow(&mut s.gate, n * inner + wide), grow(&mut s.up, n * inner + wide));
     let hidden = fused.map(|block| s.hidden[kind(block)].make(n, inner, block));
@@ -177,7 +177,7 @@ unsafe fn gate_up(w: &Work<'_>, s: &mut Scratch) -> Option<usize> {
     for g in &s.groups {
         let Slot { row, gathered, .. } = s.slots[g.first];
         let input = |w: Weights| match (w.block(), gathered) {
-            (None, true) => Input::Float { x: s.x[g.first * dim..].as_ptr(), ld: dim },
+            (None, true) => Input::Float { x: s.x[g.first * dim..].as_ptr(), ld: dim, tiled: None },
             // SAFETY: the row is one of x.
             (None, false) => unsafe { all.skip(row, dim, dim) },
             (Some(block), true) => s.codes[kind(block)].input(g.first, dim, block),
@@ -258,7 +258,7 @@ unsafe fn down(w: &Work<'_>, s: &mut Scratch, fused: Option<usize>, y: &Act) {
         let weights = engine.weights_of(&e.down, g.expert, g.n);
         let input = match weights.block() {
             Some(block) => s.hidden[kind(block)].input(g.first, inner, block),
-            None => Input::Float { x: h.wrapping_add(g.first * inner), ld: inner },
+            None => Input::Float { x: h.wrapping_add(g.first * inner), ld: inner, tiled: None },
         };
         let bias = bias(&e.down_bias, g.expert, dim);
         let product = Product { weights, out: dim, inp: inner, input, y: std::ptr::null_mut(), ld: 0, bias };
@@ -268,7 +268,7 @@ unsafe fn down(w: &Work<'_>, s: &mut Scratch, fused: Option<usize>, y: &Act) {
         let wide = shared.mlp.down.weight.inp;
         let gated = shared.mlp.gate.is_some();
         let h = if gated { s.gate.as_ptr() } else { s.up.as_ptr() };
-        let float = Input::Float { x: h.wrapping_add(n * inner), ld: wide };
+        let float = Input::Float { x: h.wrapping_add(n * inner), ld: wide, tiled: None };
         let codes = |block| s.shared_hidden.input(0, wide, block);
         let l = &shared.mlp.down;
         let product = engine.weights_of(&l.weight, 0, rows).product(l, std::ptr::null_mut(), float, &codes);

@@ -6,6 +6,7 @@ use crate::{
     moe,
     product::{CodesOut, Input, Job, Product, Ptr, Weights},
     rows::{self, NormRow},
+    tiled::{self, Tiled},
     vmath,
 };
 use pondera_ops::{reference::row, *};
@@ -44,6 +45,18 @@ impl Cpu {
             }
         }
         slot.codes.input(0, x.cols, block)
+    }
+
+    /// `x` as tiles read it, made once per activation.
+    fn tiled(&self, x: &Act) -> Option<Tiled> {
+        let (stamp, tiled, buffer) = &mut *self.tiled.borrow_mut();
+        if *stamp != x.stamp() {
+            let each = |tiles: usize, f: &(dyn Fn(usize) + Sync)| self.engine.rows(tiles, 6 * x.cols, f);
+            // SAFETY: the rows of x; products with what the buffer held before are done.
+            *tiled = unsafe { buffer.fill(self.engine.isa, (x.data().as_ptr(), x.cols), x.rows, x.cols, &each) };
+            *stamp = x.stamp();
+        }
+        *tiled
     }
 
     /// Where the codes of a norm's result `h` go at once, if those of the last were wanted.
@@ -94,7 +107,9 @@ impl Cpu {
     fn product_with(&self, weights: Weights, l: &Linear, x: &Act, y: Ptr<f32>) -> Product {
         assert_eq!(l.weight.inp, x.cols, "{}: expected {} columns, got {}", l.weight.name, l.weight.inp, x.cols);
         let codes = |block| self.codes(x, block);
-        weights.product(l, y.get(), Input::Float { x: x.data().as_ptr(), ld: x.cols }, &codes)
+        let many = matches!(weights, Weights::PackedFloat { .. }) && x.rows >= tiled::MANY;
+        let tiled = if many { self.tiled(x) } else { None };
+        weights.product(l, y.get(), Input::Float { x: x.data().as_ptr(), ld: x.cols, tiled }, &codes)
     }
 
     /// A copy made of `x` row by row: `f(row of x, row of the copy)`.
@@ -248,7 +263,7 @@ impl Ops for Cpu {
                 assert_eq!(weights.block(), block, "{}: groups of several types", w.name);
                 let input = match block {
                     Some(block) => codes.input(g * rows, inp, block),
-                    None => Input::Float { x: data.as_ptr().wrapping_add(g * inp), ld: cols },
+                    None => Input::Float { x: data.as_ptr().wrapping_add(g * inp), ld: cols, tiled: None },
                 };
                 // SAFETY: column g · out of the first row.
                 let y = unsafe { p.get().add(g * out) };
@@ -410,7 +425,7 @@ impl Ops for Cpu {
                 jobs.push(job);
             });
             let (y, p) = self.make(x.rows, m.down.weight.out);
-            let none = Input::Float { x: std::ptr::null(), ld: 0 };
+            let none = Input::Float { x: std::ptr::null(), ld: 0, tiled: None };
             let down = |w: Weights| w.product(&m.down, p.get(), none, &|block| codes.input(0, inner, block));
             self.jobs(|jobs| self.push_linear(jobs, &m.down, x.rows, &down));
             return y;

@@ -3,7 +3,7 @@
 //! Owns [`Job`] (one or two products of one input, their bias and nonlinearity, cut into tasks by outputs), the
 //! quantized activations, and the log line of formats without a fast kernel. Does not own: the kernels
 //! ([`crate::dot`], [`crate::gemm`]), when products are wanted ([`crate::ops`]).
-use crate::{dot, gemm, packed, pool::Pool, promote::Promoter, quantize::quantize, simd::Level, vmath};
+use crate::{dot, gemm, packed, pool::Pool, promote::Promoter, quantize::quantize, simd::Level, tiled::Tiled, vmath};
 use pondera_ops::{Activation as Nonlinearity, Linear, W, reference::product::activation};
 use pondera_quant::{Activation, Matrix, Q8};
 use std::{cell::RefCell, ops::Range, slice};
@@ -120,8 +120,8 @@ impl Weights {
 /// The input of products: f32 rows, or their codes.
 #[derive(Clone, Copy)]
 pub enum Input {
-    /// `[n, ld]`.
-    Float { x: *const f32, ld: usize },
+    /// `[n, ld]`; many rows also as tiles read them, for packed weights.
+    Float { x: *const f32, ld: usize, tiled: Option<Tiled> },
     /// Codes, scales and sums of `[n, inp]`.
     Codes { q: *const i8, d: *const f32, sums: *const i16 },
 }
@@ -396,14 +396,14 @@ pub unsafe fn product(level: Level, p: &Product, n: usize, rows: Range<usize>, s
                 let out = dot::Out { ptr: p.y, stride: p.ld };
                 kernel(weights, rows.clone(), tokens(q, d, sums, n, p.inp, block), out, &mut scratch.packed);
             }
-            (Weights::PackedFloat { kernel, weights }, Input::Float { x, ld }) => {
-                let x = packed::Floats { x, ld, n, inp: p.inp };
+            (Weights::PackedFloat { kernel, weights }, Input::Float { x, ld, tiled }) => {
+                let x = packed::Floats { x, ld, n, inp: p.inp, tiled };
                 kernel(weights, rows.clone(), x, dot::Out { ptr: p.y, stride: p.ld }, &mut scratch.packed);
             }
             (Weights::Scalar { matrix, block }, Input::Codes { q, d, sums }) => {
                 scalar(&*matrix, block, tokens(q, d, sums, n, p.inp, block), rows.clone(), p);
             }
-            (Weights::Float(source), Input::Float { x, ld }) => {
+            (Weights::Float(source), Input::Float { x, ld, .. }) => {
                 let product = gemm::Product { source, out: p.out, inp: p.inp, x, ldx: ld, n, y: p.y, ldy: p.ld };
                 gemm::run(level, &product, rows.clone(), &mut scratch.float);
             }
@@ -579,7 +579,7 @@ impl Input {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
-                Input::Float { x, ld } => Input::Float { x: x.add(r * ld), ld },
+                Input::Float { x, ld, .. } => Input::Float { x: x.add(r * ld), ld, tiled: None },
                 Input::Codes { q, d, sums } => {
                     Input::Codes { q: q.add(r * inp), d: d.add(r * (inp / block)), sums: sums.add(r * (inp / 16)) }
                 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! few    4 streams of groups (2 for several tokens): four vectors of weights decoded in registers, 1 to 4 tokens at them
-//! many   2 groups × 128 weights decoded to a panel [k][32] of f32 in L1, then the tiles of crate::gemm
+//! many   for 128 weights, for 2 groups: decoded to a panel [k][32] of f32 in L1, then the tiles of crate::gemm for all
+//!        tokens; chains [groups][tokens][32] wait in L2, the activations of those 128 weights too
 //! ```
 //! Chains wait four cycles for each product, so several streams run side by side; the bound of few tokens is bytes.
 //!
@@ -17,18 +18,17 @@ use crate::{
     dot::Out,
     gemm::{self, F32e, Fetch, Tile},
     simd::{E2M1_DOUBLED, Simd},
+    tiled::{CHUNK, Tiled},
 };
 use std::ops::Range;
 
-/// Weights of a panel's row.
-const CHUNK: usize = 128;
 /// Rows of a panel.
 const ROWS: usize = 2 * GROUP;
 /// Bytes ahead that lines are asked for in the first level of cache, and in the second.
 const NEAR: usize = 1024;
 const FAR: usize = 4096;
-/// Bytes of activations that all pairs of groups read again and again: they stay in the second level of cache.
-const RESIDENT: usize = 1 << 20;
+/// Bytes of chains that wait between chunks of weights: they stay in the second level of cache.
+const CHAINS: usize = 1 << 20;
 
 /// A format that decodes to f32 before it is multiplied.
 pub trait Decoded: 'static {
@@ -67,6 +67,12 @@ pub struct At {
 }
 
 impl At {
+    /// Where the block begins: at its scales, unless the words lie apart and all blocks' scales before them.
+    #[inline(always)]
+    fn start(self) -> *const u8 {
+        self.scales.min(self.words)
+    }
+
     /// The 16-bit scale `i` of the first row.
     #[inline(always)]
     fn half(self, i: usize) -> *const u16 {
@@ -371,42 +377,67 @@ unsafe fn unpack<P: Decoded, I: Int>(s: I, groups: [*const u8; 2], k: Range<usiz
 /// The rows of `range` for many tokens.
 #[inline(always)]
 unsafe fn many<P: Decoded, I: Int>(s: I, w: Weights, range: Range<usize>, x: Floats, out: Out, scratch: &mut Scratch) {
-    let passes = x.n.div_ceil((RESIDENT / (4 * x.inp)).clamp(48, 768));
-    let together = x.n.div_ceil(passes);
+    let lanes = <I::S as Simd>::LANES;
+    let pairs = range.len().div_ceil(ROWS);
+    let tiled = x.tiled.unwrap_or_else(|| Tiled::none(s.level(), x.n, x.inp));
+    let together = (CHAINS / (4 * ROWS * pairs * tiled.width())).clamp(4, tiled.tiles());
     let panel: *mut f32 = scratch.panel.at_least(CHUNK * ROWS * 4).cast();
-    let chains: *mut f32 = scratch.chains.at_least(together * ROWS * 4).cast();
+    let chains: *mut f32 = scratch.chains.at_least(together * tiled.width() * pairs * ROWS * 4).cast();
+    let last = (range.end - 1) / GROUP;
     // SAFETY: the caller's promise: whole groups, all tokens.
     unsafe {
-        for t0 in (0..x.n).step_by(together) {
-            let n = together.min(x.n - t0);
-            for o in (range.start..range.end).step_by(ROWS) {
-                // Past the end the last group is computed again and not stored.
-                let last = (range.end - 1) / GROUP;
-                let mut groups = [w.base; 2];
-                for (g, base) in groups.iter_mut().enumerate() {
-                    *base = w.base.add((o / GROUP + g).min(last) * w.group_bytes);
+        let groups = |pair: usize| {
+            // Past the end the last group is computed again and not stored.
+            let first = range.start / GROUP + 2 * pair;
+            [w.base.add(first.min(last) * w.group_bytes), w.base.add((first + 1).min(last) * w.group_bytes)]
+        };
+        for from in (0..tiled.tiles()).step_by(together) {
+            let tiles = from..(from + together).min(tiled.tiles());
+            let (t0, tokens) = (tiled.token(from), tiled.token(tiles.end) - tiled.token(from));
+            for k in (0..x.inp).step_by(CHUNK) {
+                let kn = CHUNK.min(x.inp - k);
+                for pair in 0..pairs {
+                    unpack::<P, I>(s, groups(pair), k..k + kn, panel);
+                    // What is unpacked next is fetched meanwhile, some lines per tile.
+                    let (next, at) = if pair + 1 < pairs { (pair + 1, k) } else { (0, k + kn) };
+                    let next = groups(next).map(|g| block::<P>(g, at / P::LAYOUT.block, 0).start());
+                    let lines = P::LAYOUT.group_bytes(CHUNK / P::LAYOUT.block).div_ceil(LINE);
+                    let share = lines.div_ceil(tiles.len());
+                    for (i, tile) in tiles.clone().enumerate() {
+                        for line in (i * share..(i + 1) * share).take_while(|&l| l < lines) {
+                            next.iter().for_each(|g| s.prefetch_far(g.wrapping_add(line * LINE)));
+                        }
+                        let (xs, ldx, step) = tiled.operand(k, tile, x.x, x.ld);
+                        let (first, end) = (tiled.token(tile), tiled.token(tile + 1));
+                        if k + kn == x.inp {
+                            // So are the lines that are written soon: tokens lie far apart.
+                            for t in first..end {
+                                let y = out.ptr.wrapping_add(t * out.stride + range.start + pair * ROWS);
+                                (0..ROWS / GROUP).for_each(|i| s.prefetch_to_write(y.wrapping_add(i * GROUP).cast()));
+                            }
+                        }
+                        let tile = Tile {
+                            panel: panel.cast(),
+                            ld: ROWS * 4,
+                            kn,
+                            x: xs,
+                            ldx,
+                            step,
+                            y: chains.add((pair * tokens + first - t0) * ROWS),
+                            ldy: ROWS,
+                            first: k == 0,
+                            fetch: Fetch::NONE,
+                        };
+                        gemm::strips::<F32e>(s.level(), 0..ROWS, tile, end - first);
+                    }
                 }
-                for k in (0..x.inp).step_by(CHUNK) {
-                    let kn = CHUNK.min(x.inp - k);
-                    unpack::<P, I>(s, groups, k..k + kn, panel);
-                    let tile = Tile {
-                        panel: panel.cast(),
-                        ld: ROWS * 4,
-                        kn,
-                        x: x.x.add(t0 * x.ld + k),
-                        ldx: x.ld,
-                        y: chains,
-                        ldy: ROWS,
-                        first: k == 0,
-                        fetch: Fetch::NONE,
-                    };
-                    gemm::strips::<F32e>(s.level(), 0..ROWS, tile, n);
-                }
-                let lanes = <I::S as Simd>::LANES;
-                for t in 0..n {
+            }
+            for t in 0..tokens {
+                for pair in 0..pairs {
                     for i in (0..ROWS).step_by(lanes) {
-                        let v = s.simd().load(chains.add(t * ROWS + i));
-                        store(s, v, o + i, range.end, out.ptr.add((t0 + t) * out.stride));
+                        let v = s.simd().load(chains.add((pair * tokens + t) * ROWS + i));
+                        let o = range.start + pair * ROWS + i;
+                        store(s, v, o, range.end, out.ptr.add((t0 + t) * out.stride));
                     }
                 }
             }

@@ -33,6 +33,7 @@ use crate::{
     dot::{Out, Rows, Tokens},
     isa::Isa,
     simd::{Level, Simd, kernel},
+    tiled::Tiled,
 };
 use pondera_quant::{Format, Matrix};
 use std::ops::Range;
@@ -184,6 +185,8 @@ pub struct Floats {
     pub n: usize,
     /// Elements of a token.
     pub inp: usize,
+    /// The same for many tokens, as their tiles read it.
+    pub tiled: Option<Tiled>,
 }
 
 /// Entry points of a set of instructions.
@@ -289,6 +292,15 @@ impl Set {
             Set::Vnni256 | Set::Avx2 => isa == Isa::Amx || isa == Isa::Avx512 || isa == Isa::Avx2,
         };
         Set::ALL.into_iter().find(|s| s.supported() && within(s))
+    }
+
+    /// The instruction set whose vectors it works with.
+    pub fn isa(self) -> Isa {
+        match self {
+            Set::Amx => Isa::Amx,
+            Set::Vnni512 => Isa::Avx512,
+            Set::Vnni256 | Set::Avx2 => Isa::Avx2,
+        }
     }
 
     /// Whether the machine has it.

@@ -1,5 +1,6 @@
 //! Packed kernels against the formats' scalar `dot`, bit for bit.
 use super::*;
+use crate::tiled;
 use pondera_quant::{Activation, Bytes, FORMATS, FormatInfo, Q8};
 
 /// SplitMix64.
@@ -146,8 +147,17 @@ fn kernels_equal_the_chain_of_decoded_weights_to_the_bit() {
     let sets: Vec<Set> = Set::ALL.into_iter().filter(|s| s.supported()).collect();
     for info in FORMATS.iter().filter(|f| f.activation == Activation::F32) {
         let Some(l) = layout(info.format) else { continue };
-        let cases =
-            [(1, 4, 1), (16, 32, 2), (17, 36, 3), (37, 96, 4), (130, 288, 1), (33, 260, 5), (70, 132, 17), (40, 4, 50)];
+        let cases = [
+            (1, 4, 1),
+            (16, 32, 2),
+            (17, 36, 3),
+            (37, 96, 4),
+            (130, 288, 1),
+            (33, 260, 5),
+            (70, 132, 17),
+            (40, 4, 50),
+            (250, 300, 130),
+        ];
         for (case, (out, inp, n)) in cases.into_iter().enumerate() {
             let inp: usize = inp;
             let inp = inp.next_multiple_of(l.block);
@@ -164,8 +174,13 @@ fn kernels_equal_the_chain_of_decoded_weights_to_the_bit() {
                 let mut y = vec![f32::NAN; n * out];
                 let mut scratch = Scratch::default();
                 let middle = out.div_ceil(GROUP) / 2 * GROUP;
-                for range in [0..middle, middle..out] {
-                    let (x, y) = (Floats { x: x.as_ptr(), ld, n, inp }, Out { ptr: y.as_mut_ptr(), stride: out });
+                let mut buffer = tiled::Buffer::default();
+                // SAFETY: n rows, ld apart.
+                let tiled = unsafe { buffer.fill(set.isa(), (x.as_ptr(), ld), n, inp, &|n, f| (0..n).for_each(f)) };
+                // Read from the rows and as laid out for tiles.
+                for (range, tiled) in [(0..middle, None), (middle..out, tiled)] {
+                    let x = Floats { x: x.as_ptr(), ld, n, inp, tiled };
+                    let y = Out { ptr: y.as_mut_ptr(), stride: out };
                     // SAFETY: supported; all groups are packed; `x` and `y` hold all tokens.
                     unsafe { kernel(w, range, x, y, &mut scratch) };
                 }

@@ -180,7 +180,7 @@ macro_rules! add_words {
 
 /// The loop: `$n` tokens, begun by `$begin`, each step `$step`, ended by `$end`, with further operands.
 macro_rules! steps {
-    ($n:tt, $o:ident, $begin:ident, $step:ident, $ldw:literal, $end:ident, $before:literal, $($operand:tt)*) => {
+    ($n:tt, $o:ident, $begin:ident, $step:ident, $ldw:literal, $next:literal, $end:ident, $before:literal, $($operand:tt)*) => {
         asm!(
             tokens!($begin $n),
             "lea {x3}, [{x0} + 2*{ldx}]",
@@ -194,10 +194,10 @@ macro_rules! steps {
             "vmovups zmm25, [{w} + 64]",
             tokens!($step $n),
             concat!("add {w}, ", $ldw),
-            "add {x0}, 4",
-            "add {x3}, 4",
-            "add {x6}, 4",
-            "add {x9}, 4",
+            concat!("add {x0}, ", $next),
+            concat!("add {x3}, ", $next),
+            concat!("add {x6}, ", $next),
+            concat!("add {x9}, ", $next),
             "dec {steps}",
             "jnz 2b",
             $before,
@@ -245,7 +245,7 @@ macro_rules! by_tokens {
 pub struct Operands {
     /// Two vectors of weights a step.
     pub w: *const u8,
-    /// Activations: four bytes a step of each token.
+    /// Activations: four bytes a step of each token, in [`dot`] one after another.
     pub x: *const u8,
     /// Bytes from a token to the next.
     pub ldx: usize,
@@ -254,22 +254,36 @@ pub struct Operands {
 }
 
 /// Continues chains of floats: `y[n][32] = fma(w[k][32], x[n][k], y[n][32])`, k ascending, from 0 on where `first`. Weights of
-/// a step lie `ldw` bytes after those of the one before.
+/// a step lie `ldw` bytes after those of the one before, activations `next` bytes.
 ///
 /// # Safety
 /// `tokens` (1 to [`TOKENS`]) rows at `y`, `ldy` bytes apart, are valid for 32 floats each; the operands for all steps.
 #[inline(always)]
-pub unsafe fn fma(_: Avx512, tokens: usize, o: Operands, ldw: usize, y: *mut f32, ldy: usize, first: bool) {
+#[allow(clippy::too_many_arguments)]
+pub unsafe fn fma(
+    _: Avx512,
+    tokens: usize,
+    o: Operands,
+    ldw: usize,
+    next: usize,
+    y: *mut f32,
+    ldy: usize,
+    first: bool,
+) {
     macro_rules! fresh {
         ($n:tt) => {
-            steps!($n, o, zero, fma, "{ldw}", store, "", ldw = in(reg) ldw, to = inout(reg) y => _, ldy = in(reg) ldy,)
+            steps!(
+                $n, o, zero, fma, "{ldw}", "{next}", store, "",
+                ldw = in(reg) ldw, next = in(reg) next, to = inout(reg) y => _, ldy = in(reg) ldy,
+            )
         };
     }
     macro_rules! more {
         ($n:tt) => {
             steps!(
-                $n, o, load, fma, "{ldw}", store, "",
-                ldw = in(reg) ldw, from = inout(reg) y => _, to = inout(reg) y => _, ldy = in(reg) ldy,
+                $n, o, load, fma, "{ldw}", "{next}", store, "",
+                ldw = in(reg) ldw, next = in(reg) next,
+                from = inout(reg) y => _, to = inout(reg) y => _, ldy = in(reg) ldy,
             )
         };
     }
@@ -314,7 +328,7 @@ pub unsafe fn dot(_: Avx512, tokens: usize, o: Operands, sums: Sums) {
     macro_rules! run {
         ($begin:ident, $end:ident, $n:tt, $($operand:tt)*) => {
             steps!(
-                $n, o, $begin, dot, "128", $end, "vmovups zmm28, [{s}]\nvmovups zmm29, [{s} + 64]",
+                $n, o, $begin, dot, "128", "4", $end, "vmovups zmm28, [{s}]\nvmovups zmm29, [{s} + 64]",
                 to = inout(reg) to => _, s = in(reg) scales, $($operand)*
             )
         };

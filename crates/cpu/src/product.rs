@@ -248,9 +248,11 @@ impl Engine {
     /// # Safety
     /// The bytes stay there, unchanged, as long as the result is used.
     pub unsafe fn packed(&self, m: &Matrix, base: *const u8) -> Option<Weights> {
-        let Matrix::Rows { format, inp, .. } = m else { return None };
-        let (set, group_bytes) = (packed::Set::of(self.isa)?, packed::group_bytes(*format, *inp)?);
+        let (set, group_bytes) = (packed::Set::of(self.isa)?, packed::group_bytes_of(m)?);
         let weights = packed::Weights { base, group_bytes };
+        let Matrix::Rows { format, .. } = m else {
+            return Some(Weights::PackedFloat { kernel: set.apart_kernel(packed::Apart::of(m)?)?, weights });
+        };
         Some(match activation(m) {
             Activation::Q8 { block } => Weights::Packed { kernel: set.kernel(*format)?, weights, block },
             Activation::F32 => Weights::PackedFloat { kernel: set.float_kernel(*format)?, weights },

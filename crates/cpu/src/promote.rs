@@ -64,6 +64,15 @@ struct Slot {
     base: AtomicPtr<u8>,
     /// Rows packed. Published after their bytes.
     rows: AtomicUsize,
+    /// The others stay as they are.
+    stays: AtomicBool,
+}
+
+impl Slot {
+    /// Whether rows are to be packed yet.
+    fn is_open(&self, w: &Weight) -> bool {
+        self.rows.load(Relaxed) < w.out && !self.stays.load(Relaxed)
+    }
 }
 
 impl Place {
@@ -174,10 +183,10 @@ impl Promoter {
 
     /// Packs what is left of a group.
     fn finish(&self, engine: &Engine, w: &W, place: &Place, g: usize) {
-        let Some(slot) = place.groups.get(g).filter(|s| s.rows.load(Relaxed) < w.out) else { return };
+        let Some(slot) = place.groups.get(g).filter(|s| s.is_open(w)) else { return };
         let start = Instant::now();
         let mut queue = self.shared.lock();
-        while slot.rows.load(Relaxed) < w.out && queue.pack(self.shared.isa, w, place, g, usize::MAX, &on(engine)) {}
+        while slot.is_open(w) && queue.pack(self.shared.isa, w, place, g, usize::MAX, &on(engine)) {}
         queue.settled.seconds += start.elapsed().as_secs_f64();
     }
 
@@ -272,7 +281,7 @@ impl Queue {
                 self.next = (i + 1, 0);
                 continue;
             };
-            if slot.rows.load(Relaxed) < w.out {
+            if slot.is_open(&w) {
                 return self.pack(isa, &w, place, g, most, run);
             }
             self.next.1 += 1;
@@ -283,9 +292,7 @@ impl Queue {
     /// Packs about `most` bytes of a group, publishes them and drops their source. False if that cannot be.
     fn pack(&mut self, isa: Isa, w: &Weight, place: &Place, g: usize, most: usize, run: Run<'_>) -> bool {
         let (slot, m) = (&place.groups[g], &w.groups[g]);
-        let (Some((all, panel)), Matrix::Rows { out, bytes, .. }, false) = (size(m), m, self.stopped) else {
-            return false;
-        };
+        let (Some((all, panel)), false) = (size(m), self.stopped) else { return false };
         if slot.base.load(Relaxed).is_null() {
             let Some(base) = place.memory.take(all) else { return self.stop("there is no memory for it") };
             slot.base.store(base, Release);
@@ -304,21 +311,27 @@ impl Queue {
                 good.store(false, Relaxed);
             }
         });
-        if !good.load(Relaxed) {
-            return self.stop("its rows do not fit the layout");
-        }
         // After all was read: whoever writes to a file changes its time first.
-        if !bytes.intact() {
+        if !intact(m) {
             return self.stop("its file was changed");
         }
-        let rows = (end * GROUP).min(*out);
+        if !good.load(Relaxed) {
+            tracing::debug!("cpu: {} stays as it is: it holds values that the packed kernels do not know", w.name);
+            slot.stays.store(true, Relaxed);
+            self.settled.left_bytes -= (all - first * panel) as u64;
+            if self.settled.left_bytes == 0 {
+                self.end();
+            }
+            return true;
+        }
+        let rows = (end * GROUP).min(w.out);
         slot.rows.store(rows, Release);
         let moved = ((end - first) * panel) as u64;
         self.settled.packed_bytes += moved;
         self.settled.left_bytes -= moved;
         if place.by_rows {
             forget_rows(m, first * GROUP, rows);
-        } else if rows == *out {
+        } else if rows == w.out {
             forget_rows(m, 0, rows);
         }
         if self.settled.left_bytes == 0 {
@@ -349,8 +362,8 @@ impl Queue {
 
 /// Bytes of a packed matrix and of its panels of [`GROUP`] rows; none where it has no packed layout.
 fn size(m: &Matrix) -> Option<(usize, usize)> {
-    let Matrix::Rows { format, out, inp, .. } = m else { return None };
-    Some((packed::bytes(*format, *out, *inp)?, packed::group_bytes(*format, *inp)?)).filter(|(all, _)| *all > 0)
+    let panel = packed::group_bytes_of(m)?;
+    Some((m.out().div_ceil(GROUP).checked_mul(panel)?, panel)).filter(|(all, _)| *all > 0)
 }
 
 /// Drops the source of all packed groups of a weight.
@@ -363,9 +376,22 @@ fn forget(w: &Weight, place: &Place) {
     }
 }
 
+/// Whether what `m` is made of is still what it was.
+fn intact(m: &Matrix) -> bool {
+    match m {
+        Matrix::Rows { bytes, .. } | Matrix::Strided { bytes, .. } => bytes.intact(),
+        Matrix::Packed { weight, .. } => weight.intact(),
+    }
+}
+
 /// Drops the pages of some rows, unless other rows lie between them.
 fn forget_rows(m: &Matrix, from: usize, to: usize) {
-    let Matrix::Rows { format, inp, bytes, stride, .. } = m else { return };
+    let Matrix::Rows { format, inp, bytes, stride, .. } = m else {
+        if let Matrix::Packed { weight, first, step: 1, .. } = m {
+            weight.forget(first + from..first + to);
+        }
+        return;
+    };
     if format.row_bytes(*inp) == Some(*stride) && from < to {
         Bytes::forget(bytes, from * stride..to * stride);
     }

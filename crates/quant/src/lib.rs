@@ -48,5 +48,5 @@ mod tq2_0;
 pub use bytes::{Bytes, Owner};
 pub use error::{Error, ErrorKind, Result};
 pub use format::{Activation, Decode, Dot, Encode, FORMATS, Format, FormatInfo, Random};
-pub use matrix::{Matrix, Mxfp4, Packed, TensorView};
+pub use matrix::{Fp8, Matrix, Mxfp4, Packed, TensorView};
 pub use q8::Q8;

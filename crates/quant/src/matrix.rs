@@ -1,5 +1,5 @@
 //! Stored tensors and weight matrices, without copying what the file holds.
-use crate::{Bytes, Format};
+use crate::{Bytes, Format, packed::NumberSlice};
 use std::{fmt, ops::Range, sync::Arc};
 
 /// A stored tensor: row-major, the last dimension contiguous and (for block formats) a multiple of the block.
@@ -43,6 +43,34 @@ pub trait Packed: Send + Sync {
     /// The codes themselves, for kernels of their own, where the weight is E2M1 in blocks of 32.
     fn mxfp4(&self) -> Option<Mxfp4<'_>> {
         None
+    }
+    /// The codes themselves where the weight is E4M3 with scales.
+    fn fp8(&self) -> Option<Fp8<'_>> {
+        None
+    }
+    /// [`crate::Owner::intact`] of all parts.
+    fn intact(&self) -> bool {
+        true
+    }
+    /// [`crate::Owner::forget`] of the codes of output rows `rows`.
+    fn forget(&self, _rows: Range<usize>) {}
+}
+
+/// E4M3 codes and scales stored apart: `w[o, i] = E4M3[code] · scale(o, i)`, rounded once.
+#[derive(Clone, Copy)]
+pub struct Fp8<'a> {
+    /// `[out, inp]`.
+    pub codes: &'a [u8],
+    /// Rows and columns that share a scale.
+    pub block: [usize; 2],
+    pub(crate) scales: NumberSlice<'a>,
+    pub(crate) inp: usize,
+}
+
+impl Fp8<'_> {
+    /// The scale of output row `o` and column `i`.
+    pub fn scale(&self, o: usize, i: usize) -> f32 {
+        self.scales.get(o / self.block[0] * self.inp.div_ceil(self.block[1]) + i / self.block[1])
     }
 }
 

@@ -58,6 +58,8 @@ pub trait Decoded: 'static {
 /// Where a block lies for a vector of rows.
 #[derive(Clone, Copy)]
 pub struct At {
+    /// The group.
+    group: *const u8,
     /// Its scales, of all rows.
     scales: *const u8,
     /// The first row.
@@ -218,11 +220,65 @@ impl Decoded for Iq4Xs {
     }
 }
 
+/// What scales of FP8 are stored times: a code is decoded as the half with the same bits, whose exponents begin 8 lower.
+pub const FP8_SCALE: f32 = 256.0;
+
+/// Quad `q` of a span of bytes of sixteen rows side by side: codes as halves, times the scale.
+#[inline(always)]
+unsafe fn e4m3<I: Int>(s: I, at: At, span: usize, q: usize, scale: F<I>) -> [F<I>; 4] {
+    // Bytes lie closer than the words that `words` counts lanes in.
+    let p = at.words.wrapping_sub(3 * at.lane).wrapping_add((32 * span + 4 * q) * GROUP);
+    let mut w = [scale; 4];
+    for i in 0..4 {
+        // SAFETY: the caller's promise.
+        w[i] = s.simd().mul(unsafe { s.load_e4m3(p.add(i * GROUP)) }, scale);
+    }
+    w
+}
+
+/// E4M3, 128 weights with a scale that all rows share.
+pub struct Fp8Blocks;
+
+impl Decoded for Fp8Blocks {
+    const LAYOUT: Layout = Layout { shared: true, ..Layout::new(128, 128, &[], 0, 32, Fix::Keep) };
+    const SPANS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn scale<I: Int>(s: I, at: At, _: usize) -> F<I> {
+        // SAFETY: the caller's promise.
+        s.simd().floats(unsafe { s.broadcast(at.scales) })
+    }
+    #[inline(always)]
+    unsafe fn quad<I: Int>(s: I, at: At, span: usize, q: usize, scale: F<I>) -> [F<I>; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { e4m3(s, at, span, q, scale) }
+    }
+}
+
+/// E4M3 with a scale for each row.
+pub struct Fp8Rows;
+
+impl Decoded for Fp8Rows {
+    const LAYOUT: Layout = Layout { prefix: LINE, ..Layout::new(128, 128, &[], 0, 32, Fix::Keep) };
+    const SPANS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn scale<I: Int>(s: I, at: At, _: usize) -> F<I> {
+        // SAFETY: the caller's promise.
+        unsafe { s.simd().load(at.group.add(4 * at.lane).cast()) }
+    }
+    #[inline(always)]
+    unsafe fn quad<I: Int>(s: I, at: At, span: usize, q: usize, scale: F<I>) -> [F<I>; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { e4m3(s, at, span, q, scale) }
+    }
+}
+
 /// Block `b` of a group, for the rows from `lane` on.
 #[inline(always)]
 fn block<P: Decoded>(group: *const u8, b: usize, lane: usize) -> At {
     let (scales, words) = P::LAYOUT.at(b);
-    At { scales: group.wrapping_add(scales), lane, words: group.wrapping_add(words + 4 * lane) }
+    At { group, scales: group.wrapping_add(scales), lane, words: group.wrapping_add(words + 4 * lane) }
 }
 
 /// The rows of `range` (whole groups but for the matrix's end) for all tokens.

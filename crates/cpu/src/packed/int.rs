@@ -81,6 +81,11 @@ pub unsafe trait Int: Copy + 'static {
     /// # Safety
     /// `p` is valid for as many bytes as there are lanes.
     unsafe fn load_u8(self, p: *const u8) -> U<Self>;
+    /// E4M3 codes (no NaN) as 2^-8 of their values.
+    ///
+    /// # Safety
+    /// `p` is valid for as many bytes as there are lanes.
+    unsafe fn load_e4m3(self, p: *const u8) -> F<Self>;
     /// 16-bit words, widened.
     ///
     /// # Safety

@@ -19,6 +19,7 @@
 mod amx;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx32;
+mod apart;
 pub mod floats;
 pub mod formats;
 pub mod int;
@@ -28,6 +29,8 @@ mod kernel;
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+pub use apart::Apart;
 
 use crate::{
     dot::{Out, Rows, Tokens},
@@ -58,6 +61,10 @@ pub struct Layout {
     pub word: usize,
     /// Number of words.
     pub words: usize,
+    /// Bytes that open a group: scales of its rows.
+    pub prefix: usize,
+    /// Whether a block has an f32 scale that all rows share.
+    pub shared: bool,
     /// What packing does to the words beyond laying them side by side.
     pub fix: Fix,
 }
@@ -84,12 +91,13 @@ impl Layout {
         words: usize,
         fix: Fix,
     ) -> Layout {
-        Layout { block, bytes, halves, scale_byte: None, word, words, fix }
+        Layout { block, bytes, halves, scale_byte: None, word, words, prefix: 0, shared: false, fix }
     }
 
     /// Bytes of a block's scales, sixteen rows.
     const fn scales(&self) -> usize {
-        self.halves.len() * 2 * GROUP + if self.scale_byte.is_some() { GROUP } else { 0 }
+        let bytes = if self.scale_byte.is_some() { GROUP } else { 0 };
+        self.halves.len() * 2 * GROUP + bytes + if self.shared { size_of::<f32>() } else { 0 }
     }
 
     /// Blocks that share a line of scales.
@@ -111,13 +119,13 @@ impl Layout {
     #[inline(always)]
     pub const fn at(&self, b: usize) -> (usize, usize) {
         let (unit, i) = (b / self.unit(), b % self.unit());
-        let at = unit * (self.head() + self.unit() * self.body());
+        let at = self.prefix + unit * (self.head() + self.unit() * self.body());
         (at + i * self.scales(), at + self.head() + i * self.body())
     }
 
     /// Bytes of a group of `blocks` blocks a row: the file's own, rounded up to a line.
     pub const fn group_bytes(&self, blocks: usize) -> usize {
-        blocks.div_ceil(self.unit()) * self.head() + blocks * self.body()
+        self.prefix + blocks.div_ceil(self.unit()) * self.head() + blocks * self.body()
     }
 }
 
@@ -364,6 +372,26 @@ impl Set {
         }
     }
 
+    /// The kernel of codes whose scales lie apart; `None` where the set has none.
+    pub fn apart_kernel(self, kind: Apart) -> Option<FloatKernel> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let kernel = match (kind, self) {
+                (Apart::Mxfp4, _) => return self.float_kernel(Format::Mxfp4),
+                (Apart::Fp8Blocks, Set::Amx | Set::Vnni512) => float512::<floats::Fp8Blocks> as FloatKernel,
+                (Apart::Fp8Rows, Set::Amx | Set::Vnni512) => float512::<floats::Fp8Rows>,
+                (Apart::Fp8Blocks, _) => float256::<floats::Fp8Blocks>,
+                (Apart::Fp8Rows, _) => float256::<floats::Fp8Rows>,
+            };
+            self.supported().then_some(kernel)
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = kind;
+            None
+        }
+    }
+
     /// The kernel of a format with f32 activations; `None` where the set has none.
     pub fn float_kernel(self, format: Format) -> Option<FloatKernel> {
         #[cfg(target_arch = "x86_64")]
@@ -422,10 +450,19 @@ pub fn group_bytes(format: Format, inp: usize) -> Option<usize> {
     (inp > 0 && inp.is_multiple_of(layout.block)).then(|| layout.group_bytes(inp / layout.block))
 }
 
+/// Bytes of one group of `m`; `None` where it has no packed layout.
+pub fn group_bytes_of(m: &Matrix) -> Option<usize> {
+    match m {
+        Matrix::Rows { format, inp, .. } => group_bytes(*format, *inp),
+        _ => Some(Apart::of(m)?.layout().group_bytes(m.inp() / Apart::of(m)?.layout().block)),
+    }
+}
+
 /// Packs the groups `groups` of `m` into `dst`, which holds exactly those. Any cut into ranges gives the same bytes.
-/// False, and nothing written, where the machine lacks `isa`, the matrix has no packed layout or `dst` another length.
+/// False where the machine lacks `isa`, the matrix has no packed layout, `dst` another length, or a value is met that
+/// the packed kernels do not know: then what was written is worth nothing.
 pub fn pack(isa: Isa, m: &Matrix, groups: Range<usize>, dst: &mut [u8]) -> bool {
-    let Matrix::Rows { format, out, inp, bytes, stride } = m else { return false };
+    let Matrix::Rows { format, out, inp, bytes, stride } = m else { return apart::pack(isa, m, groups, dst) };
     let (Some(layout), Some(size)) = (layout(*format), group_bytes(*format, *inp)) else { return false };
     let Some(level) = Level::new(isa) else { return false };
     let row = inp / layout.block * layout.bytes;

@@ -138,6 +138,14 @@ unsafe impl Int for Vnni512 {
         proven!(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())))
     }
     #[inline(always)]
+    unsafe fn load_e4m3(self, p: *const u8) -> __m512 {
+        proven!({
+            // Sign, four bits of exponent and three of mantissa move up; the exponent's first bit is a copy of the sign.
+            let v = _mm256_slli_epi16::<7>(_mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast())));
+            _mm512_cvtph_ps(_mm256_and_si256(v, _mm256_set1_epi16(0xbf80u16 as i16)))
+        })
+    }
+    #[inline(always)]
     unsafe fn load_u16(self, p: *const u16) -> __m512i {
         proven!(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())))
     }
@@ -238,6 +246,13 @@ macro_rules! ymm {
         #[inline(always)]
         unsafe fn load_u8(self, p: *const u8) -> __m256i {
             proven!(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())))
+        }
+        #[inline(always)]
+        unsafe fn load_e4m3(self, p: *const u8) -> __m256 {
+            proven!({
+                let v = _mm_slli_epi16::<7>(_mm_cvtepi8_epi16(_mm_loadl_epi64(p.cast())));
+                _mm256_cvtph_ps(_mm_and_si128(v, _mm_set1_epi16(0xbf80u16 as i16)))
+            })
         }
         #[inline(always)]
         unsafe fn load_u16(self, p: *const u16) -> __m256i {

@@ -225,14 +225,14 @@ impl Numbers {
 }
 
 #[derive(Clone, Copy)]
-struct NumberSlice<'a> {
+pub(crate) struct NumberSlice<'a> {
     format: Format,
     bytes: &'a [u8],
 }
 
 impl NumberSlice<'_> {
     /// Number `i`, widened to f32.
-    fn get(self, i: usize) -> f32 {
+    pub(crate) fn get(self, i: usize) -> f32 {
         let half = || u16::from_le_bytes([self.bytes[2 * i], self.bytes[2 * i + 1]]);
         match self.format {
             Format::F16 => f16_to_f32(half()),

@@ -71,6 +71,14 @@ impl Packed for Mxfp4Pairs {
         Some(Mxfp4 { codes: self.codes.as_slice(), scales: self.scales.bytes.as_slice() })
     }
 
+    fn intact(&self) -> bool {
+        self.codes.intact() && self.scales.bytes.intact()
+    }
+
+    fn forget(&self, rows: Range<usize>) {
+        self.codes.forget(rows.start * self.inp / 2..rows.end * self.inp / 2);
+    }
+
     fn decode_rows(&self, rows: Range<usize>, dst: &mut [f32]) {
         let first = rows.start * (self.inp / BLOCK);
         let codes = &self.codes.as_slice()[first * BLOCK / 2..];

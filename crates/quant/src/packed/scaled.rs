@@ -9,7 +9,7 @@
 //! +-----+-----+-+
 //! ```
 use super::{Grain, Numbers, Parts, SCALES, check_format, check_shape};
-use crate::{Bytes, Error, ErrorKind, Format, Packed, Result, TensorView};
+use crate::{Bytes, Error, ErrorKind, Format, Fp8, Packed, Result, TensorView};
 use std::ops::Range;
 
 /// Codes with scales.
@@ -127,6 +127,20 @@ impl Packed for Scaled {
 
     fn bytes(&self) -> usize {
         self.codes.len() + self.scales.bytes.len() + self.zeros.as_ref().map_or(0, |z| z.bytes.len())
+    }
+
+    fn fp8(&self) -> Option<Fp8<'_>> {
+        let (codes, scales) = (self.codes.as_slice(), self.scales.slice());
+        let plain = self.format == Format::F8E4M3 && self.zeros.is_none();
+        plain.then_some(Fp8 { codes, block: self.block, scales, inp: self.inp })
+    }
+
+    fn intact(&self) -> bool {
+        self.codes.intact() && self.scales.bytes.intact()
+    }
+
+    fn forget(&self, rows: Range<usize>) {
+        self.codes.forget(rows.start * self.inp..rows.end * self.inp);
     }
 
     fn decode_rows(&self, rows: Range<usize>, dst: &mut [f32]) {

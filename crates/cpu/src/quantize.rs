@@ -36,53 +36,60 @@ unsafe fn codes_body<S: Simd>(s: S, x: &[f32], q: &mut [i8]) -> f32 {
     let inverse = s.splat(127.0 / a);
     // Nothing exceeds `a`, so no product of a finite inverse rounds to more than 127.
     let plain = (127.0 / a).is_finite();
-    let (top, bottom) = (s.splat(127.0), s.splat(-127.0));
-    let code = |v: S::F| {
-        let v = s.mul(v, inverse);
-        if plain {
-            return v;
+    let whole = x.len() / S::LANES * S::LANES;
+    // SAFETY: whole vectors within both; the tail goes through padded copies.
+    unsafe {
+        let mut i = 0;
+        while i < whole {
+            s.store_i8(q.as_mut_ptr().add(i), code(s, s.load(x.as_ptr().add(i)), inverse, plain));
+            i += S::LANES;
         }
-        let v = s.select(s.ordered(v), s.round(v), s.splat(0.0));
-        let v = s.select(s.lt(v, bottom), bottom, v);
-        s.select(s.lt(top, v), top, v)
-    };
-    each(s, x, |i, n, v| {
-        // SAFETY: n codes from i on are within q; a short vector goes through a whole one.
-        unsafe {
-            if n == S::LANES {
-                return s.store_i8(q.as_mut_ptr().add(i), code(v));
-            }
+        if i < x.len() {
             let mut last = [0i8; MAX_LANES];
-            s.store_i8(last.as_mut_ptr(), code(v));
-            q[i..].copy_from_slice(&last[..n]);
+            s.store_i8(last.as_mut_ptr(), code(s, s.load(tail(x, i).as_ptr()), inverse, plain));
+            q[i..].copy_from_slice(&last[..x.len() - i]);
         }
-    });
+    }
     a / 127.0
 }
 
-/// `f(from, length, vector)` for all of `x`; the last vector has zeros where it is short.
+/// Values as codes, not yet rounded where `plain`.
 #[inline(always)]
-fn each<S: Simd>(s: S, x: &[f32], mut f: impl FnMut(usize, usize, S::F)) {
-    let whole = x.len() / S::LANES * S::LANES;
-    let mut i = 0;
-    while i < whole {
-        // SAFETY: a whole vector.
-        f(i, S::LANES, unsafe { s.load(x.as_ptr().add(i)) });
-        i += S::LANES;
+fn code<S: Simd>(s: S, v: S::F, inverse: S::F, plain: bool) -> S::F {
+    let v = s.mul(v, inverse);
+    if plain {
+        return v;
     }
-    if i < x.len() {
-        let mut last = [0.0f32; MAX_LANES];
-        last[..x.len() - i].copy_from_slice(&x[i..]);
-        // SAFETY: the array holds MAX_LANES values.
-        f(i, x.len() - i, unsafe { s.load(last.as_ptr()) });
-    }
+    let (top, bottom) = (s.splat(127.0), s.splat(-127.0));
+    let v = s.select(s.ordered(v), s.round(v), s.splat(0.0));
+    let v = s.select(s.lt(v, bottom), bottom, v);
+    s.select(s.lt(top, v), top, v)
+}
+
+/// What is left of `x` from `i` on, with zeros behind it.
+#[inline(always)]
+fn tail(x: &[f32], i: usize) -> [f32; MAX_LANES] {
+    let mut last = [0.0; MAX_LANES];
+    last[..x.len() - i].copy_from_slice(&x[i..]);
+    last
 }
 
 /// Greatest magnitude, compared as integers.
 #[inline(always)]
 fn magnitude<S: Simd>(s: S, x: &[f32]) -> f32 {
     let mut m = s.bits(s.splat(0.0));
-    each(s, x, |_, _, v| m = s.umax(m, s.bits(s.abs(v))));
+    let whole = x.len() / S::LANES * S::LANES;
+    let mut i = 0;
+    // SAFETY: whole vectors, the last of a padded copy.
+    unsafe {
+        while i < whole {
+            m = s.umax(m, s.bits(s.abs(s.load(x.as_ptr().add(i)))));
+            i += S::LANES;
+        }
+        if i < x.len() {
+            m = s.umax(m, s.bits(s.abs(s.load(tail(x, i).as_ptr()))));
+        }
+    }
     let mut out = [0.0f32; MAX_LANES];
     // SAFETY: the array holds MAX_LANES values.
     unsafe { s.store(out.as_mut_ptr(), s.floats(m)) };

@@ -367,11 +367,6 @@ unsafe fn few<P: Decoded, I: Int, const G: usize, const N: usize>(
             for span in 0..s.opaque(P::SPANS) {
                 let mut scales = [[f.splat(1.0); 2]; G];
                 for g in 0..G {
-                    let (_, words) = P::LAYOUT.at(b);
-                    for line in 0..lines {
-                        let at = bases[g].wrapping_add(words + (span * lines + line) * LINE);
-                        s.prefetch(at.wrapping_add(NEAR), at.wrapping_add(FAR));
-                    }
                     for part in 0..parts {
                         scales[g][part] = P::scale(s, block::<P>(bases[g], b, part * lanes), span);
                     }
@@ -379,6 +374,10 @@ unsafe fn few<P: Decoded, I: Int, const G: usize, const N: usize>(
                 for q in 0..s.opaque(P::QUADS) {
                     let k = b * P::LAYOUT.block + 4 * (span * P::QUADS + q);
                     for g in 0..G {
+                        for line in q * lines / P::QUADS..(q + 1) * lines / P::QUADS {
+                            let at = bases[g].wrapping_add(P::LAYOUT.at(b).1 + (span * lines + line) * LINE);
+                            s.prefetch(at.wrapping_add(NEAR), at.wrapping_add(FAR));
+                        }
                         for part in 0..parts {
                             let at = block::<P>(bases[g], b, part * lanes);
                             let quad = P::quad(s, at, span, q, scales[g][part]);

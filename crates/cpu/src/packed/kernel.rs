@@ -33,9 +33,14 @@ const CHUNK: usize = 256;
 const ROWS: usize = 2;
 /// Bytes of activations that all pairs of groups read again and again: they stay in the second level of cache.
 const RESIDENT: usize = 1 << 20;
-/// Bytes ahead that lines are asked for in the first level of cache, and in the second.
+/// Bytes ahead that lines are asked for in the first level of cache.
 const NEAR: usize = 1024;
-const FAR: usize = 4096;
+
+/// Bytes ahead that lines are asked for in the second level: blocks with several spans are not read in order, so beyond a
+/// large one.
+const fn far<P: Packed>() -> usize {
+    if P::LAYOUT.body() > 3072 { 4096 } else { 3072 }
+}
 
 /// What products need of the codes of tokens besides themselves, made once per task from the sums of 16 codes.
 #[derive(Clone, Copy)]
@@ -184,12 +189,13 @@ unsafe fn sums<P: Packed, I: Int, const N: usize>(
         let (mut part, mut first) = ([zero; N], [zero; N]);
         let lines = P::LAYOUT.words.div_ceil(P::SPANS);
         for span in 0..P::SPANS {
-            for line in 0..lines {
-                let at = p.wrapping_add((span * lines + line) * LINE);
-                s.prefetch(at.wrapping_add(NEAR), at.wrapping_add(FAR));
-            }
             let q = P::span(s, p, span);
             for (i, q) in q.iter().enumerate().take(P::PER) {
+                // A few at a time: a burst of them fills the buffers that loads wait for.
+                for line in span * lines + i * lines / P::PER..span * lines + (i + 1) * lines / P::PER {
+                    let at = p.wrapping_add(line * LINE);
+                    s.prefetch(at.wrapping_add(NEAR), at.wrapping_add(far::<P>()));
+                }
                 let j = P::sub(span, i);
                 for n in 0..N {
                     let mut acc = start::<P, I>(s, side[n], j);
@@ -338,7 +344,7 @@ unsafe fn unpack<P: Packed, I: Int>(s: I, rows: [(*const u8, *const u8); ROWS], 
                 for span in 0..P::SPANS {
                     for line in 0..lines {
                         let at = p.wrapping_add((span * lines + line) * LINE);
-                        s.prefetch(at.wrapping_add(NEAR), at.wrapping_add(FAR));
+                        s.prefetch(at.wrapping_add(NEAR), at.wrapping_add(far::<P>()));
                     }
                     let q = P::span(s, p, span);
                     for (k, q) in q.iter().enumerate().take(P::PER) {

@@ -198,7 +198,7 @@ unsafe fn gate_up(w: &Work<'_>, s: &mut Scratch) -> Option<usize> {
         s.jobs.push(job);
     }
     // SAFETY: the caller's promise.
-    unsafe { engine.run(&mut s.jobs) };
+    unsafe { engine.run(&s.jobs) };
     fused
 }
 

@@ -151,7 +151,7 @@ impl Cpu {
         jobs.clear();
         fill(&mut jobs);
         // SAFETY: inputs live until the end of the operation, outputs are activations just made.
-        unsafe { self.engine.run(&mut jobs) };
+        unsafe { self.engine.run(&jobs) };
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Engine {
     /// Which weights lie packed.
     pub promoter: Promoter,
     scratch: PerThread<Scratch>,
+    /// The tasks of the product under way.
+    tasks: RefCell<Vec<Task>>,
     /// Formats that were said to be slow.
     said: RefCell<Vec<&'static str>>,
 }
@@ -47,6 +49,12 @@ impl Scratch {
         (&mut self.tile[..n], &mut self.kernels)
     }
 }
+
+/// Tokens of few: their products are bound by memory.
+const FEW: usize = 4;
+
+/// Bytes that a thread reads from memory in a nanosecond, roughly.
+const BYTES_PER_NS: usize = 12;
 
 /// Work below this is done by the caller alone: waking a helper costs more.
 pub const INLINE_NS: usize = 15_000;
@@ -104,6 +112,17 @@ impl Weights {
         }
     }
 
+    /// Bytes of so many rows, where few tokens take as long as reading them.
+    fn row_bytes(&self, rows: usize) -> usize {
+        match self {
+            Weights::Dot { stride, .. } => stride * rows,
+            Weights::Packed { weights, .. } | Weights::PackedFloat { weights, .. } => {
+                weights.group_bytes / packed::GROUP * rows
+            }
+            _ => 0,
+        }
+    }
+
     /// Thousandths of a nanosecond of one multiplication, roughly.
     fn cost(&self) -> usize {
         match self {
@@ -153,7 +172,8 @@ impl Product {
 
     /// Rough time for `n` tokens on one thread.
     pub fn ns(&self, n: usize) -> usize {
-        self.out * self.inp * self.weights.cost() / 1000 * n
+        let computing = self.out * self.inp * self.weights.cost() / 1000 * n;
+        computing.max(self.weights.row_bytes(self.out) / BYTES_PER_NS)
     }
 
     /// Output `row` of token `t`.
@@ -176,14 +196,12 @@ pub struct Job {
     pub codes: Option<CodesOut>,
     /// Tokens.
     pub n: usize,
-    from_task: usize,
-    chunk: usize,
 }
 
 impl Job {
     /// A job, not yet cut into tasks.
     pub fn new(first: Product, n: usize) -> Job {
-        Job { first, second: None, act: None, codes: None, n, from_task: 0, chunk: 0 }
+        Job { first, second: None, act: None, codes: None, n }
     }
 
     /// A job whose result is `act(gate) · up`, or `act(up)` without a gate.
@@ -198,6 +216,40 @@ impl Job {
     }
 }
 
+/// Outputs `from .. to` of a job.
+#[derive(Clone, Copy)]
+struct Task {
+    job: usize,
+    from: usize,
+    to: usize,
+}
+
+/// Cuts work into pieces that shrink: large ones first, since each begins with memory that nobody fetched ahead, small ones
+/// last, so that all threads end together.
+struct Cutter {
+    /// Time of what is left.
+    ns: usize,
+    threads: usize,
+    /// Bounds of a piece's time.
+    bounds: (usize, usize),
+}
+
+impl Cutter {
+    /// Work of `ns` in all; that of many tokens is cut finer, for its pieces keep activations in cache.
+    fn new(ns: usize, threads: usize, many: bool) -> Cutter {
+        Cutter { ns, threads, bounds: (6_000, if many { 200_000 } else { 1_000_000 }) }
+    }
+
+    /// The end of the piece from `from` on, of rows up to `end` that take `per_row` each: whole units.
+    fn cut(&mut self, from: usize, end: usize, unit: usize, per_row: usize) -> usize {
+        let share = (self.ns / (2 * self.threads)).clamp(self.bounds.0, self.bounds.1);
+        let rows = if self.threads == 1 { end } else { (share / per_row.max(1)).max(1).next_multiple_of(unit) };
+        let to = (from + rows).min(end);
+        self.ns = self.ns.saturating_sub((to - from) * per_row);
+        to
+    }
+}
+
 /// Jobs as threads see them. The pointers in them are valid and disjoint where written: the maker of a job promises it.
 struct Shared<'a>(&'a [Job]);
 // SAFETY: see above.
@@ -209,7 +261,7 @@ impl Engine {
         let pool = Pool::new(threads);
         let scratch = PerThread::new(pool.threads());
         let promoter = Promoter::new(isa, pool.pulse.clone());
-        Engine { level, isa, pool, promoter, scratch, said: RefCell::default() }
+        Engine { level, isa, pool, promoter, scratch, tasks: RefCell::default(), said: RefCell::default() }
     }
 
     /// The fastest way to multiply `n` rows with group `g` of `w`, packed or as stored.
@@ -272,29 +324,34 @@ impl Engine {
     ///
     /// # Safety
     /// What the line above says.
-    pub unsafe fn run(&self, jobs: &mut [Job]) {
+    pub unsafe fn run(&self, jobs: &[Job]) {
         let ns: usize = jobs.iter().map(Job::ns).sum();
         let threads = if ns < INLINE_NS { 1 } else { self.pool.threads() };
-        let mut tasks = 0;
-        for job in jobs.iter_mut() {
-            job.from_task = tasks;
-            job.chunk = chunk(job, ns, threads);
-            tasks += job.first.out.div_ceil(job.chunk).max(1);
+        let tasks = &mut *self.tasks.borrow_mut();
+        tasks.clear();
+        let mut cutter = Cutter::new(ns, threads, jobs.iter().any(|j| j.n > FEW));
+        for (i, job) in jobs.iter().enumerate() {
+            let (out, unit) = (job.first.out, unit(job));
+            let (per_row, mut from) = (job.ns() / out.max(1), 0);
+            while from < out {
+                let to = if unit == 0 { out } else { cutter.cut(from, out, unit, per_row) };
+                tasks.push(Task { job: i, from, to });
+                from = to;
+            }
         }
-        let (level, scratch) = (self.level, &self.scratch);
+        let (level, scratch, tasks) = (self.level, &self.scratch, &tasks[..]);
         let shared = Shared(jobs);
         let run = |thread: usize, i: usize| {
             // Whole struct captured, not its field: the promise of `Shared` is on the struct.
             let Shared(jobs) = &shared;
-            let job = &jobs[jobs.partition_point(|j| j.from_task <= i) - 1];
-            let from = (i - job.from_task) * job.chunk;
+            let Task { job, from, to } = tasks[i];
             // SAFETY: one task at a time has this thread's scratch; outputs of tasks are disjoint.
-            unsafe { task(level, job, from..(from + job.chunk).min(job.first.out), scratch.of(thread)) };
+            unsafe { task(level, &jobs[job], from..to, scratch.of(thread)) };
         };
         if threads == 1 {
-            (0..tasks).for_each(|i| run(0, i));
+            (0..tasks.len()).for_each(|i| run(0, i));
         } else {
-            self.pool.run(tasks, &run);
+            self.pool.run(tasks.len(), &run);
         }
     }
 
@@ -319,14 +376,20 @@ impl Engine {
     /// and that thread's memory; all of it takes about `ns`.
     pub fn ranges(&self, n: usize, unit: usize, ns: usize, f: &(dyn Fn(Range<usize>, usize, &mut Scratch) + Sync)) {
         let threads = if ns < INLINE_NS { 1 } else { self.pool.threads() };
-        let chunk = (task_ns(ns, threads) / (ns / n.max(1)).max(1)).max(1).next_multiple_of(unit);
-        let scratch = &self.scratch;
+        let tasks = &mut *self.tasks.borrow_mut();
+        tasks.clear();
+        let (mut cutter, mut from) = (Cutter::new(ns, threads, true), 0);
+        while from < n {
+            let to = cutter.cut(from, n, unit, ns / n);
+            tasks.push(Task { job: 0, from, to });
+            from = to;
+        }
+        let (scratch, tasks) = (&self.scratch, &tasks[..]);
         // SAFETY: one task at a time has this thread's memory.
-        let run =
-            |thread: usize, i: usize| f(i * chunk..((i + 1) * chunk).min(n), thread, unsafe { scratch.of(thread) });
+        let run = |thread: usize, i: usize| f(tasks[i].from..tasks[i].to, thread, unsafe { scratch.of(thread) });
         match threads {
-            1 => (0..n.div_ceil(chunk)).for_each(|i| run(0, i)),
-            _ => self.pool.run(n.div_ceil(chunk), &run),
+            1 => (0..tasks.len()).for_each(|i| run(0, i)),
+            _ => self.pool.run(tasks.len(), &run),
         }
     }
 
@@ -459,24 +522,15 @@ unsafe fn tokens<'a>(
     }
 }
 
-/// Outputs per task: enough tasks to even out threads that are slowed down, none that is too small to be worth claiming,
-/// whole groups of panels.
-fn chunk(job: &Job, ns: usize, threads: usize) -> usize {
-    let out = job.first.out.max(1);
-    let unit = match &job.codes {
+/// Outputs of a task are a multiple of this: whole groups of panels, whole blocks where they become codes; 0 where all go
+/// together.
+fn unit(job: &Job) -> usize {
+    match &job.codes {
         Some(codes) => codes.block.max(64),
-        None if threads == 1 => return out,
-        None if matches!(job.first.weights, Weights::Float(gemm::Source::DecodeTransposed(_))) => return out,
+        None if matches!(job.first.weights, Weights::Float(gemm::Source::DecodeTransposed(_))) => 0,
         None if job.n == 1 => 32,
         None => 64,
-    };
-    let per_row = (job.ns() / out).max(1);
-    (task_ns(ns, threads) / per_row).max(1).next_multiple_of(unit).min(out)
-}
-
-/// Time of one task where all take `ns`.
-fn task_ns(ns: usize, threads: usize) -> usize {
-    (ns / (threads * 8)).clamp(4_000, 200_000)
+    }
 }
 
 /// Quantized rows.

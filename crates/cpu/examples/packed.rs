@@ -165,7 +165,15 @@ fn main() {
             // SAFETY: n rows of inp elements.
             let tiled = unsafe { buffer.fill(set.isa(), (x.as_ptr(), inp), n, inp, &each) };
             let floats = Shared(Floats { x: x.as_ptr(), ld: inp, n, inp, tiled: tiled.filter(|_| n >= tiled::MANY) });
-            let codes = Tokens { n, inp, q: &q, d: &d, sums: &sums };
+            let mut lines = packed::Lines::default();
+            // SAFETY: so many bytes.
+            let tiles = unsafe {
+                let at = lines.at_least(tiled::CodeTiles::bytes(n, inp)).cast();
+                let tiles = tiled::CodeTiles::new(at, n, inp);
+                (0..n).for_each(|t| tiles.put(t, 0, &q[t * inp..][..inp]));
+                Some(tiles).filter(|_| set == Set::Amx && n >= tiled::SIDE && option("--rows").is_none())
+            };
+            let codes = Shared(Tokens { n, inp, q: &q, d: &d, sums: &sums, tiles });
             let mut y = vec![0f32; n * out];
             let y = Shared(y.as_mut_ptr());
             let uses = if n <= 32 { copies } else { copies.min(4) };
@@ -180,7 +188,7 @@ fn main() {
                     // SAFETY: the set is there, the weights and `y` hold these rows, which no other thread writes.
                     unsafe {
                         match set.kernel(info.format) {
-                            Some(kernel) => kernel(w, from..to, codes, y, &mut scratch),
+                            Some(kernel) => kernel(w, from..to, codes.get(), y, &mut scratch),
                             None => set.float_kernel(info.format).expect("one of the two")(
                                 w,
                                 from..to,

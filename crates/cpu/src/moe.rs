@@ -161,7 +161,7 @@ unsafe fn gate_up(w: &Work<'_>, s: &mut Scratch) -> Option<usize> {
     let all = Input::Float { x: xs.as_ptr(), ld: dim, tiled: None };
     let wide = w.shared.map_or(0, |s| s.mlp.up.weight.out * x.rows);
     let (gate_y, up_y) = (grow(&mut s.gate, n * inner + wide), grow(&mut s.up, n * inner + wide));
-    let hidden = fused.map(|block| s.hidden[kind(block)].make(n, inner, block));
+    let hidden = fused.map(|block| s.hidden[kind(block)].make(n, inner, block, false));
     s.jobs.clear();
     if let Some(shared) = &w.shared {
         // Usually the longest, so first. Its place in the buffers is behind the slots'.
@@ -171,7 +171,7 @@ unsafe fn gate_up(w: &Work<'_>, s: &mut Scratch) -> Option<usize> {
         let gate = mlp.gate.as_ref().map(|gate| product(gate, at(gate_y)));
         let mut job = Job::gated(mlp.act, gate, product(&mlp.up, at(up_y)), x.rows);
         let block = engine.weights(&mlp.down.weight.groups[0], false).block();
-        job.codes = block.map(|block| s.shared_hidden.make(x.rows, mlp.up.weight.out, block));
+        job.codes = block.map(|block| s.shared_hidden.make(x.rows, mlp.up.weight.out, block, engine.tiled(x.rows)));
         s.jobs.push(job);
     }
     for g in &s.groups {
@@ -219,7 +219,7 @@ fn gather(
     let xs = &xs[..];
     for (kind, codes) in s.codes.iter_mut().enumerate() {
         let (Some(block), Some(from)) = (blocks[kind], whole[kind]) else { continue };
-        let (out, from, slots) = (codes.make(n, dim, block), Ptr(&from as *const Input as *mut Input), &s.slots);
+        let (out, from, slots) = (codes.make(n, dim, block, false), Ptr(&from as *const Input as *mut Input), &s.slots);
         engine.rows(n, dim / 16, &|i| {
             if slots[i].gathered {
                 // SAFETY: codes of all rows of x; slot i is one task's alone.
@@ -250,7 +250,9 @@ unsafe fn down(w: &Work<'_>, s: &mut Scratch, fused: Option<usize>, y: &Act) {
         let h = Ptr(h.cast_mut());
         for block in blocks.into_iter().flatten() {
             // SAFETY: h holds all slots.
-            unsafe { engine.quantize(block, n, inner, &mut s.hidden[kind(block)], &|i| h.get().add(i * inner)) };
+            unsafe {
+                engine.quantize(block, (n, false), inner, &mut s.hidden[kind(block)], &|i| h.get().add(i * inner))
+            };
         }
     }
     s.downs.clear();

@@ -37,7 +37,10 @@ impl Cpu {
             let (data, cols) = (x.data(), x.cols);
             let data = &data[..];
             // SAFETY: the rows of x.
-            unsafe { self.engine.quantize(block, x.rows, cols, &mut slot.codes, &|r| data[r * cols..].as_ptr()) };
+            unsafe {
+                let rows = (x.rows, self.engine.tiled(x.rows));
+                self.engine.quantize(block, rows, cols, &mut slot.codes, &|r| data[r * cols..].as_ptr())
+            };
             slot.stamp = (x.stamp(), block);
             let (normed, _) = self.normed.get();
             if normed == x.stamp() {
@@ -67,7 +70,7 @@ impl Cpu {
         whole.then(|| {
             let slot = &mut self.codes.borrow_mut()[usize::from(block != 32)];
             slot.stamp = (h.stamp(), block);
-            slot.codes.make(h.rows, h.cols, block)
+            slot.codes.make(h.rows, h.cols, block, self.engine.tiled(h.rows))
         })
     }
 
@@ -252,7 +255,7 @@ impl Ops for Cpu {
             // One list of rows, group by group.
             let row = |r: usize| data[r % rows * cols + r / rows * inp..].as_ptr();
             // SAFETY: columns g · inp .. of every row.
-            unsafe { self.engine.quantize(block, groups * rows, inp, codes, &row) };
+            unsafe { self.engine.quantize(block, (groups * rows, false), inp, codes, &row) };
         }
         self.jobs(|jobs| {
             for (g, m) in w.groups.iter().enumerate() {
@@ -421,7 +424,7 @@ impl Ops for Cpu {
                 let nowhere = Ptr(std::ptr::null_mut());
                 let gate = m.gate.as_ref().map(|g| self.product(g, x, nowhere));
                 let mut job = Job::gated(m.act, gate, self.product(&m.up, x, nowhere), x.rows);
-                job.codes = Some(codes.make(x.rows, inner, block));
+                job.codes = Some(codes.make(x.rows, inner, block, self.engine.tiled(x.rows)));
                 jobs.push(job);
             });
             let (y, p) = self.make(x.rows, m.down.weight.out);

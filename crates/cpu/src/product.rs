@@ -3,7 +3,15 @@
 //! Owns [`Job`] (one or two products of one input, their bias and nonlinearity, cut into tasks by outputs), the
 //! quantized activations, and the log line of formats without a fast kernel. Does not own: the kernels
 //! ([`crate::dot`], [`crate::gemm`]), when products are wanted ([`crate::ops`]).
-use crate::{dot, gemm, packed, pool::Pool, promote::Promoter, quantize::quantize, simd::Level, tiled::Tiled, vmath};
+use crate::{
+    dot, gemm, packed,
+    pool::Pool,
+    promote::Promoter,
+    quantize::quantize,
+    simd::Level,
+    tiled::{self, CodeTiles, Tiled},
+    vmath,
+};
 use pondera_ops::{Activation as Nonlinearity, Linear, W, reference::product::activation};
 use pondera_quant::{Activation, Matrix, Q8};
 use std::{cell::RefCell, ops::Range, slice};
@@ -142,7 +150,7 @@ pub enum Input {
     /// `[n, ld]`; many rows also as tiles read them, for packed weights.
     Float { x: *const f32, ld: usize, tiled: Option<Tiled> },
     /// Codes, scales and sums of `[n, inp]`.
-    Codes { q: *const i8, d: *const f32, sums: *const i16 },
+    Codes { q: *const i8, d: *const f32, sums: *const i16, tiles: Option<CodeTiles> },
 }
 
 /// One product.
@@ -355,19 +363,24 @@ impl Engine {
         }
     }
 
-    /// Quantizes rows of `inp` values: row `r` starts at `x(r)`.
+    /// Whether products of `n` rows read their codes as tiles.
+    pub fn tiled(&self, n: usize) -> bool {
+        self.isa == crate::Isa::Amx && n >= tiled::SIDE
+    }
+
+    /// Quantizes `n` rows of `inp` values, with `tiled` also into tiles: row `r` starts at `x(r)`.
     ///
     /// # Safety
     /// What `x` returns is valid for `inp` reads.
     pub unsafe fn quantize(
         &self,
         block: usize,
-        n: usize,
+        (n, tiled): (usize, bool),
         inp: usize,
         codes: &mut Codes,
         x: &(dyn Fn(usize) -> *const f32 + Sync),
     ) {
-        let (out, level) = (codes.make(n, inp, block), self.level);
+        let (out, level) = (codes.make(n, inp, block, tiled), self.level);
         // SAFETY: row r is this task's alone.
         self.rows(n, inp / 8, &|r| unsafe { out.put(level, r, 0, slice::from_raw_parts(x(r), inp)) });
     }
@@ -446,9 +459,9 @@ pub unsafe fn product(level: Level, p: &Product, n: usize, rows: Range<usize>, s
     // SAFETY: the caller's promise: all tokens of the input, these outputs of `y`.
     unsafe {
         match (p.weights, p.input) {
-            (Weights::Dot { kernel, many, bytes, len, stride, block }, Input::Codes { q, d, sums }) => {
+            (Weights::Dot { kernel, many, bytes, len, stride, block }, Input::Codes { .. }) => {
                 let weights = dot::Rows { bytes: slice::from_raw_parts(bytes, len), stride, inp: p.inp };
-                let tokens = tokens(q, d, sums, n, p.inp, block);
+                let tokens = tokens(p.input, n, p.inp, block);
                 let out = dot::Out { ptr: p.y, stride: p.ld };
                 match many {
                     Some(many) if n >= packed::OnTheWay::TOKENS => {
@@ -457,16 +470,16 @@ pub unsafe fn product(level: Level, p: &Product, n: usize, rows: Range<usize>, s
                     _ => kernel(weights, rows.clone(), tokens, out),
                 }
             }
-            (Weights::Packed { kernel, weights, block }, Input::Codes { q, d, sums }) => {
+            (Weights::Packed { kernel, weights, block }, Input::Codes { .. }) => {
                 let out = dot::Out { ptr: p.y, stride: p.ld };
-                kernel(weights, rows.clone(), tokens(q, d, sums, n, p.inp, block), out, &mut scratch.packed);
+                kernel(weights, rows.clone(), tokens(p.input, n, p.inp, block), out, &mut scratch.packed);
             }
             (Weights::PackedFloat { kernel, weights }, Input::Float { x, ld, tiled }) => {
                 let x = packed::Floats { x, ld, n, inp: p.inp, tiled };
                 kernel(weights, rows.clone(), x, dot::Out { ptr: p.y, stride: p.ld }, &mut scratch.packed);
             }
-            (Weights::Scalar { matrix, block }, Input::Codes { q, d, sums }) => {
-                scalar(&*matrix, block, tokens(q, d, sums, n, p.inp, block), rows.clone(), p);
+            (Weights::Scalar { matrix, block }, Input::Codes { .. }) => {
+                scalar(&*matrix, block, tokens(p.input, n, p.inp, block), rows.clone(), p);
             }
             (Weights::Float(source), Input::Float { x, ld, .. }) => {
                 let product = gemm::Product { source, out: p.out, inp: p.inp, x, ldx: ld, n, y: p.y, ldy: p.ld };
@@ -502,14 +515,10 @@ unsafe fn scalar(m: &Matrix, block: usize, tokens: dot::Tokens<'_>, rows: Range<
     }
 }
 
-unsafe fn tokens<'a>(
-    q: *const i8,
-    d: *const f32,
-    sums: *const i16,
-    n: usize,
-    inp: usize,
-    block: usize,
-) -> dot::Tokens<'a> {
+/// # Safety
+/// The input's codes are valid for `n` tokens as long as the result is used.
+unsafe fn tokens<'a>(input: Input, n: usize, inp: usize, block: usize) -> dot::Tokens<'a> {
+    let Input::Codes { q, d, sums, tiles } = input else { unreachable!("activations prepared for other weights") };
     // SAFETY: the caller's promise.
     unsafe {
         dot::Tokens {
@@ -518,6 +527,7 @@ unsafe fn tokens<'a>(
             q: slice::from_raw_parts(q, n * inp),
             d: slice::from_raw_parts(d, n * (inp / block)),
             sums: slice::from_raw_parts(sums, n * (inp / 16)),
+            tiles,
         }
     }
 }
@@ -542,11 +552,14 @@ pub struct Codes {
     pub d: Vec<f32>,
     /// `[n, inp / 16]`.
     pub sums: Vec<i16>,
+    /// The codes as tiles, where the last rows were made so.
+    tiles: Option<CodeTiles>,
+    tile_memory: packed::Lines,
 }
 
 impl Codes {
-    /// Room for `n` rows, contents unspecified, and where to write them.
-    pub fn make(&mut self, n: usize, inp: usize, block: usize) -> CodesOut {
+    /// Room for `n` rows, contents unspecified, and where to write them; with `tiled`, as tiles too.
+    pub fn make(&mut self, n: usize, inp: usize, block: usize, tiled: bool) -> CodesOut {
         // Never shorter, so that memory is not cleared again and again.
         fn grow<T: Clone + Default>(v: &mut Vec<T>, n: usize) -> *mut T {
             if v.len() < n {
@@ -556,7 +569,10 @@ impl Codes {
         }
         let (blocks, sixteens) = (inp / block, inp / 16);
         let (q, d) = (grow(&mut self.q, n * inp), grow(&mut self.d, n * blocks));
-        CodesOut { q, d, sums: grow(&mut self.sums, n * sixteens), inp, block }
+        let memory = tiled.then(|| self.tile_memory.at_least(CodeTiles::bytes(n, inp)));
+        // SAFETY: so many bytes.
+        self.tiles = memory.map(|m| unsafe { CodeTiles::new(m.cast(), n, inp) });
+        CodesOut { q, d, sums: grow(&mut self.sums, n * sixteens), tiles: self.tiles, inp, block }
     }
 
     /// As input of products, from row `row` on.
@@ -565,6 +581,7 @@ impl Codes {
             q: self.q[row * inp..].as_ptr(),
             d: self.d[row * (inp / block)..].as_ptr(),
             sums: self.sums[row * (inp / 16)..].as_ptr(),
+            tiles: self.tiles.filter(|_| row == 0),
         }
     }
 }
@@ -575,6 +592,7 @@ pub struct CodesOut {
     q: *mut i8,
     d: *mut f32,
     sums: *mut i16,
+    tiles: Option<CodeTiles>,
     inp: usize,
     block: usize,
 }
@@ -596,6 +614,9 @@ impl CodesOut {
             let d = slice::from_raw_parts_mut(self.d.add(at / self.block), x.len() / self.block);
             let sums = slice::from_raw_parts_mut(self.sums.add(at / 16), x.len() / 16);
             quantize(level, self.block, x, q, d, sums);
+            if let Some(tiles) = &self.tiles {
+                tiles.put(r, from, q);
+            }
         }
     }
 
@@ -606,6 +627,7 @@ impl CodesOut {
             q: self.q.wrapping_add(at),
             d: self.d.wrapping_add(at / self.block),
             sums: self.sums.wrapping_add(at / 16),
+            tiles: None,
             ..self
         }
     }
@@ -615,7 +637,7 @@ impl CodesOut {
     /// # Safety
     /// As [`CodesOut::put`], and `from` is valid for row `r`.
     pub unsafe fn copy(&self, to: usize, from: Input, r: usize) {
-        let Input::Codes { q, d, sums } = from else { return };
+        let Input::Codes { q, d, sums, .. } = from else { return };
         let (blocks, sixteens) = (self.inp / self.block, self.inp / 16);
         // SAFETY: the caller's promise.
         unsafe {
@@ -636,8 +658,9 @@ impl Input {
         unsafe {
             match self {
                 Input::Float { x, ld, .. } => Input::Float { x: x.add(r * ld), ld, tiled: None },
-                Input::Codes { q, d, sums } => {
-                    Input::Codes { q: q.add(r * inp), d: d.add(r * (inp / block)), sums: sums.add(r * (inp / 16)) }
+                Input::Codes { q, d, sums, tiles } => {
+                    let (d, sums) = (d.add(r * (inp / block)), sums.add(r * (inp / 16)));
+                    Input::Codes { q: q.add(r * inp), d, sums, tiles: tiles.filter(|_| r == 0) }
                 }
             }
         }

@@ -7,6 +7,8 @@
 //! A tile then reads one stream of a few kilobytes. As rows lie, its tokens are whole rows apart, often a multiple of what
 //! the ways of a cache hold: such lines drive each other out. Made once per activation; all rows of weights read it.
 //!
+//! Int8 codes have tiles of their own for AMX ([`CodeTiles`]), written where they are made.
+//!
 //! Does not own: the tiles ([`crate::gemm`]), the products that read this ([`crate::packed`]).
 use crate::{Isa, gemm, packed::Lines, product::Ptr, simd::Level};
 
@@ -14,6 +16,56 @@ use crate::{Isa, gemm, packed::Lines, product::Ptr, simd::Level};
 pub const CHUNK: usize = 128;
 /// Tokens from which copying pays.
 pub const MANY: usize = 8;
+
+/// Tokens of a tile of codes.
+pub const SIDE: usize = 16;
+/// Codes of a token in a tile: a line.
+pub const STEP: usize = 64;
+
+/// Codes in tiles as AMX reads them: `[tokens / SIDE][inp / STEP][SIDE][STEP]`, whatever stands beyond the last token or
+/// code is zero.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeTiles {
+    at: *mut i8,
+    inp: usize,
+}
+
+impl CodeTiles {
+    /// Bytes for `n` tokens of `inp` codes.
+    pub fn bytes(n: usize, inp: usize) -> usize {
+        n.next_multiple_of(SIDE) * inp.next_multiple_of(STEP)
+    }
+
+    /// In memory at `at`, for `n` tokens of `inp` codes. What no token or code is written to is cleared.
+    ///
+    /// # Safety
+    /// [`CodeTiles::bytes`] bytes are valid there.
+    pub unsafe fn new(at: *mut i8, n: usize, inp: usize) -> CodeTiles {
+        let tile = SIDE * inp.next_multiple_of(STEP);
+        let cleared = if inp.is_multiple_of(STEP) { n / SIDE * tile } else { 0 };
+        // SAFETY: the caller's promise.
+        unsafe { at.add(cleared).write_bytes(0, CodeTiles::bytes(n, inp) - cleared) };
+        CodeTiles { at, inp: inp.next_multiple_of(STEP) }
+    }
+
+    /// Codes `from ..` of token `t`, a multiple of 32.
+    ///
+    /// # Safety
+    /// They are within what it was made for, and nobody else uses them.
+    pub unsafe fn put(&self, t: usize, from: usize, q: &[i8]) {
+        for (i, q) in q.chunks(32).enumerate() {
+            let at = self.of(t / SIDE, from + 32 * i).wrapping_add(t % SIDE * STEP);
+            // SAFETY: the caller's promise.
+            unsafe { std::ptr::copy_nonoverlapping(q.as_ptr(), at.cast_mut(), q.len()) };
+        }
+    }
+
+    /// Code `from` (a multiple of 32) of the first token of tile `tile`; tokens are [`STEP`] apart.
+    pub fn of(&self, tile: usize, from: usize) -> *const i8 {
+        let at = tile * SIDE * self.inp + from / STEP * (SIDE * STEP) + from % STEP;
+        self.at.wrapping_add(at)
+    }
+}
 
 /// Memory of tiled activations, kept between products.
 #[derive(Default)]
@@ -120,6 +172,33 @@ unsafe fn interleave(from: *const f32, ld: usize, n: usize, len: usize, to: *mut
 mod tests {
     use super::*;
     use crate::Isa;
+
+    #[test]
+    fn codes_are_where_their_tile_says() {
+        for (n, inp) in [(1, 32), (16, 64), (17, 96), (40, 288)] {
+            let mut memory = vec![77i8; CodeTiles::bytes(n, inp)];
+            // SAFETY: so many bytes.
+            let tiles = unsafe { CodeTiles::new(memory.as_mut_ptr(), n, inp) };
+            let code = |t: usize, k: usize| (t * 7 + k) as i8;
+            for t in 0..n {
+                let row: Vec<i8> = (0..inp).map(|k| code(t, k)).collect();
+                let middle = inp / 64 * 32;
+                // SAFETY: token t.
+                unsafe {
+                    tiles.put(t, 0, &row[..middle]);
+                    tiles.put(t, middle, &row[middle..]);
+                }
+            }
+            for t in 0..n.next_multiple_of(SIDE) {
+                for k in 0..inp.next_multiple_of(STEP) {
+                    let at = tiles.of(t / SIDE, k / 32 * 32).wrapping_add(t % SIDE * STEP + k % 32);
+                    let want = if t < n && k < inp { code(t, k) } else { 0 };
+                    // SAFETY: within the memory.
+                    assert_eq!(unsafe { *at }, want, "{n} {inp} token {t} code {k}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_element_is_where_its_operand_says() {

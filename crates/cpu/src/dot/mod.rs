@@ -2,9 +2,9 @@
 //! Each equals the format's scalar `dot` in `pondera-quant` to the bit.
 //!
 //! Does not own: quantizing activations, splitting rows over threads, float formats ([`crate::gemm`]).
-use crate::isa::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::has_avx512_vnni;
+use crate::{isa::Isa, tiled::CodeTiles};
 use pondera_quant::Format;
 use std::ops::Range;
 
@@ -47,6 +47,8 @@ pub struct Tokens<'a> {
     pub d: &'a [f32],
     /// Sums of 16 codes `[n, inp / 16]`.
     pub sums: &'a [i16],
+    /// The codes of many tokens once more, as AMX reads them ([`crate::tiled::CodeTiles`]).
+    pub tiles: Option<CodeTiles>,
 }
 
 /// Where results go: token `t`, row `o` to `t · stride + o`. Threads write disjoint rows.
@@ -186,7 +188,7 @@ mod tests {
                         (vec![0i8; n * inp], vec![0f32; n * inp / block], vec![0i16; n * inp / 16]);
                     Q8::quantize(block, &x, &mut q, &mut d, &mut sums);
                     let rows = Rows { bytes: &bytes[1..], stride, inp };
-                    let tokens = Tokens { n, inp, q: &q, d: &d, sums: &sums };
+                    let tokens = Tokens { n, inp, q: &q, d: &d, sums: &sums, tiles: None };
                     let mut y = vec![f32::NAN; n * out];
                     let middle = out / 2;
                     for range in [0..middle, middle..out] {

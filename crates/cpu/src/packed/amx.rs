@@ -16,7 +16,8 @@
 use super::{
     GROUP, LINE, Scratch, Weights,
     formats::{Min, PER_SPAN, Packed, Q2K, Q3K, Q4K, Q5K, Q6K, QUADS, SUBS},
-    int, kernel,
+    int::{self, Int},
+    kernel,
     x86::Vnni512,
 };
 use crate::dot::{Out, Tokens};
@@ -351,6 +352,51 @@ unsafe fn pairs<P: Planes>(tokens: Tokens<'_>, t0: usize, n: usize, to: *mut i32
     }
 }
 
+/// Where tiles of codes come from.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    pub tokens: Tokens<'a>,
+    /// First token of the pass; its codes.
+    pub t0: usize,
+    pub codes: *const i8,
+    /// Codes of the last tile, if it is not full, with rows of zeros; number of full ones.
+    pub tail: *const i8,
+    pub whole: usize,
+}
+
+impl Reader<'_> {
+    /// Codes `from ..` (a multiple of 32) of tile `tile` of the pass, and bytes from a token to the next.
+    #[inline(always)]
+    pub fn tile(&self, tile: usize, from: usize) -> (*const i8, usize) {
+        let inp = self.tokens.inp;
+        match &self.tokens.tiles {
+            Some(tiles) => (tiles.of(self.t0 / SIDE + tile, from), STEP),
+            None if tile < self.whole => (self.codes.wrapping_add(tile * SIDE * inp + from), inp),
+            None => (self.tail.wrapping_add(from), inp),
+        }
+    }
+
+    /// Asks for those codes, in the first level of cache.
+    #[inline(always)]
+    pub fn prefetch(&self, tile: usize, from: usize) {
+        let (x, ldx) = self.tile(tile, from);
+        for row in 0..SIDE {
+            // SAFETY: a hint at any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add(row * ldx)) };
+        }
+    }
+}
+
+/// Asks for the lines that the results of `tokens` go to: tokens lie far apart.
+#[inline(always)]
+pub fn prefetch_results(s: Vnni512, out: Out, tokens: Range<usize>, groups: [usize; GROUPS]) {
+    for t in tokens {
+        for g in groups {
+            s.prefetch_to_write(out.ptr.wrapping_add(t * out.stride + g * GROUP).cast());
+        }
+    }
+}
+
 /// The rows `range` for all tokens: tiles for many, vectors for few.
 ///
 /// # Safety
@@ -397,7 +443,7 @@ unsafe fn many<P: Planes>(
             // The last tile of tokens, if it is not full, from a copy with rows of zeros.
             let codes = tokens.q.as_ptr().add(t0 * inp);
             let (whole, rest) = (n / SIDE, n % SIDE);
-            if rest > 0 {
+            if rest > 0 && tokens.tiles.is_none() {
                 std::ptr::copy_nonoverlapping(codes.add(whole * SIDE * inp), tail, rest * inp);
                 std::ptr::write_bytes(tail.add(rest * inp), 0, (SIDE - rest) * inp);
             }
@@ -405,6 +451,7 @@ unsafe fn many<P: Planes>(
                 let pair = [g, (g + 1).min(last)];
                 std::slice::from_raw_parts_mut(chains, n * GROUPS * GROUP).fill(0.0);
                 for b in 0..blocks {
+                    let reader = Reader { tokens, t0, codes, tail, whole };
                     let mut steps =
                         [Steps { d: [_mm512_setzero_ps(); 2], mins: [_mm512_setzero_si512(); SUBS / 2] }; 2];
                     for (i, g) in pair.into_iter().enumerate() {
@@ -421,11 +468,15 @@ unsafe fn many<P: Planes>(
                     };
                     let count = n.div_ceil(SIDE);
                     for tile in 0..count {
-                        let x = if tile < whole { codes.add(tile * SIDE * inp) } else { tail.cast_const() };
+                        if b + 1 == blocks {
+                            prefetch_results(s, out, t0 + tile * SIDE..t0 + n.min((tile + 1) * SIDE), pair);
+                        }
                         let before = (tile > 0).then(|| rest_of(tile - 1, (tile - 1) % 2));
                         zero();
                         for k in 0..BLOCK / STEP {
-                            multiply::<P>(x.add(b * BLOCK + k * STEP), inp, panel.add(k * TILE));
+                            let (x, ldx) = reader.tile(tile, b * BLOCK + k * STEP);
+                            multiply::<P>(x, ldx, panel.add(k * TILE));
+                            reader.prefetch(tile + 1, b * BLOCK + k * STEP);
                             if let Some(before) = &before {
                                 for t in 0..SIDE / (BLOCK / STEP) {
                                     finish::<P>(&steps, before, k * (SIDE * STEP / BLOCK) + t);

@@ -13,7 +13,7 @@
 #![allow(clippy::needless_range_loop)] // one index for several arrays of vectors
 use super::{
     GROUP, LINE, Scratch, Weights,
-    amx::{Amx, Config, MANY, SIDE, TILE, Tiles},
+    amx::{Amx, Config, MANY, Reader, SIDE, TILE, Tiles, prefetch_results},
     formats::{Min, Packed},
     int, kernel,
     x86::Vnni512,
@@ -198,7 +198,7 @@ unsafe fn many<P: Packed>(
             // The last tile of tokens, if it is not full, from a copy with rows of zeros.
             let codes = tokens.q.as_ptr().add(t0 * inp);
             let (whole, rest) = (n / SIDE, n % SIDE);
-            if rest > 0 {
+            if rest > 0 && tokens.tiles.is_none() {
                 std::ptr::copy_nonoverlapping(codes.add(whole * SIDE * inp), tail, rest * inp);
                 std::ptr::write_bytes(tail.add(rest * inp), 0, (SIDE - rest) * inp);
             }
@@ -216,23 +216,26 @@ unsafe fn many<P: Packed>(
                     }
                     let mut before: Option<Rest> = None;
                     let mut turn = 0;
+                    let reader = Reader { tokens, t0, codes, tail, whole };
                     for tile in 0..n.div_ceil(SIDE) {
-                        let x = if tile < whole { codes.add(tile * SIDE * inp) } else { tail.cast_const() };
+                        if from + some == blocks {
+                            prefetch_results(s, out, t0 + tile * SIDE..t0 + n.min((tile + 1) * SIDE), pair);
+                        }
                         for b in (0..some).step_by(TURN) {
                             let now = results.add(turn % 2 * TURN * GROUPS * TILE / 4);
-                            let (x, codes) = (x.add((from + b) * BLOCK), panel.add(b * GROUPS * CODES));
+                            let codes = panel.add(b * GROUPS * CODES);
                             // Results are stored and used half a turn and more after their products were begun.
-                            multiply(false, x, inp, codes);
-                            for row in SIDE..2 * SIDE {
-                                // The same weights of the next tile of tokens.
-                                _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add(row * inp));
-                            }
+                            let (x, ldx) = reader.tile(tile, (from + b) * BLOCK);
+                            multiply(false, x, ldx, codes);
+                            // A line holds the codes of two blocks.
+                            reader.prefetch(tile + 1, (from + b) * BLOCK);
                             if let Some(r) = &before {
                                 store(true, r.results.add(GROUPS * TILE / 4).cast_mut());
                                 finish_some::<P>(r, 0..SIDE / 2);
                             }
                             if b + 1 < some {
-                                multiply(true, x.add(BLOCK), inp, codes.add(GROUPS * CODES));
+                                let (x, ldx) = reader.tile(tile, (from + b + 1) * BLOCK);
+                                multiply(true, x, ldx, codes.add(GROUPS * CODES));
                             }
                             store(false, now);
                             if let Some(r) = &before {

@@ -433,9 +433,12 @@ unsafe fn unpack<P: Decoded, I: Int>(s: I, groups: [*const u8; 2], k: Range<usiz
 #[inline(always)]
 unsafe fn many<P: Decoded, I: Int>(s: I, w: Weights, range: Range<usize>, x: Floats, out: Out, scratch: &mut Scratch) {
     let lanes = <I::S as Simd>::LANES;
+    if range.is_empty() {
+        return;
+    }
     let pairs = range.len().div_ceil(ROWS);
     let tiled = x.tiled.unwrap_or_else(|| Tiled::none(s.level(), x.n, x.inp));
-    let together = (CHAINS / (4 * ROWS * pairs * tiled.width())).clamp(4, tiled.tiles());
+    let together = (CHAINS / (4 * ROWS * pairs * tiled.width())).max(4).min(tiled.tiles());
     let panel: *mut f32 = scratch.panel.at_least(CHUNK * ROWS * 4).cast();
     let chains: *mut f32 = scratch.chains.at_least(together * tiled.width() * pairs * ROWS * 4).cast();
     let last = (range.end - 1) / GROUP;

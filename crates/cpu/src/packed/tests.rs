@@ -1,6 +1,6 @@
 //! Packed kernels against the formats' scalar `dot`, bit for bit.
 use super::*;
-use crate::tiled;
+use crate::tiled::{self, CodeTiles};
 use pondera_quant::{Activation, Bytes, FORMATS, FormatInfo, Q8};
 
 /// SplitMix64.
@@ -88,15 +88,23 @@ fn kernels_equal_the_scalar_dot_to_the_bit() {
                 .collect();
             let (mut q, mut d, mut sums) = (vec![0i8; n * inp], vec![0f32; n * inp / block], vec![0i16; n * inp / 16]);
             Q8::quantize(block, &x, &mut q, &mut d, &mut sums);
-            let tokens = Tokens { n, inp, q: &q, d: &d, sums: &sums };
+            let tokens = Tokens { n, inp, q: &q, d: &d, sums: &sums, tiles: None };
+            let mut memory = Lines::default();
+            // SAFETY: so many bytes; every token is put once.
+            let tiles = unsafe {
+                let tiles = CodeTiles::new(memory.at_least(CodeTiles::bytes(n, inp)).cast(), n, inp);
+                (0..n).for_each(|t| tiles.put(t, 0, &q[t * inp..][..inp]));
+                tiles
+            };
             let (_lines, w) = packed(&m, info.format);
             for &set in &sets {
                 let kernel = set.kernel(info.format).expect("every set has every format");
                 let mut y = vec![f32::NAN; n * out];
                 let mut scratch = Scratch::default();
                 let middle = out.div_ceil(GROUP) / 2 * GROUP;
-                for range in [0..middle, middle..out] {
-                    let y = Out { ptr: y.as_mut_ptr(), stride: out };
+                // Codes as rows and as tiles.
+                for (range, tiles) in [(0..middle, None), (middle..out, Some(tiles))] {
+                    let (tokens, y) = (Tokens { tiles, ..tokens }, Out { ptr: y.as_mut_ptr(), stride: out });
                     // SAFETY: supported; all groups are packed; `y` holds all rows of all tokens.
                     unsafe { kernel(w, range, tokens, y, &mut scratch) };
                 }

@@ -14,7 +14,7 @@ use crate::{
     gemm::{self, Code, Elem, F16e, F32e, Fetch, I8e, Pack, STRIP, Tile},
     kv::Cache,
     product::{Engine, PerThread, Ptr},
-    simd::{Level, Simd, kernel},
+    simd::{Level, MAX_LANES, Simd, kernel},
     vmath,
 };
 use pondera_ops::{Act, Attention, Batch, KvType, PAGE, Sequence};
@@ -53,10 +53,9 @@ struct Buffers {
     values: Vec<f32>,
     y: Vec<f32>,
     keys: Vec<f32>,
-    /// Maximum and sum so far, per query.
-    state: Vec<(f32, f32)>,
-    /// Maximum and sum of the span, per query.
-    spans: Vec<(f32, f32)>,
+    /// Maximum and sum per query: so far, and of the span.
+    state: [Vec<f32>; 2],
+    span: [Vec<f32>; 2],
 }
 
 /// What the pieces share.
@@ -158,15 +157,23 @@ unsafe fn piece<E: Elem>(w: &Work<'_>, piece: &Piece, b: &mut Buffers) {
     grow(&mut b.values, n * pad);
     grow(&mut b.y, n * pad);
     b.y[..n * pad].fill(0.0);
-    b.state.clear();
-    b.state.resize(n, (f32::NEG_INFINITY, 0.0));
+    for (v, first) in b.state.iter_mut().zip([f32::NEG_INFINITY, 0.0]) {
+        v.clear();
+        v.resize(n, first);
+    }
+    b.span.iter_mut().for_each(|v| grow(v, n));
     for (i, q) in b.q[..n * k_dim].chunks_exact_mut(k_dim.max(1)).enumerate() {
         let (r, h) = (rows.start + i / heads, head + i % heads);
         q.copy_from_slice(&w.q[r * w.q_cols + h * a.qk_dim..][..k_dim]);
     }
     let position = |r: usize| w.batch.positions[r] as usize;
-    for span in a.mask.first(position(rows.start)) / PAGE..=position(rows.end - 1) / PAGE {
+    let last = position(rows.end - 1) / PAGE;
+    for span in a.mask.first(position(rows.start)) / PAGE..=last {
         let mut transposed = false;
+        // What the next span reads is fetched meanwhile.
+        let next = (span < last).then(|| s.pages[span + 1] as usize);
+        next.inspect(|page| cache.prefetch(w.level, *page, piece.kv_head, false));
+        next.inspect(|page| cache.prefetch(w.level, *page, piece.kv_head, true));
         let mut r = rows.start;
         while r < rows.end {
             let range = visible(a, position(r), span);
@@ -188,7 +195,7 @@ unsafe fn piece<E: Elem>(w: &Work<'_>, piece: &Piece, b: &mut Buffers) {
     for i in 0..n {
         let (r, h) = (rows.start + i / heads, head + i % heads);
         let y = &mut b.y[i * pad..][..a.v_dim];
-        let (mut max, mut sum) = b.state[i];
+        let [mut max, mut sum] = b.state.each_ref().map(|v| v[i]);
         // SAFETY: matching lengths; row r, head h of y is this piece's.
         unsafe {
             if let Some(sinks) = w.sinks {
@@ -275,11 +282,8 @@ unsafe fn span_of<E: Elem>(
         }
     }
     let scales = w.cache.scales(page, head);
-    b.spans.clear();
-    for weights in scores.chunks_exact_mut(PAGE) {
-        // SAFETY: PAGE weights, PAGE scales.
-        b.spans.push(unsafe { softmax(level, weights, &seen, a.scale, a.softcap, scales) });
-    }
+    // SAFETY: PAGE weights a query, PAGE scales.
+    unsafe { softmaxes(level, scores, &seen, a.scale, a.softcap, scales, &mut b.span) };
     // SAFETY: rows of at least `pad` elements, of which the visible ones are read; the buffers hold these queries.
     unsafe {
         let ld = w.cache.row_pad() * E::SIZE;
@@ -296,26 +300,102 @@ unsafe fn span_of<E: Elem>(
             fetch: Fetch::NONE,
         };
         gemm::strips::<E>(level, 0..pad, tile, n);
-        for (q, &(max, sum)) in queries.zip(&b.spans) {
-            let (top, before) = &mut b.state[q];
-            let (old, new) = factors(level, top, max);
-            *before = sum.mul_add(new, *before * old);
-            vmath::join(level, &mut b.y[q * pad..][..a.v_dim], &b.values[q * pad..][..a.v_dim], old, new);
+        let at = queries.start * pad;
+        let join = Join {
+            state: b.state.each_mut().map(|v| &mut v[queries.clone()]),
+            span: b.span.each_ref().map(|v| &v[..n]),
+            y: &mut b.y[at..],
+            values: &b.values[at..],
+            pad,
+            v_dim: a.v_dim,
+        };
+        joins(level, join);
+    }
+}
+
+/// What spans give to queries that have seen others.
+struct Join<'a> {
+    /// Maximum and sum of each query so far, and of the span.
+    state: [&'a mut [f32]; 2],
+    span: [&'a [f32]; 2],
+    /// `[queries][pad]`, of which `v_dim` count.
+    y: &'a mut [f32],
+    values: &'a [f32],
+    pad: usize,
+    v_dim: usize,
+}
+
+kernel!(
+    /// The step of `reference::attend` that joins a span, for all queries.
+    unsafe fn joins(j: Join<'_>) = joins_body
+);
+
+#[inline(always)]
+unsafe fn joins_body<S: Simd>(s: S, j: Join<'_>) {
+    let n = j.span[0].len();
+    let [max, sum] = j.state;
+    for from in (0..n).step_by(S::LANES) {
+        let count = S::LANES.min(n - from);
+        // Queries beyond the last are zeros that go nowhere.
+        let load = |x: &[f32]| {
+            let mut some = [0.0; MAX_LANES];
+            some[..count].copy_from_slice(&x[from..from + count]);
+            some
+        };
+        let (before, joins, sums, joined) = (load(max), load(j.span[0]), load(sum), load(j.span[1]));
+        let (mut tops, mut olds, mut news, mut all) =
+            ([0.0f32; MAX_LANES], [0.0f32; MAX_LANES], [0.0f32; MAX_LANES], [0.0f32; MAX_LANES]);
+        // SAFETY: the arrays hold MAX_LANES values.
+        unsafe {
+            let (m, x) = (s.load(before.as_ptr()), s.load(joins.as_ptr()));
+            let top = s.select(s.lt(m, x), x, m);
+            let top = s.select(s.ordered(x), top, x);
+            let (old, new) = (vmath::exp(s, s.sub(m, top)), vmath::exp(s, s.sub(x, top)));
+            s.store(tops.as_mut_ptr(), top);
+            s.store(olds.as_mut_ptr(), old);
+            s.store(news.as_mut_ptr(), new);
+            let both = s.fma(s.load(joined.as_ptr()), new, s.mul(s.load(sums.as_ptr()), old));
+            s.store(all.as_mut_ptr(), both);
+        }
+        max[from..from + count].copy_from_slice(&tops[..count]);
+        sum[from..from + count].copy_from_slice(&all[..count]);
+        for i in 0..count {
+            let at = (from + i) * j.pad;
+            let (y, values) = (&mut j.y[at..at + j.v_dim], &j.values[at..at + j.v_dim]);
+            // SAFETY: equal lengths.
+            unsafe { vmath::join_body(s, y, values, olds[i], news[i]) };
         }
     }
 }
 
 kernel!(
-    /// Scores to unnormalised weights over the positions `seen` (0 elsewhere); their maximum and sum. Scales of keys are
-    /// multiplied into the scores, those of values into the weights.
-    unsafe fn softmax(
-        weights: &mut [f32],
+    /// Scores `[queries][PAGE]` to unnormalised weights over the positions `seen` (0 elsewhere), their maximum and sum to
+    /// `spans`. Scales of keys are multiplied into the scores, those of values into the weights.
+    unsafe fn softmaxes(
+        scores: &mut [f32],
         seen: &Range<usize>,
         scale: f32,
         cap: Option<f32>,
         scales: Option<[&[f32]; 2]>,
-    ) -> (f32, f32) = softmax_body
+        spans: &mut [Vec<f32>; 2],
+    ) = softmaxes_body
 );
+
+#[inline(always)]
+unsafe fn softmaxes_body<S: Simd>(
+    s: S,
+    scores: &mut [f32],
+    seen: &Range<usize>,
+    scale: f32,
+    cap: Option<f32>,
+    scales: Option<[&[f32]; 2]>,
+    spans: &mut [Vec<f32>; 2],
+) {
+    for (i, w) in scores.chunks_exact_mut(PAGE).enumerate() {
+        // SAFETY: handed on.
+        (spans[0][i], spans[1][i]) = unsafe { softmax_body(s, w, seen, scale, cap, scales) };
+    }
+}
 
 #[inline(always)]
 unsafe fn softmax_body<S: Simd>(
@@ -351,9 +431,17 @@ unsafe fn softmax_body<S: Simd>(
             top = s.select(s.lt(top, v), v, top);
             top = s.select(s.ordered(v), top, v);
         }
-        let mut lanes = [f32::NEG_INFINITY; crate::simd::MAX_LANES];
+        let mut lanes = [f32::NEG_INFINITY; MAX_LANES];
         s.store(lanes.as_mut_ptr(), top);
-        let max = lanes.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m || v.is_nan() { v } else { m });
+        let mut half = MAX_LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                let v = lanes[i + half];
+                lanes[i] = if v > lanes[i] || v.is_nan() { v } else { lanes[i] };
+            }
+            half /= 2;
+        }
+        let max = lanes[0];
         for i in (0..PAGE).step_by(S::LANES) {
             let v = s.sub(s.load(w.as_ptr().add(i)), s.splat(max));
             s.store(w.as_mut_ptr().add(i), vmath::exp(s, v));

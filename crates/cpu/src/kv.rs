@@ -9,18 +9,18 @@
 //! memory when they are first written. Elements are rounded to the cache's type when written.
 use crate::{
     gemm::STRIP,
+    memory::Memory,
     product::{Engine, Ptr},
     quantize::codes,
     simd::Level,
     vmath,
 };
 use pondera_ops::{CacheSpec, KvType, PAGE};
-use std::slice;
-
-/// A cache line; a page is a run of them.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u64; 8]);
+use std::{
+    alloc::{Layout, handle_alloc_error},
+    ptr, slice,
+    sync::Arc,
+};
 
 /// One layer's cache.
 pub struct Cache {
@@ -28,13 +28,19 @@ pub struct Cache {
     pub spec: CacheSpec,
     /// Element type.
     pub kv: KvType,
-    pages: Vec<Box<[Line]>>,
+    /// Null until written.
+    pages: Vec<*mut u8>,
+    /// What they lie in: huge pages where there are any, shared by all layers.
+    memory: Arc<Memory>,
 }
+
+// SAFETY: the pages are its own memory; they are written through `&mut self` alone.
+unsafe impl Sync for Cache {}
 
 impl Cache {
     /// Room for `pages` pages, none of them in memory yet.
-    pub fn new(spec: CacheSpec, kv: KvType, pages: usize) -> Cache {
-        Cache { spec, kv, pages: (0..pages).map(|_| Box::default()).collect() }
+    pub fn new(spec: CacheSpec, kv: KvType, pages: usize, memory: &Arc<Memory>) -> Cache {
+        Cache { spec, kv, pages: vec![ptr::null_mut(); pages], memory: memory.clone() }
     }
 
     /// Elements from a value (or latent row) to the next position's.
@@ -92,17 +98,30 @@ impl Cache {
         self.bytes(page)[at..].as_ptr()
     }
 
+    /// Asks for the keys (or latents) of a head, and for its values, in the second level of cache.
+    pub fn prefetch(&self, level: Level, page: usize, head: usize, values: bool) {
+        let rows = PAGE * self.row_pad() * self.kv.bytes();
+        let (at, bytes) = match (values, self.spec.v_dim) {
+            (false, Some(_)) => (self.keys_at(head), PAGE * self.spec.k_dim * self.kv.bytes()),
+            (true, None) => return,
+            _ => (self.rows_at(head), rows),
+        };
+        // SAFETY: a hint at any address.
+        unsafe { vmath::prefetch(level, self.pages[page].wrapping_add(at), bytes) };
+    }
+
     fn bytes(&self, page: usize) -> &[u8] {
-        let lines = &*self.pages[page];
-        // SAFETY: plain bytes of the same memory.
-        unsafe { slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
+        let page = self.pages[page];
+        assert!(!page.is_null(), "a page is read that was never written");
+        // SAFETY: taken with this length from memory that this value holds; written only by `write`, which has it alone.
+        unsafe { slice::from_raw_parts(page, self.page_bytes()) }
     }
 
     /// Takes memory for a page.
     pub fn touch(&mut self, page: usize) {
-        if self.pages[page].is_empty() {
-            let lines = self.page_bytes().div_ceil(size_of::<Line>()).max(1);
-            self.pages[page] = vec![Line([0; 8]); lines].into_boxed_slice();
+        if self.pages[page].is_null() {
+            let taken = self.memory.take(self.page_bytes().max(1));
+            self.pages[page] = taken.unwrap_or_else(|| handle_alloc_error(Layout::new::<[u8; PAGE]>()));
         }
     }
 
@@ -129,7 +148,7 @@ impl Cache {
                 let key = &k[(r * heads + head) * k_dim..][..k_dim];
                 // SAFETY: the page was touched and holds `page_bytes()`, of which these are this head's.
                 unsafe {
-                    let base = (*pages.get().add(page)).as_mut_ptr().cast::<u8>();
+                    let base = *pages.get().add(page);
                     let row = base.add(this.rows_at(head) + slot * this.row_pad() * kv.bytes());
                     // Past the page's end, and unused, where the type has none.
                     let scale = |value| base.wrapping_add(this.scales_at(head, value)).cast::<f32>().wrapping_add(slot);

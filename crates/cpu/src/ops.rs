@@ -10,7 +10,7 @@ use crate::{
     vmath,
 };
 use pondera_ops::{reference::row, *};
-use std::{slice, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
 impl Cpu {
     /// An activation for a kernel to write, and where.
@@ -202,7 +202,8 @@ impl Ops for Cpu {
     }
 
     fn reserve(&self, caches: &[CacheSpec], kv: KvType, pages: usize) {
-        *self.caches.borrow_mut() = caches.iter().map(|c| Cache::new(*c, kv, pages)).collect();
+        let memory = Arc::default();
+        *self.caches.borrow_mut() = caches.iter().map(|c| Cache::new(*c, kv, pages, &memory)).collect();
     }
 
     fn lay_out(&self, layout: Layout) {

@@ -164,8 +164,12 @@ unsafe fn gate_body<S: Simd>(s: S, y: &mut [f32], gate: &[f32]) {
 unsafe fn gate_one_body<S: Simd>(s: S, y: &mut [f32], gate: f32) {
     each!(s, y; s.mul(y, sigmoid(s, s.splat(gate))))
 }
+/// `y = x · new + y · old`, the first product fused.
+///
+/// # Safety
+/// Equal lengths.
 #[inline(always)]
-unsafe fn join_body<S: Simd>(s: S, y: &mut [f32], x: &[f32], old: f32, new: f32) {
+pub unsafe fn join_body<S: Simd>(s: S, y: &mut [f32], x: &[f32], old: f32, new: f32) {
     each!(s, y, x; s.fma(x, s.splat(new), s.mul(y, s.splat(old))))
 }
 #[inline(always)]
@@ -196,14 +200,27 @@ kernel!(/// `y *= sigmoid(gate)`, element by element.
     pub unsafe fn gate(y: &mut [f32], gate: &[f32]) = gate_body);
 kernel!(/// `y *= sigmoid(gate)` with one gate.
     pub unsafe fn gate_one(y: &mut [f32], gate: f32) = gate_one_body);
-kernel!(/// `y = x · new + y · old`, the first product fused.
-    pub unsafe fn join(y: &mut [f32], x: &[f32], old: f32, new: f32) = join_body);
+#[cfg(test)]
+kernel!(/// [`join_body`].
+    unsafe fn join(y: &mut [f32], x: &[f32], old: f32, new: f32) = join_body);
 kernel!(/// `y = sigmoid(y)`.
     pub unsafe fn sigmoids(y: &mut [f32]) = sigmoids_body);
 kernel!(/// [`math::exp`] of one number.
     pub unsafe fn exp_one(x: f32) -> f32 = exp_one_body);
 kernel!(/// `y = x / sum of e^(x - max)`: the softmax of `reference::moe`.
     pub unsafe fn softmax(y: &mut [f32]) = softmax_body);
+
+kernel!(/// Asks for `bytes` bytes at `p` in the second level of cache.
+    pub unsafe fn prefetch(p: *const u8, bytes: usize) = prefetch_body);
+
+#[inline(always)]
+unsafe fn prefetch_body<S: Simd>(s: S, p: *const u8, bytes: usize) {
+    let mut at = 0;
+    while at < bytes {
+        s.prefetch_far(p.wrapping_add(at));
+        at += 64;
+    }
+}
 
 kernel!(/// Rounds to half precision, ties to even.
     pub unsafe fn halves(x: &[f32], y: &mut [u16]) = halves_body);

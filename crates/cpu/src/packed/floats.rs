@@ -463,7 +463,7 @@ unsafe fn many<P: Decoded, I: Int>(s: I, w: Weights, range: Range<usize>, x: Flo
                     let share = lines.div_ceil(tiles.len());
                     for (i, tile) in tiles.clone().enumerate() {
                         for line in (i * share..(i + 1) * share).take_while(|&l| l < lines) {
-                            next.iter().for_each(|g| s.prefetch_far(g.wrapping_add(line * LINE)));
+                            next.iter().for_each(|g| s.simd().prefetch_far(g.wrapping_add(line * LINE)));
                         }
                         let (xs, ldx, step) = tiled.operand(k, tile, x.x, x.ld);
                         let (first, end) = (tiled.token(tile), tiled.token(tile + 1));

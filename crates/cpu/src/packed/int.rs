@@ -70,8 +70,6 @@ pub unsafe trait Int: Copy + 'static {
     fn opaque(self, n: usize) -> usize;
     /// Asks for the line at `near` in the first level of cache and for that at `far` in the second.
     fn prefetch(self, near: *const u8, far: *const u8);
-    /// Asks for the line at `p` in the second level of cache.
-    fn prefetch_far(self, p: *const u8);
     /// Asks for the line at `p`, to be written.
     fn prefetch_to_write(self, p: *const u8);
     /// The float side as a [`Level`].

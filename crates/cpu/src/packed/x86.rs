@@ -122,10 +122,6 @@ unsafe impl Int for Vnni512 {
         })
     }
     #[inline(always)]
-    fn prefetch_far(self, p: *const u8) {
-        proven!(_mm_prefetch::<_MM_HINT_T1>(p.cast()))
-    }
-    #[inline(always)]
     fn prefetch_to_write(self, p: *const u8) {
         proven!(_mm_prefetch::<_MM_HINT_ET0>(p.cast()))
     }
@@ -230,10 +226,6 @@ macro_rules! ymm {
                 _mm_prefetch::<_MM_HINT_T0>(near.cast());
                 _mm_prefetch::<_MM_HINT_T1>(far.cast());
             })
-        }
-        #[inline(always)]
-        fn prefetch_far(self, p: *const u8) {
-            proven!(_mm_prefetch::<_MM_HINT_T1>(p.cast()))
         }
         #[inline(always)]
         fn prefetch_to_write(self, p: *const u8) {

@@ -114,6 +114,10 @@ unsafe impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    fn prefetch_far(self, p: *const u8) {
+        proven!(_mm_prefetch::<_MM_HINT_T1>(p.cast()))
+    }
+    #[inline(always)]
     fn prefetch(self, p: *const u8) {
         proven!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
     }

@@ -115,6 +115,10 @@ unsafe impl Simd for Avx512 {
         })
     }
     #[inline(always)]
+    fn prefetch_far(self, p: *const u8) {
+        proven!(_mm_prefetch::<_MM_HINT_T1>(p.cast()))
+    }
+    #[inline(always)]
     fn prefetch(self, p: *const u8) {
         proven!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
     }

@@ -110,6 +110,10 @@ pub unsafe trait Simd: Copy + 'static {
     }
     /// Asks for the cache line at `p`; any address is fine.
     fn prefetch(self, p: *const u8);
+    /// Asks for the cache line at `p` in the second level of cache.
+    fn prefetch_far(self, p: *const u8) {
+        self.prefetch(p);
+    }
 
     /// `a + b`.
     fn add(self, a: Self::F, b: Self::F) -> Self::F;

@@ -120,8 +120,9 @@ impl Cache {
     /// Takes memory for a page.
     pub fn touch(&mut self, page: usize) {
         if self.pages[page].is_null() {
-            let taken = self.memory.take(self.page_bytes().max(1));
-            self.pages[page] = taken.unwrap_or_else(|| handle_alloc_error(Layout::new::<[u8; PAGE]>()));
+            let bytes = self.page_bytes().max(1);
+            let layout = Layout::array::<u8>(bytes).expect("a page fits into the address space");
+            self.pages[page] = self.memory.take(bytes).unwrap_or_else(|| handle_alloc_error(layout));
         }
     }
 

@@ -339,7 +339,7 @@ impl Engine {
         tasks.clear();
         let mut cutter = Cutter::new(ns, threads, jobs.iter().any(|j| j.n > FEW));
         for (i, job) in jobs.iter().enumerate() {
-            let (out, unit) = (job.first.out, unit(job));
+            let (out, unit) = (job.first.out, unit(job, threads));
             let (per_row, mut from) = (job.ns() / out.max(1), 0);
             while from < out {
                 let to = if unit == 0 { out } else { cutter.cut(from, out, unit, per_row) };
@@ -533,12 +533,16 @@ unsafe fn tokens<'a>(input: Input, n: usize, inp: usize, block: usize) -> dot::T
 }
 
 /// Outputs of a task are a multiple of this: whole groups of panels, whole blocks where they become codes; 0 where all go
-/// together.
-fn unit(job: &Job) -> usize {
+/// together. Float activations of many tokens are more than the second level of cache holds, so several panels share a part
+/// of them, as long as all threads have work.
+fn unit(job: &Job, threads: usize) -> usize {
     match &job.codes {
         Some(codes) => codes.block.max(64),
         None if matches!(job.first.weights, Weights::Float(gemm::Source::DecodeTransposed(_))) => 0,
         None if job.n == 1 => 32,
+        None if job.n > FEW && matches!(job.first.weights, Weights::PackedFloat { .. }) => {
+            64 * (job.first.out / (4 * 64 * threads)).clamp(1, 4)
+        }
         None => 64,
     }
 }

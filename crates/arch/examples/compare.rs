@@ -60,6 +60,7 @@ fn logits_of(model: &Model, ids: &[u32]) -> Vec<f32> {
     let ops = Reference::new();
     let batch = Batch::single(ids, 0);
     ops.reserve(model.caches(), KvType::F32, batch.sequences[0].pages.len());
+    ops.reserve_states(model.states(), 1);
     let mut out = Vec::new();
     ops.read(&model.forward(&ops, &batch), &mut out);
     out

@@ -19,6 +19,6 @@ mod shapes;
 pub use config::{Config, Quantization};
 pub use error::{Error, ErrorKind, Result};
 pub use families::{FAMILIES, Family};
-pub use model::{Description, Graph, Model, Step};
+pub use model::{Description, Graph, Model, PositionFactor, Step};
 pub use params::{Layout, Listed, Mix, Name, Params, Source};
 pub use shapes::{SHAPES, Shape, more_bits};

@@ -1,21 +1,61 @@
 //! A loaded model: what a family's `load` returns, with what the engine needs to know about it.
 //!
 //! Does not own: sequences, sampling, memory (the engine's), the equations (blocks and families).
-use crate::{Config, Listed, Params, Result, Source, params::Core};
+use crate::{
+    Config, Listed, Params, Result, Source,
+    params::{Core, Declared},
+};
 use arrayvec::ArrayVec;
-use pondera_ops::{Act, Batch, CacheSpec, KvType, Ops, Point, Rope};
+use pondera_ops::{Act, Batch, CacheSpec, KvType, Ops, Point, Rope, StateSpec};
+use std::sync::Mutex;
 
 /// The equations of a family: from a step's tokens to its logits.
 pub trait Graph: Send + Sync {
     /// Logits of the rows in `batch.logit_rows`: `[logit_rows, vocab]`.
     fn forward(&self, ops: &dyn Ops, step: &Step<'_>) -> Act;
 
+    /// What the last layer gives for those rows, normalised: `[logit_rows, hidden]`.
+    fn hidden(&self, ops: &dyn Ops, step: &Step<'_>) -> Act;
+
     /// The number of positions that exist at all, where a table of learnt positions ends; none otherwise.
     fn positions_end(&self) -> Option<usize>;
 }
 
-/// Most ropes of one model: a step keeps their tables without an allocation.
+/// Most ropes, and most position factors, of one model: a step keeps their tables without an allocation.
 const ROPES_MAX: usize = 8;
+
+/// A factor on queries that depends on the position.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PositionFactor {
+    /// `1 + beta · ln(1 + floor((p + ahead) / floor))` at position `p` (Llama 4, Ministral 3).
+    Log {
+        /// Weight of the logarithm.
+        beta: f64,
+        /// Positions of a step.
+        floor: f64,
+        /// 1 where positions are counted from 1.
+        ahead: f64,
+    },
+    /// `(1 + (p + 1) / scale)^power` (Beam).
+    Power {
+        /// Positions over which it grows.
+        scale: f64,
+        /// Exponent.
+        power: f64,
+    },
+}
+
+impl PositionFactor {
+    /// Its value, computed in f64.
+    pub fn at(self, position: u32) -> f32 {
+        let p = f64::from(position);
+        let value = match self {
+            PositionFactor::Log { beta, floor, ahead } => 1.0 + beta * libm::log1p(((p + ahead) / floor).floor()),
+            PositionFactor::Power { scale, power } => libm::pow(1.0 + (p + 1.0) / scale, power),
+        };
+        value as f32
+    }
+}
 
 /// A step under way: the batch and what is computed once for all layers.
 pub struct Step<'a> {
@@ -23,13 +63,22 @@ pub struct Step<'a> {
     pub batch: &'a Batch,
     /// Cosines and sines, one per rope that `load` declared.
     rotary: ArrayVec<Act, ROPES_MAX>,
+    /// `[rows, 1]`, one per position factor that `load` declared.
+    factors: ArrayVec<Act, ROPES_MAX>,
 }
 
 impl<'a> Step<'a> {
     /// The rows whose logits are wanted as a step of their own; `wanted` is [`Batch::wanted`] of this step's.
     pub fn narrowed(&self, ops: &dyn Ops, wanted: &'a Batch) -> Step<'a> {
-        let rotary = self.rotary.iter().map(|table| ops.select_rows(table, &self.batch.logit_rows)).collect();
-        Step { batch: wanted, rotary }
+        let select = |tables: &ArrayVec<Act, ROPES_MAX>| {
+            tables.iter().map(|table| ops.select_rows(table, &self.batch.logit_rows)).collect()
+        };
+        Step { batch: wanted, rotary: select(&self.rotary), factors: select(&self.factors) }
+    }
+
+    /// Factors `[rows, 1]` of a declared [`PositionFactor`].
+    pub fn factor(&self, factor: usize) -> &Act {
+        &self.factors[factor]
     }
 
     /// Cosines and sines of a declared rope.
@@ -67,7 +116,11 @@ pub struct Description {
 pub struct Model {
     graph: Box<dyn Graph>,
     caches: Vec<CacheSpec>,
+    states: Vec<StateSpec>,
     ropes: Vec<Rope>,
+    factors: Vec<PositionFactor>,
+    /// Memory for factors, used again by every step.
+    row: Mutex<Vec<f32>>,
     description: Description,
     warnings: Vec<String>,
 }
@@ -81,12 +134,10 @@ impl Model {
         let core = Core::new(config, source)?;
         let graph = (config.family().load)(config, &Params::root(&core)).map_err(|e| core.place(e))?;
         let warnings = core.unexpected(config);
-        let (tensors, caches, ropes) = core.finish();
-        if ropes.len() > ROPES_MAX {
-            return Err(crate::Error::unsupported(
-                "rope",
-                format!("{} kinds, at most {ROPES_MAX} are supported", ropes.len()),
-            ));
+        let Declared { tensors, caches, states, ropes, factors } = core.finish();
+        let kinds = ropes.len().max(factors.len());
+        if kinds > ROPES_MAX {
+            return Err(crate::Error::unsupported("rope", format!("{kinds} kinds, at most {ROPES_MAX} are supported")));
         }
         let sum = |f: fn(&Listed) -> u64| tensors.iter().map(f).fold(0u64, u64::saturating_add);
         let description = Description {
@@ -101,16 +152,38 @@ impl Model {
             weight_bytes: sum(|t| t.bytes),
             tensors,
         };
-        Ok(Model { graph, caches, ropes, description, warnings })
+        Ok(Model { graph, caches, states, ropes, factors, row: Mutex::default(), description, warnings })
     }
 
     /// Logits of the rows in `batch.logit_rows`: `[logit_rows, vocab]`. Token ids must be below
     /// [`Model::vocab_size`]; caches must have been reserved from [`Model::caches`].
     pub fn forward(&self, ops: &dyn Ops, batch: &Batch) -> Act {
-        let rotary = self.ropes.iter().map(|r| ops.rotary(r, batch)).collect();
-        let logits = self.graph.forward(ops, &Step { batch, rotary });
+        let logits = self.graph.forward(ops, &self.step(ops, batch));
         ops.observe(Point::Logits, &logits);
         logits
+    }
+
+    /// The last layer's output of the rows in `batch.logit_rows`, normalised: `[logit_rows, hidden]`; as
+    /// [`Model::forward`] otherwise.
+    pub fn hidden(&self, ops: &dyn Ops, batch: &Batch) -> Act {
+        self.graph.hidden(ops, &self.step(ops, batch))
+    }
+
+    fn step<'a>(&self, ops: &dyn Ops, batch: &'a Batch) -> Step<'a> {
+        let rotary = self.ropes.iter().map(|r| ops.rotary(r, batch)).collect();
+        let mut row = self.row.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut factors = ArrayVec::new();
+        for f in &self.factors {
+            row.clear();
+            row.extend(batch.positions.iter().map(|p| f.at(*p)));
+            factors.push(ops.input(batch.len(), 1, &row));
+        }
+        Step { batch, rotary, factors }
+    }
+
+    /// What recurrent layers keep of a sequence, in the order of their ids.
+    pub fn states(&self) -> &[StateSpec] {
+        &self.states
     }
 
     /// What the layers keep per position, in the order of their ids.

@@ -2,8 +2,8 @@
 //!
 //! Owns: both names of a tensor side by side, prefixes, shapes, layouts (fused, stacked, transposed, packed) and
 //! the record of what was read. Does not own: which tensors there are (families), how bytes decode (`pondera-quant`).
-use crate::{Config, Error, Result, config::Convention, error::shortened};
-use pondera_ops::{CacheId, CacheSpec, Linear, Norm, Rope, W, Weight};
+use crate::{Config, Error, PositionFactor, Result, config::Convention, error::shortened};
+use pondera_ops::{CacheId, CacheSpec, Linear, Norm, Rope, StateId, StateSpec, W, Weight};
 use pondera_quant::{Bytes, Format, Matrix, Packed, TensorView, packed};
 use pondera_weights::Weights;
 use std::{
@@ -83,8 +83,19 @@ pub(crate) struct Core<'a> {
     used: RefCell<HashSet<String>>,
     listed: RefCell<Vec<Listed>>,
     caches: RefCell<Vec<CacheSpec>>,
+    states: RefCell<Vec<StateSpec>>,
     ropes: RefCell<Vec<Rope>>,
+    factors: RefCell<Vec<PositionFactor>>,
     random: RefCell<u64>,
+}
+
+/// What a family declared.
+pub(crate) struct Declared {
+    pub tensors: Vec<Listed>,
+    pub caches: Vec<CacheSpec>,
+    pub states: Vec<StateSpec>,
+    pub ropes: Vec<Rope>,
+    pub factors: Vec<PositionFactor>,
 }
 
 /// Prefixes that repositories put before a language model's names, and what families call them.
@@ -135,7 +146,9 @@ impl<'a> Core<'a> {
             used: RefCell::default(),
             listed: RefCell::default(),
             caches: RefCell::default(),
+            states: RefCell::default(),
             ropes: RefCell::default(),
+            factors: RefCell::default(),
             random: RefCell::new(match source {
                 Source::Random { seed, .. } | Source::Mixed { seed, .. } => *seed,
                 _ => 0,
@@ -143,8 +156,14 @@ impl<'a> Core<'a> {
         })
     }
 
-    pub(crate) fn finish(self) -> (Vec<Listed>, Vec<CacheSpec>, Vec<Rope>) {
-        (self.listed.into_inner(), self.caches.into_inner(), self.ropes.into_inner())
+    pub(crate) fn finish(self) -> Declared {
+        Declared {
+            tensors: self.listed.into_inner(),
+            caches: self.caches.into_inner(),
+            states: self.states.into_inner(),
+            ropes: self.ropes.into_inner(),
+            factors: self.factors.into_inner(),
+        }
     }
 
     /// Warnings about tensors that nobody asked for.
@@ -429,6 +448,23 @@ impl<'a> Params<'a> {
         caches.len() - 1
     }
 
+    /// Declares what a recurrent layer keeps of a sequence.
+    pub fn state(&self, spec: StateSpec) -> StateId {
+        let mut states = self.core.states.borrow_mut();
+        states.push(spec);
+        states.len() - 1
+    }
+
+    /// Declares a factor on queries; equal ones share a table.
+    pub fn position_factor(&self, factor: PositionFactor) -> usize {
+        let mut factors = self.core.factors.borrow_mut();
+        let known = factors.iter().position(|f| *f == factor);
+        known.unwrap_or_else(|| {
+            factors.push(factor);
+            factors.len() - 1
+        })
+    }
+
     /// Declares a rope; its tables are computed once a step, equal ropes share one.
     pub fn rope(&self, rope: Rope) -> usize {
         let mut ropes = self.core.ropes.borrow_mut();
@@ -501,6 +537,18 @@ impl<'a> Params<'a> {
         let weight = Some(self.named(name, ".weight", n, Fill::One)?);
         let bias = Some(self.named(name, ".bias", n, Fill::Zero)?);
         Ok(Norm::Layer { weight, bias, eps })
+    }
+
+    /// A layer norm `{name}.weight` `[n]` that may lack a bias, or both.
+    pub fn layer_norm_of(&self, name: Name<'_>, n: usize, eps: f32, (weight, bias): (bool, bool)) -> Result<Norm> {
+        let one = |wanted: bool, suffix, fill| wanted.then(|| self.named(name, suffix, n, fill)).transpose();
+        Ok(Norm::Layer { weight: one(weight, ".weight", Fill::One)?, bias: one(bias, ".bias", Fill::Zero)?, eps })
+    }
+
+    /// Computed values `[n]` in place of the stored ones of `w`, which is listed already.
+    pub fn computed(&self, w: &W, f: impl Fn(&[f32]) -> Vec<f32>) -> W {
+        let values = f(w.vector());
+        Weight::from_f32(w.name.clone(), 1, values.len(), &values)
     }
 
     /// A vector `[n]` of this full name.

@@ -74,6 +74,7 @@ fn distance(got: &[f32], want: &[f32]) -> f32 {
 
 fn reserve(ops: &dyn Ops, model: &Model, pages: usize) {
     ops.reserve(model.caches(), KvType::F32, pages);
+    ops.reserve_states(model.states(), pages);
 }
 
 fn step(ops: &dyn Ops, model: &Model, batch: &Batch) -> Vec<f32> {
@@ -128,7 +129,14 @@ fn logits_and_hidden_states_are_the_references() {
 /// The rows `from .. to` of one sequence in the pages given, rotary frequencies for its whole length.
 fn part(ids: &[u32], from: usize, to: usize, pages: &[u32]) -> Batch {
     let mut batch = Batch::single(&ids[from..to], from as u32);
-    batch.sequences[0] = Sequence { rows: 0..to - from, pages: pages.to_vec(), rope_length: ids.len() as u32 };
+    let slot = pages[0];
+    batch.sequences[0] = Sequence {
+        rows: 0..to - from,
+        pages: pages.to_vec(),
+        rope_length: ids.len() as u32,
+        state: (from > 0).then_some(slot),
+        keep: vec![((to - from) as u32 - 1, slot)],
+    };
     batch
 }
 

@@ -63,6 +63,7 @@ struct Work<'a> {
     level: Level,
     a: &'a Attention,
     sinks: Option<&'a [f32]>,
+    slopes: Option<&'a [f32]>,
     cache: &'a Cache,
     batch: &'a Batch,
     q: &'a [f32],
@@ -79,6 +80,7 @@ pub fn run(engine: &Engine, scratch: &mut Scratch, a: &Attention, cache: &Cache,
         level: engine.level,
         a,
         sinks: a.sinks.as_ref().map(|s| s.vector()),
+        slopes: a.slopes.as_ref().map(|s| s.vector()),
         cache,
         batch,
         q: &q_data,
@@ -107,12 +109,12 @@ pub fn run(engine: &Engine, scratch: &mut Scratch, a: &Attention, cache: &Cache,
 /// Cuts the work into pieces, the longest first; returns its rough time.
 fn plan(engine: &Engine, a: &Attention, batch: &Batch, group: usize, pieces: &mut Vec<Piece>) -> usize {
     pieces.clear();
-    let seen = |r: usize| {
+    let seen = |s: &Sequence, r: usize| {
         let p = batch.positions[r] as usize;
-        p + 1 - a.mask.first(p)
+        a.mask.end(p, length(batch, s)) - a.mask.first(p)
     };
-    let rows = batch.sequences.iter().flat_map(|s| s.rows.clone());
-    let ns = rows.map(seen).sum::<usize>() * a.heads * (a.qk_dim + a.v_dim) / 14;
+    let rows = batch.sequences.iter().flat_map(|s| s.rows.clone().map(move |r| seen(s, r)));
+    let ns = rows.sum::<usize>() * a.heads * (a.qk_dim + a.v_dim) / 14;
     // Heads of a group go together, unless there would be too few pieces for the threads.
     let mut heads = group.min(QUERIES);
     if ns >= crate::product::INLINE_NS {
@@ -136,11 +138,16 @@ fn plan(engine: &Engine, a: &Attention, batch: &Batch, group: usize, pieces: &mu
     ns
 }
 
-/// The visible positions of a span, relative to its start, for a query at `p`.
-fn visible(a: &Attention, p: usize, span: usize) -> Option<(usize, usize)> {
-    let first = a.mask.first(p);
+/// Positions of a sequence after the step.
+fn length(batch: &Batch, s: &Sequence) -> usize {
+    batch.positions[s.rows.end - 1] as usize + 1
+}
+
+/// The visible positions of a span, relative to its start, for a query at `p` of a sequence of `length`.
+fn visible(a: &Attention, p: usize, length: usize, span: usize) -> Option<(usize, usize)> {
+    let (first, end) = (a.mask.first(p), a.mask.end(p, length));
     let start = span * PAGE;
-    (span >= first / PAGE && span <= p / PAGE).then(|| (first.max(start) - start, (p + 1).min(start + PAGE) - start))
+    (first < start + PAGE && start < end).then(|| (first.max(start) - start, end.min(start + PAGE) - start))
 }
 
 unsafe fn piece<E: Elem>(w: &Work<'_>, piece: &Piece, b: &mut Buffers) {
@@ -167,7 +174,8 @@ unsafe fn piece<E: Elem>(w: &Work<'_>, piece: &Piece, b: &mut Buffers) {
         q.copy_from_slice(&w.q[r * w.q_cols + h * a.qk_dim..][..k_dim]);
     }
     let position = |r: usize| w.batch.positions[r] as usize;
-    let last = position(rows.end - 1) / PAGE;
+    let length = length(w.batch, s);
+    let last = (a.mask.end(position(rows.end - 1), length) - 1) / PAGE;
     for span in a.mask.first(position(rows.start)) / PAGE..=last {
         let mut transposed = false;
         // What the next span reads is fetched meanwhile.
@@ -176,8 +184,8 @@ unsafe fn piece<E: Elem>(w: &Work<'_>, piece: &Piece, b: &mut Buffers) {
         next.inspect(|page| cache.prefetch(w.level, *page, piece.kv_head, true));
         let mut r = rows.start;
         while r < rows.end {
-            let range = visible(a, position(r), span);
-            let same = (r..rows.end).take_while(|&t| visible(a, position(t), span) == range).count();
+            let range = visible(a, position(r), length, span);
+            let same = (r..rows.end).take_while(|&t| visible(a, position(t), length, span) == range).count();
             if let Some((from, to)) = range {
                 let queries = (r - rows.start) * heads..(r - rows.start + same) * heads;
                 // SAFETY: the page was written up to the last visible position; buffers hold all queries.
@@ -186,7 +194,8 @@ unsafe fn piece<E: Elem>(w: &Work<'_>, piece: &Piece, b: &mut Buffers) {
                         transpose::<E>(w, s, span, piece.kv_head, k_dim, b);
                         transposed = true;
                     }
-                    span_of::<E>(w, s, span, piece.kv_head, k_dim, queries, from..to, b);
+                    let place = |i: usize| (position(rows.start + i / heads), head + i % heads);
+                    span_of::<E>(w, s, span, piece.kv_head, k_dim, queries, from..to, &place, b);
                 }
             }
             r += same;
@@ -242,7 +251,7 @@ unsafe fn transpose<E: Elem>(w: &Work<'_>, s: &Sequence, span: usize, head: usiz
     unsafe { gemm::pack_rows(w.level, code, &pack) }
 }
 
-/// One span for queries that all see its positions `seen`.
+/// One span for queries that all see its positions `seen`; `place` gives a query's position and head.
 #[allow(clippy::too_many_arguments)]
 unsafe fn span_of<E: Elem>(
     w: &Work<'_>,
@@ -252,6 +261,7 @@ unsafe fn span_of<E: Elem>(
     k_dim: usize,
     queries: Range<usize>,
     seen: Range<usize>,
+    place: &dyn Fn(usize) -> (usize, usize),
     b: &mut Buffers,
 ) {
     let (a, level, n) = (w.a, w.level, queries.len());
@@ -281,9 +291,21 @@ unsafe fn span_of<E: Elem>(
             gemm::strips::<E>(level, columns, tile, n);
         }
     }
-    let scales = w.cache.scales(page, head);
+    let mut scales = w.cache.scales(page, head);
+    let mut scale = a.scale;
+    if let Some(slopes) = w.slopes {
+        for (i, scores) in queries.clone().zip(scores.chunks_exact_mut(PAGE)) {
+            let (p, h) = place(i);
+            let behind = (span * PAGE) as f32 - p as f32;
+            // SAFETY: PAGE weights, PAGE scales.
+            unsafe { slope(level, scores, scales.map(|s| s[0]), scale, slopes[h], behind) };
+        }
+        // Both factors are in the scores now.
+        scale = 1.0;
+        scales = scales.map(|[_, values]| [&[1.0; PAGE][..], values]);
+    }
     // SAFETY: PAGE weights a query, PAGE scales.
-    unsafe { softmaxes(level, scores, &seen, a.scale, a.softcap, scales, &mut b.span) };
+    unsafe { softmaxes(level, scores, &seen, scale, a.softcap, scales, &mut b.span) };
     // SAFETY: rows of at least `pad` elements, of which the visible ones are read; the buffers hold these queries.
     unsafe {
         let ld = w.cache.row_pad() * E::SIZE;
@@ -365,6 +387,21 @@ unsafe fn joins_body<S: Simd>(s: S, j: Join<'_>) {
             // SAFETY: equal lengths.
             unsafe { vmath::join_body(s, y, values, olds[i], news[i]) };
         }
+    }
+}
+
+kernel!(
+    /// `scores · keys' scales · scale + slope · how far each key is from the query`, of which the first is `behind` away.
+    unsafe fn slope(scores: &mut [f32], keys: Option<&[f32]>, scale: f32, slope: f32, behind: f32) = slope_body
+);
+
+#[inline(always)]
+unsafe fn slope_body<S: Simd>(_: S, scores: &mut [f32], keys: Option<&[f32]>, scale: f32, slope: f32, behind: f32) {
+    if let Some(keys) = keys {
+        scores.iter_mut().zip(keys).for_each(|(w, k)| *w *= k);
+    }
+    for (i, w) in scores[..PAGE].iter_mut().enumerate() {
+        *w = slope.mul_add(behind + i as f32, *w * scale);
     }
 }
 

@@ -19,6 +19,7 @@ mod product;
 mod promote;
 mod quantize;
 mod rows;
+mod scan;
 mod simd;
 pub mod tiled;
 mod vmath;
@@ -60,6 +61,7 @@ pub struct Cpu {
     engine: Engine,
     arena: Arena,
     caches: RefCell<Vec<kv::Cache>>,
+    states: RefCell<scan::States>,
     /// Codes of the last activation, for blocks of 32 and of 256.
     codes: RefCell<[Coded; 2]>,
     /// The stamp of the last norm's result, and the block in which such results were last wanted as codes (0: none was).
@@ -103,6 +105,7 @@ impl Cpu {
             engine,
             arena: Arena::default(),
             caches: RefCell::default(),
+            states: RefCell::new(scan::States::new(threads)),
             codes: RefCell::default(),
             normed: Cell::default(),
             tiled: RefCell::default(),

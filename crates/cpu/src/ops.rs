@@ -6,10 +6,18 @@ use crate::{
     moe,
     product::{CodesOut, Input, Job, Product, Ptr, Weights},
     rows::{self, NormRow},
+    scan,
     tiled::{self, Tiled},
     vmath,
 };
-use pondera_ops::{reference::row, *};
+use arrayvec::ArrayVec;
+use pondera_ops::{
+    reference::{
+        recur::{self, Work},
+        row,
+    },
+    *,
+};
 use std::{slice, sync::Arc, time::Duration};
 
 impl Cpu {
@@ -206,6 +214,10 @@ impl Ops for Cpu {
         *self.caches.borrow_mut() = caches.iter().map(|c| Cache::new(*c, kv, pages, &memory)).collect();
     }
 
+    fn reserve_states(&self, states: &[StateSpec], slots: usize) {
+        self.states.borrow_mut().reserve(states, slots);
+    }
+
     fn lay_out(&self, layout: Layout) {
         self.engine.promoter.lay_out(layout);
     }
@@ -284,9 +296,9 @@ impl Ops for Cpu {
         }
         let (n, level) = (NormRow::new(n), self.engine.level);
         self.map(x, x.cols, &|x, y| {
-            for (x, y) in x.chunks_exact(group).zip(y.chunks_exact_mut(group)) {
+            for (g, (x, y)) in x.chunks_exact(group).zip(y.chunks_exact_mut(group)).enumerate() {
                 // SAFETY: groups have equal lengths.
-                unsafe { rows::norm(level, &n, x.as_ptr(), y.as_mut_ptr(), group) };
+                unsafe { rows::norm(level, &n.of(g, group), x.as_ptr(), y.as_mut_ptr(), group) };
             }
         })
     }
@@ -319,7 +331,7 @@ impl Ops for Cpu {
             if let Some(n) = &norm {
                 let heads = x.chunks_exact_mut(dim).map(|head| head.as_mut_ptr());
                 // SAFETY: whole heads.
-                heads.for_each(|head| unsafe { rows::norm(level, n, head, head, dim) });
+                heads.enumerate().for_each(|(g, head)| unsafe { rows::norm(level, &n.of(g, dim), head, head, dim) });
             }
             // SAFETY: the table has a row per row of x.
             unsafe { rows::rope(level, x, &t[r * cols..][..cols], layout) };
@@ -344,6 +356,24 @@ impl Ops for Cpu {
         let y = self.arena.alloc(q.rows, a.heads * a.v_dim);
         let caches = self.caches.borrow();
         attention::run(&self.engine, &mut self.attending.borrow_mut(), a, &caches[a.cache], q, batch, &y);
+        y
+    }
+
+    fn conv(&self, c: &Conv, x: &Act, batch: &Batch) -> Act {
+        let (y, to) = self.make(x.rows, x.cols);
+        let data = x.data();
+        let work = Work::Conv(c, [recur::Input { data: &data, cols: x.cols }]);
+        scan::run(&self.engine, &mut self.states.borrow_mut(), c.state, &work, batch, to);
+        y
+    }
+
+    fn scan(&self, s: &Scan, acts: &[&Act], batch: &Batch) -> Act {
+        let data: ArrayVec<_, 5> = acts.iter().map(|a| a.data()).collect();
+        let inputs = data.iter().zip(acts).map(|(d, a)| recur::Input { data: d, cols: a.cols });
+        let inputs: ArrayVec<_, 5> = inputs.collect();
+        let work = Work::new(&s.kind, &inputs);
+        let (y, to) = self.make(acts[0].rows, work.cols());
+        scan::run(&self.engine, &mut self.states.borrow_mut(), s.state, &work, batch, to);
         y
     }
 
@@ -414,6 +444,34 @@ impl Ops for Cpu {
                 }
             }
         })
+    }
+
+    fn mul(&self, x: Act, factor: &Act) -> Act {
+        let (width, factors, cols, level) = (x.cols / factor.cols, factor.data(), factor.cols, self.engine.level);
+        let factors = &factors[..];
+        self.each(x, 150, &|r, x| {
+            let factors = &factors[r * cols..][..cols];
+            // SAFETY: equal lengths.
+            unsafe {
+                if width == 1 {
+                    vmath::mul(level, x, factors);
+                } else {
+                    x.chunks_exact_mut(width).zip(factors).for_each(|(x, f)| vmath::scale(level, x, *f));
+                }
+            }
+        })
+    }
+
+    fn glu(&self, act: Activation, gate: Act, x: &Act) -> Act {
+        assert_eq!((gate.rows, gate.cols), (x.rows, x.cols));
+        let (xs, cols, level) = (x.data(), x.cols, self.engine.level);
+        let xs = &xs[..];
+        // SAFETY: equal lengths.
+        self.each(gate, 1500, &|r, g| unsafe { vmath::glu(level, act, g, &xs[r * cols..][..cols]) })
+    }
+
+    fn clamp(&self, x: Act, limit: f32) -> Act {
+        self.each(x, 150, &|_, x| x.iter_mut().for_each(|v| *v = row::clamp(*v, limit)))
     }
 
     fn mlp(&self, m: &Mlp, x: &Act) -> Act {

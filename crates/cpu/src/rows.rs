@@ -27,6 +27,24 @@ impl<'a> NormRow<'a> {
             },
         }
     }
+
+    /// The norm of group `g` of `len` columns: where the vectors are longer, groups take turns.
+    pub fn of(&self, g: usize, len: usize) -> NormRow<'a> {
+        let part = |w: &Option<&'a [f32]>| {
+            w.map(|w| {
+                let turns = (w.len() / len.max(1)).max(1);
+                &w[g % turns * len..][..len]
+            })
+        };
+        match self {
+            NormRow::Rms { weight, eps, one_plus } => {
+                NormRow::Rms { weight: part(weight), eps: *eps, one_plus: *one_plus }
+            }
+            NormRow::Layer { weight, bias, eps } => {
+                NormRow::Layer { weight: part(weight), bias: part(bias), eps: *eps }
+            }
+        }
+    }
 }
 
 kernel!(/// Normalises `len` values at `x` into `y`, which may be the same place: `reference::row::norm`.

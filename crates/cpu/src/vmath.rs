@@ -71,8 +71,30 @@ fn activation<S: Simd>(s: S, a: Activation, x: S::F) -> S::F {
         }
         Activation::Relu => relu(s, x),
         Activation::Relu2 => s.mul(relu(s, x), relu(s, x)),
+        Activation::Xielu { positive, negative, beta, eps } => {
+            let linear = s.mul(s.splat(beta), x);
+            let above = s.fma(s.mul(s.splat(positive), x), x, linear);
+            let low = s.select(s.lt(s.splat(eps), x), s.splat(eps), x);
+            let below = s.fma(s.sub(exp_m1(s, low), x), s.splat(negative), linear);
+            s.select(s.lt(s.splat(0.0), x), above, below)
+        }
         Activation::ClampedSwiglu { .. } => panic!("the clamped SwiGLU needs a gate"),
     }
+}
+
+/// `math::exp_m1`.
+#[inline(always)]
+fn exp_m1<S: Simd>(s: S, x: S::F) -> S::F {
+    let mut p = s.splat(1.0 / 40320.0);
+    let mut i = 0;
+    while i < math::EXP_POLY.len() {
+        p = s.fma(p, x, s.splat(math::EXP_POLY[i]));
+        i += 1;
+    }
+    let near = s.mul(s.fma(p, x, s.splat(1.0)), x);
+    let far = s.sub(exp(s, x), s.splat(1.0));
+    let near_zero = s.select(s.lt(s.splat(-0.5), x), near, far);
+    s.select(s.lt(x, s.splat(0.5)), near_zero, far)
 }
 
 #[inline(always)]
@@ -149,6 +171,10 @@ unsafe fn add_body<S: Simd>(s: S, y: &mut [f32], x: &[f32]) {
     each!(s, y, x; s.add(y, x))
 }
 #[inline(always)]
+unsafe fn mul_body<S: Simd>(s: S, y: &mut [f32], x: &[f32]) {
+    each!(s, y, x; s.mul(y, x))
+}
+#[inline(always)]
 unsafe fn scale_body<S: Simd>(s: S, y: &mut [f32], factor: f32) {
     each!(s, y; s.mul(y, s.splat(factor)))
 }
@@ -192,6 +218,8 @@ kernel!(/// `y = cap · tanh(y / cap)`.
     pub unsafe fn softcaps(y: &mut [f32], cap: f32) = softcap_body);
 kernel!(/// `y += x`.
     pub unsafe fn add(y: &mut [f32], x: &[f32]) = add_body);
+kernel!(/// `y *= x`.
+    pub unsafe fn mul(y: &mut [f32], x: &[f32]) = mul_body);
 kernel!(/// `y *= factor`.
     pub unsafe fn scale(y: &mut [f32], factor: f32) = scale_body);
 kernel!(/// `y = factor · x + y`, fused.

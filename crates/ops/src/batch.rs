@@ -27,10 +27,14 @@ pub struct Sequence {
     pub pages: Vec<u32>,
     /// The length that chooses length-dependent rotary frequencies (rule 7 of docs/numerics.md).
     pub rope_length: u32,
+    /// The slot that holds its recurrent states before its first row; none: it begins here, with zeros.
+    pub state: Option<u32>,
+    /// The slots where its states go: after row `rows.start + .0`, ascending, to slot `.1`. May name the slot they come from.
+    pub keep: Vec<(u32, u32)>,
 }
 
 impl Batch {
-    /// One sequence of `tokens` from position `start` on in pages `0, 1, …`, all logits wanted.
+    /// One sequence of `tokens` from position `start` on in pages `0, 1, …` and state slot 0, all logits wanted.
     pub fn single(tokens: &[u32], start: u32) -> Batch {
         let n = tokens.len();
         let end = start as usize + n;
@@ -41,6 +45,8 @@ impl Batch {
                 rows: 0..n,
                 pages: (0..end.div_ceil(PAGE) as u32).collect(),
                 rope_length: end as u32,
+                state: (start > 0).then_some(0),
+                keep: vec![((n as u32).saturating_sub(1), 0)],
             }],
             logit_rows: (0..n as u32).collect(),
         }
@@ -66,7 +72,12 @@ impl Batch {
                 return None;
             }
             if !rows.is_empty() {
-                wanted.sequences.push(Sequence { rows, pages: s.pages.clone(), rope_length: s.rope_length });
+                wanted.sequences.push(Sequence {
+                    rows,
+                    pages: s.pages.clone(),
+                    rope_length: s.rope_length,
+                    ..Sequence::default()
+                });
             }
         }
         Some(wanted)
@@ -89,7 +100,8 @@ mod tests {
 
     #[test]
     fn wanted_rows_keep_their_sequences() {
-        let part = |rows: Range<usize>, page: u32| Sequence { rows, pages: vec![page], rope_length: 9 };
+        let part =
+            |rows: Range<usize>, page: u32| Sequence { rows, pages: vec![page], rope_length: 9, ..Sequence::default() };
         let mut b = Batch {
             tokens: (10..16).collect(),
             positions: vec![0, 1, 2, 7, 0, 1],

@@ -416,6 +416,7 @@ fn batch(parts: &[(usize, usize)], random: &mut Random) -> Batch {
             rows: first..first + n,
             pages: pages.by_ref().take((start + n).div_ceil(PAGE)).collect(),
             rope_length: (start + n) as u32,
+            ..Sequence::default()
         });
     }
     b.logit_rows = (0..b.len() as u32).collect();
@@ -649,6 +650,7 @@ fn attend(s: &mut Suite, (heads, kv_heads, qk_dim, v): Shape, kv: KvType, mask: 
         mask,
         softcap: (variant == 1).then_some(5.0),
         sinks: (variant == 2).then(|| s.vector(heads)),
+        slopes: None,
     };
     // A step: per sequence how many rows it gets.
     let steps: [&[usize]; 7] = [&[5, 70], &[1, 1], &[60, 30], &[1, 0], &[0, 100], &[3, 1], &[1, 1]];
@@ -661,7 +663,7 @@ fn attend(s: &mut Suite, (heads, kv_heads, qk_dim, v): Shape, kv: KvType, mask: 
             b.tokens.resize(first + n, 0);
             b.positions.extend((at[q]..at[q] + n).map(|p| p as u32));
             let pages = full.sequences[q].pages[..(at[q] + n).div_ceil(PAGE)].to_vec();
-            b.sequences.push(Sequence { rows: first..first + n, pages, rope_length: 0 });
+            b.sequences.push(Sequence { rows: first..first + n, pages, ..Sequence::default() });
             at[q] += n;
         }
         let n = b.len();

@@ -15,6 +15,9 @@ macro_rules! forward_ops {
         fn reserve(&self, caches: &[CacheSpec], kv: KvType, pages: usize) {
             self.$inner.reserve(caches, kv, pages)
         }
+        fn reserve_states(&self, states: &[StateSpec], slots: usize) {
+            self.$inner.reserve_states(states, slots)
+        }
         fn lay_out(&self, layout: Layout) {
             self.$inner.lay_out(layout)
         }
@@ -51,6 +54,12 @@ macro_rules! forward_ops {
         fn attention(&self, a: &Attention, q: &Act, batch: &Batch) -> Act {
             self.$inner.attention(a, q, batch)
         }
+        fn conv(&self, c: &Conv, x: &Act, batch: &Batch) -> Act {
+            self.$inner.conv(c, x, batch)
+        }
+        fn scan(&self, s: &Scan, inputs: &[&Act], batch: &Batch) -> Act {
+            self.$inner.scan(s, inputs, batch)
+        }
         fn columns(&self, x: &Act, group: usize, from: usize, to: usize) -> Act {
             self.$inner.columns(x, group, from, to)
         }
@@ -71,6 +80,15 @@ macro_rules! forward_ops {
         }
         fn sigmoid_mul(&self, x: Act, gate: &Act) -> Act {
             self.$inner.sigmoid_mul(x, gate)
+        }
+        fn mul(&self, x: Act, factor: &Act) -> Act {
+            self.$inner.mul(x, factor)
+        }
+        fn glu(&self, act: Activation, gate: Act, x: &Act) -> Act {
+            self.$inner.glu(act, gate, x)
+        }
+        fn clamp(&self, x: Act, limit: f32) -> Act {
+            self.$inner.clamp(x, limit)
         }
         fn mlp(&self, m: &Mlp, x: &Act) -> Act {
             self.$inner.mlp(m, x)

@@ -54,6 +54,9 @@ pub trait Ops {
     /// Forgets what earlier caches held. Memory is taken as pages are written.
     fn reserve(&self, caches: &[CacheSpec], kv: KvType, pages: usize);
 
+    /// Makes room for recurrent states: `slots` of each spec, addressed by its index. Forgets what earlier ones held.
+    fn reserve_states(&self, states: &[StateSpec], slots: usize);
+
     /// How weights lie in memory from here on. Changes no bit of any result.
     fn lay_out(&self, layout: Layout);
 
@@ -94,6 +97,13 @@ pub trait Ops {
     /// Attends from `q` `[rows, heads · qk_dim]` to the cache: `[rows, heads · v_dim]`.
     fn attention(&self, a: &Attention, q: &Act, batch: &Batch) -> Act;
 
+    /// Convolves every channel of `x` `[rows, channels]` along each sequence, and keeps its state.
+    fn conv(&self, c: &Conv, x: &Act, batch: &Batch) -> Act;
+
+    /// Runs a recurrence along each sequence, and keeps its state. `inputs` as [`Scan`] says; the result is as wide as
+    /// x, or v.
+    fn scan(&self, s: &Scan, inputs: &[&Act], batch: &Batch) -> Act;
+
     /// Columns `from .. to` of every `group` of columns.
     fn columns(&self, x: &Act, group: usize, from: usize, to: usize) -> Act;
 
@@ -114,6 +124,15 @@ pub trait Ops {
 
     /// `x[r, c] · sigmoid(gate[r, c / (x.cols / gate.cols)])`: a gate per element, per head or per row.
     fn sigmoid_mul(&self, x: Act, gate: &Act) -> Act;
+
+    /// `x[r, c] · factor[r, c / (x.cols / factor.cols)]`: as [`Ops::sigmoid_mul`], without the sigmoid.
+    fn mul(&self, x: Act, factor: &Act) -> Act;
+
+    /// `act(gate) · x`, or for a gate whose nonlinearity takes both, that. Equal shapes.
+    fn glu(&self, act: Activation, gate: Act, x: &Act) -> Act;
+
+    /// Every value between `-limit` and `limit`.
+    fn clamp(&self, x: Act, limit: f32) -> Act;
 
     /// The feed-forward block: `down(act(gate x) · up x)`, or `down(act(up x))` without a gate.
     fn mlp(&self, m: &Mlp, x: &Act) -> Act;

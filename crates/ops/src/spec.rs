@@ -25,7 +25,7 @@ pub struct Linear {
 pub enum Norm {
     /// `x / sqrt(mean(x²) + eps) · w`.
     Rms {
-        /// `[group]`; none means 1.
+        /// `[group]`, or a vector for each of several groups, which then take turns; none means 1.
         weight: Option<W>,
         /// Added to the mean square.
         eps: f32,
@@ -34,9 +34,9 @@ pub enum Norm {
     },
     /// `(x - mean) / sqrt(var + eps) · w + b`.
     Layer {
-        /// `[group]`; none means 1.
+        /// `[group]`, or several as above; none means 1.
         weight: Option<W>,
-        /// `[group]`; none means 0.
+        /// `[group]`, or several as above; none means 0.
         bias: Option<W>,
         /// Added to the variance.
         eps: f32,
@@ -166,6 +166,113 @@ impl CacheSpec {
     }
 }
 
+/// Index of a state in the list given to [`crate::Ops::reserve_states`].
+pub type StateId = usize;
+
+/// What a recurrent layer keeps of a sequence, however long it is: f32 values, zero before the first token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateSpec {
+    /// Values per sequence.
+    pub values: usize,
+}
+
+impl StateSpec {
+    /// Bytes of one sequence's state.
+    pub fn bytes(&self) -> usize {
+        self.values * size_of::<f32>()
+    }
+}
+
+/// Channels of a convolution or selective scan that are computed together; what is stored per channel is laid out run by
+/// run ([`by_runs`]).
+pub const RUN: usize = 64;
+
+/// `[channels, n]` as operations want it: run by run, in a run `[n][channels of the run]`.
+pub fn by_runs(values: &[f32], n: usize) -> Vec<f32> {
+    let run = |r: &[f32]| {
+        let channels = r.len() / n.max(1);
+        (0..n).flat_map(|k| (0..channels).map(move |c| (c, k))).map(|(c, k)| r[c * n + k]).collect::<Vec<_>>()
+    };
+    values.chunks(RUN * n.max(1)).flat_map(run).collect()
+}
+
+/// A causal convolution of each channel with the inputs before it.
+#[derive(Clone, Debug)]
+pub struct Conv {
+    /// The last `kernel - 1` inputs: by runs `[kernel - 1][run]`, the oldest first.
+    pub state: StateId,
+    /// `[channels, kernel]` by runs, the newest input's weight last.
+    pub weight: W,
+    /// `[channels]`.
+    pub bias: Option<W>,
+    /// Inputs that a result sees.
+    pub kernel: usize,
+    /// Applied to the sum.
+    pub act: Option<Activation>,
+}
+
+/// A recurrence over the tokens of a sequence (rule 5 of docs/numerics.md): serial in tokens, f32 state.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// Where the state is.
+    pub state: StateId,
+    /// Its equation.
+    pub kind: ScanKind,
+}
+
+/// The equations of a [`Scan`]. Rates are negative.
+#[derive(Clone, Debug)]
+pub enum ScanKind {
+    /// Mamba's selective scan (arXiv 2312.00752). Inputs: x and step sizes `[rows, channels]`, B and C `[rows, n]`.
+    /// State `[channels, n]` by runs:
+    /// `t = softplus(step + bias)`, `s = exp(t rate) s + t x B`, `y = s · C + d x`.
+    Selective {
+        /// `[channels, n]` by runs.
+        rates: W,
+        /// `[channels]`.
+        step_bias: W,
+        /// `[channels]`.
+        d: W,
+    },
+    /// Mamba 2 (arXiv 2405.21060): one decay per head. Inputs: x `[rows, heads · dim]`, step sizes `[rows, heads]`, B
+    /// and C `[rows, groups · n]`; head `h` uses group `h / (heads / groups)`. State `[heads, n, dim]`:
+    /// `t = bound(softplus(step + bias))`, the rest as above.
+    Heads {
+        /// `[heads]`.
+        rates: W,
+        /// `[heads]`.
+        step_bias: W,
+        /// `[heads]`.
+        d: W,
+        /// Groups of B and C.
+        groups: usize,
+        /// Bounds on the step size.
+        limit: (f32, f32),
+    },
+    /// The gated delta rule (arXiv 2412.06464). Inputs: q and k `[rows, key heads · dk]`, v `[rows, heads · dv]`, decays
+    /// `[rows, heads]` or `[rows, heads · dk]`, betas `[rows, heads]`; consecutive heads share a key head. State
+    /// `[heads, dk, dv]`: q and k are scaled to length 1 (`x / √(Σx² + 1e-6)`), q times `dk^-½`, `S = g S`,
+    /// `S += k (β (v - kᵀS))ᵀ`, `o = qᵀ S`, `g = exp(rate · softplus(decay + bias))`, `β = scale · sigmoid(beta)`.
+    Delta {
+        /// `[heads]`.
+        rates: W,
+        /// As many as decays in a row.
+        step_bias: W,
+        /// Key heads; divides `heads`.
+        key_heads: usize,
+        /// Value heads.
+        heads: usize,
+        /// Factor on betas: 2 lets the state's eigenvalues be negative.
+        beta_scale: f32,
+    },
+    /// Attention without a softmax and with a decay per head (arXiv 2501.08313). Inputs: q, k and v
+    /// `[rows, heads · dim]`. State `[heads, dim, dim]`: `S = λ S + k vᵀ`, `o = qᵀ S`.
+    Linear {
+        /// λ `[heads]`.
+        decay: W,
+    },
+}
+
 /// Type of the values in a KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvType {
@@ -197,15 +304,29 @@ pub enum Mask {
     Window(usize),
     /// Those of its own chunk of `c` positions, up to its own.
     Chunk(usize),
+    /// All that the cache holds, later ones too: a whole sequence comes in one step.
+    Full,
+    /// Those at most `w` away on either side; as [`Mask::Full`] otherwise.
+    Around(usize),
 }
 
 impl Mask {
     /// First visible position for a query at `p`.
     pub fn first(self, p: usize) -> usize {
         match self {
-            Mask::Causal => 0,
+            Mask::Causal | Mask::Full => 0,
+            Mask::Around(w) => p.saturating_sub(w),
             Mask::Window(w) => (p + 1).saturating_sub(w),
             Mask::Chunk(c) => p / c * c,
+        }
+    }
+
+    /// The position after the last visible one for a query at `p` of a sequence that is `length` long after the step.
+    pub fn end(self, p: usize, length: usize) -> usize {
+        match self {
+            Mask::Causal | Mask::Window(_) | Mask::Chunk(_) => p + 1,
+            Mask::Full => length,
+            Mask::Around(w) => length.min(p + w + 1),
         }
     }
 }
@@ -231,6 +352,8 @@ pub struct Attention {
     pub softcap: Option<f32>,
     /// A logit per head `[heads]` that takes its share of the softmax and carries no value.
     pub sinks: Option<W>,
+    /// ALiBi (arXiv 2108.12409): per head `[heads]`, times how far back the key is, taken from the score.
+    pub slopes: Option<W>,
 }
 
 /// The nonlinearity of a feed-forward block.
@@ -252,6 +375,17 @@ pub enum Activation {
         alpha: f32,
         /// Bound on gate and up.
         limit: f32,
+    },
+    /// xIELU (arXiv 2411.13010): `p x² + β x` where `x > 0`, else `n (exp(min(x, ε)) - 1 - x) + β x`.
+    Xielu {
+        /// `p`.
+        positive: f32,
+        /// `n`.
+        negative: f32,
+        /// `β`.
+        beta: f32,
+        /// `ε`.
+        eps: f32,
     },
 }
 

@@ -1,13 +1,13 @@
 //! The decoder that most families share: a residual stream, layers of branches that read and add to it, a head.
 //!
 //! ```text
-//! x = embed(tokens) · scale (+ positions)
-//! x += post(body(pre(x)))      for each branch of each layer
-//! logits = cap(head(norm(x)))
+//! x = project(norm(embed(tokens) · scale (+ positions)))
+//! x = keep · x + scale · post(body(pre(x)))      for each branch of each layer
+//! logits = cap(scale · head(project(norm(x))))
 //! ```
 use super::Block;
 use crate::{Config, Graph, Params, Result, Step};
-use pondera_ops::{Act, Index, Linear, Norm, Ops, Point, W};
+use pondera_ops::{Act, Batch, Index, Linear, Norm, Ops, Point, W};
 
 /// What tokens become.
 pub struct Embedding {
@@ -15,8 +15,34 @@ pub struct Embedding {
     pub tokens: W,
     /// Factor on its rows.
     pub scale: f32,
-    /// `[positions, hidden]`: learnt positions, added.
-    pub positions: Option<W>,
+    /// `[positions, hidden]`: learnt positions, added, and the row of the first.
+    pub positions: Option<(W, u32)>,
+    /// Of the sum.
+    pub norm: Option<Norm>,
+    /// From the width of the table to that of the stream.
+    pub project: Option<Linear>,
+}
+
+impl Embedding {
+    /// The rows of `tokens` as they are.
+    pub fn new(tokens: W) -> Embedding {
+        Embedding { tokens, scale: 1.0, positions: None, norm: None, project: None }
+    }
+
+    /// `[rows, hidden]`.
+    pub fn forward(&self, ops: &dyn Ops, batch: &Batch) -> Act {
+        let mut x = ops.embed(&self.tokens, Index::Tokens, self.scale, batch);
+        if let Some(l) = &self.project {
+            x = ops.linear(l, &x);
+        }
+        if let Some((table, first)) = &self.positions {
+            x = ops.add(x, &ops.embed(table, Index::Positions(*first), 1.0, batch));
+        }
+        match &self.norm {
+            Some(n) => ops.norm(n, &x, x.cols),
+            None => x,
+        }
+    }
 }
 
 /// One branch of a layer.
@@ -27,17 +53,38 @@ pub struct Branch {
     pub body: Box<dyn Block>,
     /// After it, before the sum.
     pub post: Option<Norm>,
+    /// Factor on the stream.
+    pub keep: f32,
+    /// Factor on what is added to it.
+    pub scale: f32,
+    /// Of the new stream.
+    pub after: Option<Norm>,
 }
 
 impl Branch {
+    /// `x += body(x)`.
+    pub fn plain(body: impl Block + 'static) -> Branch {
+        Branch { pre: None, body: Box::new(body), post: None, keep: 1.0, scale: 1.0, after: None }
+    }
+
     /// `x += body(norm(x))`.
     pub fn pre_norm(norm: Norm, body: impl Block + 'static) -> Branch {
-        Branch { pre: Some(norm), body: Box::new(body), post: None }
+        Branch { pre: Some(norm), ..Branch::plain(body) }
+    }
+
+    /// `x += norm(body(x))`.
+    pub fn post_norm(body: impl Block + 'static, norm: Norm) -> Branch {
+        Branch { post: Some(norm), ..Branch::plain(body) }
     }
 
     /// `x += post(body(pre(x)))`.
     pub fn sandwich(pre: Norm, body: impl Block + 'static, post: Norm) -> Branch {
-        Branch { pre: Some(pre), body: Box::new(body), post: Some(post) }
+        Branch { pre: Some(pre), post: Some(post), ..Branch::plain(body) }
+    }
+
+    /// The same with another factor on what is added.
+    pub fn scaled(self, scale: f32) -> Branch {
+        Branch { scale, ..self }
     }
 
     /// What the branch makes of the stream, still to be added to it; `body` computes the middle.
@@ -46,10 +93,11 @@ impl Branch {
             Some(n) => body(&x.norm(ops, n)),
             None => body(x.settled(ops)),
         };
-        match &self.post {
+        let y = match &self.post {
             Some(n) => ops.norm(n, &y, y.cols),
             None => y,
-        }
+        };
+        if self.scale == 1.0 { y } else { ops.scale(y, self.scale) }
     }
 }
 
@@ -98,6 +146,20 @@ impl Stream {
         h
     }
 
+    /// What the branch `b` gave joins it.
+    fn join(&mut self, ops: &dyn Ops, b: &Branch, y: Act) {
+        if b.keep != 1.0 {
+            self.settled(ops);
+            let x = self.sum.take().expect("a stream holds a value");
+            self.sum = Some(ops.scale(x, b.keep));
+        }
+        self.rest = Some(y);
+        if let Some(n) = &b.after {
+            let h = self.norm(ops, n);
+            self.sum = Some(h);
+        }
+    }
+
     /// Only these rows from now on.
     fn select(&mut self, ops: &dyn Ops, rows: &[u32]) {
         self.sum = Some(ops.select_rows(self.settled(ops), rows));
@@ -107,10 +169,14 @@ impl Stream {
 /// What the residual stream becomes.
 pub struct Head {
     /// Before it.
-    pub norm: Norm,
+    pub norm: Option<Norm>,
+    /// From the width of the stream to that of the table.
+    pub project: Option<Linear>,
     /// `[vocab, hidden]`.
     pub linear: Linear,
-    /// Bound on the logits.
+    /// Factor on the logits.
+    pub scale: f32,
+    /// Bound on the logits, after that.
     pub softcap: Option<f32>,
 }
 
@@ -118,13 +184,13 @@ impl Head {
     /// Logits from `{lm_head, output}`, or from the embedding where they are tied.
     ///
     /// GGUF files say that they are tied by having no `output.weight`.
-    pub fn load(p: &Params<'_>, norm: Norm, embedding: &W, tied: bool) -> Result<Head> {
+    pub fn load(p: &Params<'_>, norm: impl Into<Option<Norm>>, embedding: &W, tied: bool) -> Result<Head> {
         let tied = if p.is_gguf() { !p.has(("", "output.weight")) } else { tied };
         let linear = match tied {
             true => Linear { weight: embedding.clone(), bias: None },
             false => p.linear(("lm_head", "output"), embedding.out, embedding.inp, false)?,
         };
-        Ok(Head { norm, linear, softcap: None })
+        Ok(Head { norm: norm.into(), project: None, linear, scale: 1.0, softcap: None })
     }
 }
 
@@ -144,6 +210,20 @@ pub fn layers(count: usize, build: impl FnMut(usize) -> Result<Vec<Branch>>) -> 
 }
 
 impl Decoder {
+    /// A decoder whose layers are called `name`, from what stands around them.
+    pub fn build(
+        c: &Config,
+        p: &Params<'_>,
+        (embedding, norm): (Embedding, Option<Norm>),
+        name: &str,
+        mut layer: impl FnMut(&Params<'_>, usize) -> Result<Vec<Branch>>,
+    ) -> Result<Decoder> {
+        let body = p.body();
+        let layers = layers(c.num_hidden_layers()?, |i| layer(&body.layer(name, i), i))?;
+        let head = Head::load(p, norm, &embedding.tokens, c.flag("tie_word_embeddings")?)?;
+        Ok(Decoder { embedding, layers, head })
+    }
+
     /// The pre-norm tree of names that most families have: `mixer` reads from `self_attn`, `ffn` from `mlp`, both
     /// given the reader of their part and the layer's number.
     pub fn pre_norm<M: Block + 'static>(
@@ -173,27 +253,24 @@ impl Decoder {
                 mixer(&l.at((mixer_name, "")), i)?,
             );
             let pre = Some(l.rms(("post_attention_layernorm", "ffn_norm|post_attention_norm"), hidden, eps, false)?);
-            let ffn = Branch { pre, body: ffn(&l.at((ffn_name, "")), i)?, post: None };
+            let body = ffn(&l.at((ffn_name, "")), i)?;
+            let ffn = Branch { pre, body, post: None, keep: 1.0, scale: 1.0, after: None };
             Ok(vec![mix, ffn])
         })?;
         let norm = body.rms(("norm", "output_norm"), hidden, eps, false)?;
         let head = Head::load(p, norm, &tokens, c.flag("tie_word_embeddings")?)?;
-        Ok(Decoder { embedding: Embedding { tokens, scale: 1.0, positions: None }, layers, head })
+        Ok(Decoder { embedding: Embedding::new(tokens), layers, head })
     }
 }
 
 impl Graph for Decoder {
     fn positions_end(&self) -> Option<usize> {
-        self.embedding.positions.as_ref().map(|table| table.out)
+        self.embedding.positions.as_ref().map(|(table, first)| table.out.saturating_sub(*first as usize))
     }
 
-    fn forward(&self, ops: &dyn Ops, step: &Step<'_>) -> Act {
+    fn hidden(&self, ops: &dyn Ops, step: &Step<'_>) -> Act {
         let batch = step.batch;
-        let e = &self.embedding;
-        let mut x = ops.embed(&e.tokens, Index::Tokens, e.scale, batch);
-        if let Some(positions) = &e.positions {
-            x = ops.add(x, &ops.embed(positions, Index::Positions(0), 1.0, batch));
-        }
+        let x = self.embedding.forward(ops, batch);
         let mut x = Stream { sum: Some(x), rest: None, point: None };
         // Once rows mix for the last time, those whose logits nobody wants are done with.
         let unread = batch.len() - batch.logit_rows.len();
@@ -214,15 +291,29 @@ impl Graph for Decoder {
                     }
                     _ => b.forward(ops, &mut x, |h| b.body.forward(ops, now, h)),
                 };
-                x.rest = Some(y);
+                x.join(ops, b, y);
             }
         }
         x.point = Some(Point::Hidden(self.layers.len()));
         if now.batch.len() != batch.logit_rows.len() {
             x.select(ops, &batch.logit_rows);
         }
-        let logits = ops.linear(&self.head.linear, &x.norm(ops, &self.head.norm));
-        match self.head.softcap {
+        match &self.head.norm {
+            Some(n) => x.norm(ops, n),
+            None => x.settled(ops).clone(),
+        }
+    }
+
+    fn forward(&self, ops: &dyn Ops, step: &Step<'_>) -> Act {
+        let (head, mut x) = (&self.head, self.hidden(ops, step));
+        if let Some(l) = &head.project {
+            x = ops.linear(l, &x);
+        }
+        let mut logits = ops.linear(&head.linear, &x);
+        if head.scale != 1.0 {
+            logits = ops.scale(logits, head.scale);
+        }
+        match head.softcap {
             Some(cap) => ops.softcap(logits, cap),
             None => logits,
         }

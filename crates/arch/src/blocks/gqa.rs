@@ -36,16 +36,53 @@ impl GqaConfig {
     }
 }
 
-/// Grouped-query attention.
-pub struct Gqa {
+/// Where queries, keys and values come from.
+pub enum Projection {
     /// Queries `[heads · head_dim, hidden]`, keys and values `[kv_heads · head_dim, hidden]`.
-    pub qkv: [Linear; 3],
+    Three([Linear; 3]),
+    /// One matrix `[groups · (q + 2) · head_dim, hidden]`: in each group `q` query heads, then as many heads of keys as
+    /// of values. One group in all is queries, keys, values one after another.
+    Grouped {
+        /// It.
+        linear: Linear,
+        /// Groups of its rows.
+        groups: usize,
+    },
+    /// As [`Projection::Three`], but each query head `[q | gate]` is twice as wide: its second half gates the output.
+    Gated([Linear; 3]),
+}
+
+/// Norms of queries and keys.
+pub struct QkNorm {
+    /// Of queries, of keys.
+    pub norms: [Norm; 2],
+    /// Over the whole row; otherwise over each head.
+    pub whole: bool,
+    /// After the rotation; otherwise before it.
+    pub after: bool,
+}
+
+/// Grouped-query attention.
+///
+/// ```text
+/// q, k, v = clip(project(x));  q, k = rotate(norm(q)), rotate(norm(k));  q = temperature(position) · q
+/// y = o(attention(q, k, v) · sigmoid(gate x))
+/// ```
+pub struct Gqa {
+    /// Queries, keys and values.
+    pub qkv: Projection,
     /// `[hidden, heads · head_dim]`.
     pub o: Linear,
-    /// Norms of each head's queries and keys.
-    pub qk_norm: Option<[Norm; 2]>,
+    /// Bound on queries, keys and values.
+    pub clip: Option<f32>,
+    /// Norms of queries and keys.
+    pub qk_norm: Option<QkNorm>,
     /// Positions of queries and keys.
     pub rotary: Option<Rotary>,
+    /// A factor on queries that grows with the position (from [`Params::position_factor`]).
+    pub temperature: Option<usize>,
+    /// `[heads · head_dim, hidden]` or `[heads, hidden]`: what attention gives times the sigmoid of this.
+    pub gate: Option<Linear>,
     /// The attention itself.
     pub attention: Attention,
 }
@@ -59,8 +96,14 @@ impl Gqa {
             p.linear(("k_proj", "attn_k"), kv, hidden, g.qkv_bias)?,
             p.linear(("v_proj", "attn_v"), kv, hidden, g.qkv_bias)?,
         ];
-        let o = p.linear(("o_proj", "attn_output"), hidden, q, g.o_bias)?;
-        Ok(Gqa { qkv, o, qk_norm: None, rotary, attention: Gqa::attention(p, g) })
+        let o = p.linear(("o_proj|dense", "attn_output"), hidden, q, g.o_bias)?;
+        Ok(Gqa::new(p, g, Projection::Three(qkv), o, rotary))
+    }
+
+    /// From projections loaded already; declares the cache.
+    pub fn new(p: &Params<'_>, g: &GqaConfig, qkv: Projection, o: Linear, rotary: Option<Rotary>) -> Gqa {
+        let attention = Gqa::attention(p, g);
+        Gqa { qkv, o, clip: None, qk_norm: None, rotary, temperature: None, gate: None, attention }
     }
 
     /// Declares the cache of a layer and the attention over it.
@@ -68,12 +111,13 @@ impl Gqa {
         let &GqaConfig { heads, kv_heads, head_dim, scale, window, softcap, .. } = g;
         let cache = p.cache(CacheSpec { kv_heads, k_dim: head_dim, v_dim: Some(head_dim), window });
         let mask = window.map_or(Mask::Causal, Mask::Window);
-        Attention { cache, heads, kv_heads, qk_dim: head_dim, v_dim: head_dim, scale, mask, softcap, sinks: None }
+        let (qk_dim, v_dim) = (head_dim, head_dim);
+        Attention { cache, heads, kv_heads, qk_dim, v_dim, scale, mask, softcap, sinks: None, slopes: None }
     }
 
     /// With norms of each head's queries and keys before they are rotated.
     pub fn with_qk_norm(self, q: Norm, k: Norm) -> Gqa {
-        Gqa { qk_norm: Some([q, k]), ..self }
+        Gqa { qk_norm: Some(QkNorm { norms: [q, k], whole: false, after: false }), ..self }
     }
 
     /// With a logit per head that takes its share of the softmax.
@@ -82,46 +126,87 @@ impl Gqa {
         self
     }
 
+    /// Queries (0), keys (1) or values (2) of `x`, and a gate that came with queries.
+    fn project(&self, ops: &dyn Ops, x: &Act, which: std::ops::Range<usize>) -> [Option<Act>; 4] {
+        let (d, a) = (self.attention.qk_dim, &self.attention);
+        let mut out = [const { None }; 4];
+        match &self.qkv {
+            Projection::Three(ls) | Projection::Gated(ls) => {
+                let wanted: arrayvec::ArrayVec<&Linear, 3> = ls[which.clone()].iter().collect();
+                for (i, y) in which.zip(ops.linears(&wanted, x)) {
+                    out[i] = Some(y);
+                }
+                if matches!(self.qkv, Projection::Gated(_))
+                    && let Some(q) = out[0].take()
+                {
+                    out[3] = Some(ops.columns(&q, 2 * d, d, 2 * d));
+                    out[0] = Some(ops.columns(&q, 2 * d, 0, d));
+                }
+            }
+            Projection::Grouped { linear, groups } => {
+                let y = ops.linear(linear, x);
+                let (q, kv) = (a.heads / groups * d, a.kv_heads / groups * d);
+                let cuts = [0, q, q + kv, q + 2 * kv];
+                for i in which {
+                    out[i] = Some(ops.columns(&y, q + 2 * kv, cuts[i], cuts[i + 1]));
+                }
+            }
+        }
+        if let Some(limit) = self.clip {
+            for x in out.iter_mut().take(3) {
+                *x = x.take().map(|x| ops.clamp(x, limit));
+            }
+        }
+        out
+    }
+
     /// Queries (0) or keys (1) as attention reads them: normalised and rotated.
     fn placed(&self, ops: &dyn Ops, step: &Step<'_>, x: Act, which: usize) -> Act {
-        let norm = self.qk_norm.as_ref().map(|n| &n[which]);
-        match (&self.rotary, norm) {
-            (Some(r), _) => r.norm_and_rotate(ops, step, x, norm),
-            (None, Some(n)) => ops.norm(n, &x, self.attention.qk_dim),
+        let width = |whole: bool, x: &Act| if whole { x.cols } else { self.attention.qk_dim };
+        match (&self.rotary, &self.qk_norm) {
+            (Some(r), Some(n)) if !n.whole && !n.after => r.norm_and_rotate(ops, step, x, Some(&n.norms[which])),
+            (rotary, Some(n)) => {
+                let rotate = |x: Act| rotary.as_ref().map_or(x.clone(), |r| r.rotate(ops, step, x));
+                let norm = |x: Act| ops.norm(&n.norms[which], &x, width(n.whole, &x));
+                if n.after { norm(rotate(x)) } else { rotate(norm(x)) }
+            }
+            (Some(r), None) => r.rotate(ops, step, x),
             (None, None) => x,
         }
     }
 
     /// Keys and values go to the cache.
-    fn append(&self, ops: &dyn Ops, step: &Step<'_>, k: Act, v: &Act) {
-        ops.append(self.attention.cache, &self.placed(ops, step, k, 1), Some(v), step.batch);
+    fn append(&self, ops: &dyn Ops, step: &Step<'_>, k: Option<Act>, v: Option<Act>) {
+        let k = self.placed(ops, step, k.expect("keys were asked for"), 1);
+        ops.append(self.attention.cache, &k, v.as_ref(), step.batch);
     }
 
-    /// What the queries `q` of `step` find there.
-    fn attend(&self, ops: &dyn Ops, step: &Step<'_>, q: Act) -> Act {
-        let q = self.placed(ops, step, q, 0);
-        ops.linear(&self.o, &ops.attention(&self.attention, &q, step.batch))
+    /// What the queries of `x`, rows of `step`, find there.
+    fn attend(&self, ops: &dyn Ops, step: &Step<'_>, q: Option<Act>, gate: Option<Act>, x: &Act) -> Act {
+        let mut q = self.placed(ops, step, q.expect("queries were asked for"), 0);
+        if let Some(t) = self.temperature {
+            q = ops.mul(q, step.factor(t));
+        }
+        let mut y = ops.attention(&self.attention, &q, step.batch);
+        if let Some(gate) = gate.or_else(|| self.gate.as_ref().map(|l| ops.linear(l, x))) {
+            y = ops.sigmoid_mul(y, &gate);
+        }
+        ops.linear(&self.o, &y)
     }
 }
 
 impl Block for Gqa {
     fn forward(&self, ops: &dyn Ops, step: &Step<'_>, x: &Act) -> Act {
-        let [wq, wk, wv] = &self.qkv;
-        let mut out = ops.linears(&[wq, wk, wv], x).into_iter();
-        let (Some(q), Some(k), Some(v)) = (out.next(), out.next(), out.next()) else {
-            unreachable!("as many outputs as linears")
-        };
-        self.append(ops, step, k, &v);
-        drop(v);
-        self.attend(ops, step, q)
+        let [q, k, v, gate] = self.project(ops, x, 0..3);
+        self.append(ops, step, k, v);
+        self.attend(ops, step, q, gate, x)
     }
 
     fn forward_wanted(&self, ops: &dyn Ops, step: &Step<'_>, wanted: &Step<'_>, x: &Act) -> Act {
-        let [wq, wk, wv] = &self.qkv;
-        let mut out = ops.linears(&[wk, wv], x).into_iter();
-        let (Some(k), Some(v)) = (out.next(), out.next()) else { unreachable!("as many outputs as linears") };
-        self.append(ops, step, k, &v);
-        drop(v);
-        self.attend(ops, wanted, ops.linear(wq, &ops.select_rows(x, &step.batch.logit_rows)))
+        let [_, k, v, _] = self.project(ops, x, 1..3);
+        self.append(ops, step, k, v);
+        let x = ops.select_rows(x, &step.batch.logit_rows);
+        let [q, _, _, gate] = self.project(ops, &x, 0..1);
+        self.attend(ops, wanted, q, gate, &x)
     }
 }

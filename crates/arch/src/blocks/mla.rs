@@ -123,6 +123,7 @@ impl Mla {
                 mask: Mask::Causal,
                 softcap: None,
                 sinks: None,
+                slopes: None,
             },
             nope,
         })

@@ -6,13 +6,15 @@ mod gqa;
 mod mla;
 mod mlp;
 mod moe;
+mod parallel;
 mod rope;
 
 pub use decoder::{Branch, Decoder, Embedding, Head, layers};
-pub use gqa::{Gqa, GqaConfig};
+pub use gqa::{Gqa, GqaConfig, Projection, QkNorm};
 pub use mla::{Mla, MlaConfig};
 pub use mlp::{Mlp, gated, plain};
 pub use moe::{ExpertNames, Moe, SharedExpert, experts};
+pub use parallel::Parallel;
 pub use rope::{Rotary, RotaryDims, attention_mscale};
 
 use crate::Step;

@@ -25,6 +25,19 @@ impl RotaryDims {
     pub fn whole(head_dim: usize, interleaved: bool) -> RotaryDims {
         RotaryDims { head_dim, dims: head_dim, offset: 0, interleaved }
     }
+
+    /// The first columns of a head, as many as `partial_rotary_factor` says (in GGUF files: as the file counts them).
+    pub fn partial(c: &Config, head_dim: usize, interleaved: bool) -> Result<RotaryDims> {
+        let counted = c.size_opt("rope_dimension_count")?;
+        let dims = match counted {
+            Some(n) => n,
+            None => Parameters::read(c, "full_attention")?.rotated(head_dim)?,
+        };
+        if dims > head_dim {
+            return Err(c.bad("partial_rotary_factor", format!("{dims} columns rotate, but a head has {head_dim}")));
+        }
+        Ok(RotaryDims { head_dim, dims, offset: 0, interleaved })
+    }
 }
 
 /// A rope declared to the step, and where in a head it acts.
@@ -48,6 +61,10 @@ impl Rotary {
             return Err(c.unknown("rope.dimension_count", &n.to_string(), &[&dims.dims.to_string()]));
         }
         let r = Parameters::read(c, layer_type)?;
+        if r.rotated(dims.head_dim)? != dims.dims && r.number("partial_rotary_factor")?.is_some_and(|f| f != 1.0) {
+            let got = r.number("partial_rotary_factor")?.unwrap_or_default().to_string();
+            return Err(c.unknown("rope_parameters.partial_rotary_factor", &got, &["1"]));
+        }
         let factors = p.rope_factors(dims.dims / 2)?;
         let rope = p.rope(r.rope(dims.dims, factors)?);
         let RotaryDims { head_dim, offset, interleaved, .. } = dims;
@@ -109,12 +126,13 @@ impl<'a> Parameters<'a> {
             None => "default",
             Some(v) => return Err(c.bad("rope_parameters.rope_type", format!("expected a string, got {}", shown(v)))),
         };
-        let r = Parameters { c, keys, kind };
-        if r.number("partial_rotary_factor")?.is_some_and(|f| f != 1.0) {
-            let got = r.number("partial_rotary_factor")?.unwrap_or_default().to_string();
-            return Err(c.unknown("rope_parameters.partial_rotary_factor", &got, &["1"]));
-        }
-        Ok(r)
+        Ok(Parameters { c, keys, kind })
+    }
+
+    /// Columns of a head that rotate, as `partial_rotary_factor` says; all where it says nothing.
+    fn rotated(&self, head_dim: usize) -> Result<usize> {
+        let factor = self.positive("partial_rotary_factor")?.unwrap_or(1.0);
+        Ok((head_dim as f64 * factor) as usize)
     }
 
     /// Frequencies for `dims` rotated columns; `factors` divide them (GGUF stores some scalings so).

@@ -68,14 +68,15 @@ const ROPE: &[(&str, &str, Kind)] = &[
     ("beta_slow", "rope.scaling.yarn_beta_slow", Number),
 ];
 
-/// Mechanisms that no family here has, and the values at which they do nothing: any other is refused, not passed over.
-const FOREIGN: &[(&str, &[f64])] = &[
-    ("attention.temperature_scale", &[0.0]),
-    ("attention.clamp_kqv", &[0.0]),
-    ("attention.max_alibi_bias", &[0.0]),
-    ("embedding_scale", &[0.0, 1.0]),
-    ("residual_scale", &[0.0, 1.0]),
-    ("logit_scale", &[0.0, 1.0]),
+/// Mechanisms that few families have: our key, GGUF's key, the values at which they do nothing. Where a family does not
+/// say that it reads the key ([`Family::gguf_reads`]), any other value is refused, not passed over.
+const FOREIGN: &[(&str, &str, &[f64])] = &[
+    ("temperature_scale", "attention.temperature_scale", &[0.0]),
+    ("clip_qkv", "attention.clamp_kqv", &[0.0]),
+    ("max_alibi_bias", "attention.max_alibi_bias", &[0.0]),
+    ("embedding_multiplier", "embedding_scale", &[0.0, 1.0]),
+    ("residual_multiplier", "residual_scale", &[0.0, 1.0]),
+    ("logit_scale", "logit_scale", &[0.0, 1.0]),
 ];
 
 pub(super) fn translate(m: &Gguf) -> Result<(&'static Family, Map<String, Value>)> {
@@ -86,7 +87,6 @@ pub(super) fn translate(m: &Gguf) -> Result<(&'static Family, Map<String, Value>
     if !families::knows_gguf(arch) {
         return Err(unknown(arch));
     }
-    refuse_foreign(m, arch)?;
     let mut keys = Map::new();
     read(m, arch, KEYS, &mut keys)?;
     let mut rope = Map::new();
@@ -119,6 +119,7 @@ pub(super) fn translate(m: &Gguf) -> Result<(&'static Family, Map<String, Value>
     keys.entry("num_key_value_heads").or_insert(heads);
 
     let family = families::find_gguf(arch, &keys).ok_or_else(|| unknown(arch))?;
+    foreign(m, arch, family, &mut keys)?;
     keys.insert("model_type".into(), family.model_type.into());
     if let Some(adapt) = family.gguf_keys {
         adapt(&mut keys);
@@ -127,15 +128,18 @@ pub(super) fn translate(m: &Gguf) -> Result<(&'static Family, Map<String, Value>
     Ok((family, keys))
 }
 
-fn refuse_foreign(m: &Gguf, arch: &str) -> Result<()> {
-    for (name, neutral) in FOREIGN {
-        let key = format!("{arch}.{name}");
-        if let Some(v) = m.f64(&key).map_err(read_error)?.filter(|v| !neutral.contains(v)) {
+/// Reads the values in [`FOREIGN`] that are not neutral, for families that know them.
+fn foreign(m: &Gguf, arch: &str, family: &Family, keys: &mut Map<String, Value>) -> Result<()> {
+    for (ours, theirs, neutral) in FOREIGN {
+        let key = format!("{arch}.{theirs}");
+        let Some(v) = m.f64(&key).map_err(read_error)?.filter(|v| !neutral.contains(v)) else { continue };
+        if !family.gguf_reads.contains(ours) {
             return Err(Error::unsupported(&key, format!("{v} is not implemented for this architecture")));
         }
+        keys.insert((*ours).to_string(), v.into());
     }
     let key = format!("{arch}.attention.causal");
-    if m.bool(&key).map_err(read_error)? == Some(false) {
+    if m.bool(&key).map_err(read_error)? == Some(false) && !family.gguf_reads.contains(&"bidirectional") {
         return Err(Error::unsupported(&key, "attention that sees later tokens is not implemented"));
     }
     Ok(())

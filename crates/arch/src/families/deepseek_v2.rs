@@ -15,7 +15,6 @@ pub(super) const FAMILY: Family = Family {
     model_type: "deepseek_v2",
     title: "DeepSeek-V2",
     gguf: Some(("deepseek2", |keys| !is_v3(keys))),
-    base: "model",
     defaults: r#"{"vocab_size": 102400, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
         "num_attention_heads": 32, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "hidden_act": "silu",
         "tie_word_embeddings": false, "attention_bias": false, "mlp_bias": false, "first_k_dense_replace": 0,
@@ -24,6 +23,7 @@ pub(super) const FAMILY: Family = Family {
         "moe_intermediate_size": 1407, "moe_layer_freq": 1, "scoring_func": "softmax", "norm_topk_prob": false}"#,
     gguf_keys: Some(gguf_keys),
     load,
+    ..Family::BASE
 };
 
 /// GGUF has one architecture for V2 and V3 and tells them apart by the router: 2 is sigmoid.

@@ -16,7 +16,6 @@ pub(super) const FAMILY: Family = Family {
     model_type: "deepseek_v3",
     title: "DeepSeek-V3, R1",
     gguf: Some(("deepseek2", is_v3)),
-    base: "model",
     defaults: r#"{"vocab_size": 129280, "hidden_size": 7168, "intermediate_size": 18432, "moe_intermediate_size": 2048,
         "num_hidden_layers": 61, "num_attention_heads": 128, "n_shared_experts": 1, "num_experts": 256,
         "routed_scaling_factor": 2.5, "kv_lora_rank": 512, "qk_rope_head_dim": 64, "v_head_dim": 128,
@@ -32,6 +31,7 @@ pub(super) const FAMILY: Family = Family {
         keys.entry("topk_group").or_insert(1.into());
     }),
     load,
+    ..Family::BASE
 };
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {

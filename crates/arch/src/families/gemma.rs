@@ -9,13 +9,12 @@ pub(super) const FAMILY: Family = Family {
     model_type: "gemma",
     title: "Gemma",
     gguf: Some(("gemma", always)),
-    base: "model",
     defaults: r#"{"vocab_size": 256000, "hidden_size": 3072, "intermediate_size": 24576, "num_hidden_layers": 28,
         "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 256, "max_position_embeddings": 8192,
         "rms_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh", "tie_word_embeddings": true,
         "attention_bias": false}"#,
-    gguf_keys: None,
     load,
+    ..Family::BASE
 };
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
@@ -47,7 +46,7 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     let norm = body.rms(("norm", "output_norm"), hidden, eps, true)?;
     let head = Head::load(p, norm, &tokens, c.flag("tie_word_embeddings")?)?;
     Ok(Box::new(Decoder {
-        embedding: Embedding { tokens, scale: (hidden as f32).sqrt(), positions: None },
+        embedding: Embedding { scale: (hidden as f32).sqrt(), ..Embedding::new(tokens) },
         layers,
         head,
     }))

@@ -10,7 +10,6 @@ pub(super) const FAMILY: Family = Family {
     model_type: "gemma2",
     title: "Gemma 2",
     gguf: Some(("gemma2", always)),
-    base: "model",
     defaults: r#"{"vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 8192,
         "rms_norm_eps": 1e-6, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": true, "attention_bias": false,
@@ -28,6 +27,7 @@ pub(super) const FAMILY: Family = Family {
         }
     }),
     load,
+    ..Family::BASE
 };
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
@@ -62,7 +62,7 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     let head = Head::load(p, norm, &tokens, c.flag("tie_word_embeddings")?)?;
     let head = Head { softcap: c.positive_opt("final_logit_softcapping")?, ..head };
     Ok(Box::new(Decoder {
-        embedding: Embedding { tokens, scale: (hidden as f32).sqrt(), positions: None },
+        embedding: Embedding { scale: (hidden as f32).sqrt(), ..Embedding::new(tokens) },
         layers,
         head,
     }))

@@ -2,7 +2,7 @@
 use super::{Family, always};
 use crate::{
     Config, Error, Graph, Params, Result,
-    blocks::{Branch, Decoder, Embedding, Gqa, GqaConfig, Head, Mlp, layers, plain},
+    blocks::{Branch, Decoder, Embedding, Gqa, GqaConfig, Head, Mlp, Projection, layers, plain},
     params::Layout::Transposed,
 };
 
@@ -14,8 +14,8 @@ pub(super) const FAMILY: Family = Family {
     defaults: r#"{"vocab_size": 50257, "max_position_embeddings": 1024, "hidden_size": 768, "num_hidden_layers": 12,
         "num_attention_heads": 12, "hidden_act": "gelu_new", "layer_norm_eps": 1e-5, "scale_attn_weights": true,
         "scale_attn_by_inverse_layer_idx": false, "tie_word_embeddings": true}"#,
-    gguf_keys: None,
     load,
+    ..Family::BASE
 };
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
@@ -35,19 +35,14 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     }
     let body = p.body();
     let tokens = body.weight(("wte", "token_embd"), c.vocab_size()?, hidden)?;
-    let positions = Some(body.weight(("wpe", "position_embd"), c.max_positions()?, hidden)?);
+    let positions = body.weight(("wpe", "position_embd"), c.max_positions()?, hidden)?;
     let layers = layers(c.num_hidden_layers()?, |i| {
         let l = body.layer("h", i);
         let scale = if by_layer { gqa.scale / (i + 1) as f32 } else { gqa.scale };
         let fused = l.fused(("attn.c_attn", "attn_qkv"), &[hidden; 3], hidden, Transposed, true)?;
         let qkv = <[_; 3]>::try_from(fused).map_err(|_| Error::tensor("c_attn", "expected three parts"))?;
-        let attention = Gqa {
-            qkv,
-            o: l.linear_in(("attn.c_proj", "attn_output"), hidden, hidden, Transposed, true)?,
-            qk_norm: None,
-            rotary: None,
-            attention: Gqa::attention(&l, &GqaConfig { scale, ..gqa }),
-        };
+        let o = l.linear_in(("attn.c_proj", "attn_output"), hidden, hidden, Transposed, true)?;
+        let attention = Gqa::new(&l, &GqaConfig { scale, ..gqa }, Projection::Three(qkv), o, None);
         let up = l.linear_in(("mlp.c_fc", "ffn_up"), inner, hidden, Transposed, true)?;
         let down = l.linear_in(("mlp.c_proj", "ffn_down"), hidden, inner, Transposed, true)?;
         Ok(vec![
@@ -57,5 +52,9 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     })?;
     let norm = body.layer_norm(("ln_f", "output_norm"), hidden, eps)?;
     let head = Head::load(p, norm, &tokens, c.flag("tie_word_embeddings")?)?;
-    Ok(Box::new(Decoder { embedding: Embedding { tokens, scale: 1.0, positions }, layers, head }))
+    Ok(Box::new(Decoder {
+        embedding: Embedding { positions: Some((positions, 0)), ..Embedding::new(tokens) },
+        layers,
+        head,
+    }))
 }

@@ -12,7 +12,6 @@ pub(super) const FAMILY: Family = Family {
     model_type: "gpt_oss",
     title: "gpt-oss",
     gguf: Some(("gpt-oss", always)),
-    base: "model",
     defaults: r#"{"num_hidden_layers": 36, "num_experts": 128, "vocab_size": 201088, "hidden_size": 2880,
         "intermediate_size": 2880, "head_dim": 64, "num_attention_heads": 64, "num_key_value_heads": 8,
         "sliding_window": 128, "tie_word_embeddings": false, "hidden_act": "silu", "max_position_embeddings": 131072,
@@ -29,6 +28,7 @@ pub(super) const FAMILY: Family = Family {
         }
     }),
     load,
+    ..Family::BASE
 };
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {

@@ -10,12 +10,11 @@ pub(super) const FAMILY: Family = Family {
     model_type: "llama",
     title: "Llama",
     gguf: Some(("llama", |keys| !has_experts(keys))),
-    base: "model",
     defaults: r#"{"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
         "num_attention_heads": 32, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "hidden_act": "silu",
         "tie_word_embeddings": false, "attention_bias": false, "mlp_bias": false}"#,
-    gguf_keys: None,
     load,
+    ..Family::BASE
 };
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {

@@ -11,12 +11,11 @@ pub(super) const FAMILY: Family = Family {
     model_type: "mistral",
     title: "Mistral",
     gguf: None,
-    base: "model",
     defaults: r#"{"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
         "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072, "rms_norm_eps": 1e-6,
         "hidden_act": "silu", "tie_word_embeddings": false, "sliding_window": 4096}"#,
-    gguf_keys: None,
     load,
+    ..Family::BASE
 };
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {

@@ -10,13 +10,12 @@ pub(super) const FAMILY: Family = Family {
     model_type: "mixtral",
     title: "Mixtral",
     gguf: Some(("llama", has_experts)),
-    base: "model",
     defaults: r#"{"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
         "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5,
         "hidden_act": "silu", "tie_word_embeddings": false, "sliding_window": null, "num_experts_per_tok": 2,
         "num_experts": 8, "rope_theta": 1000000.0}"#,
-    gguf_keys: None,
     load,
+    ..Family::BASE
 };
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {

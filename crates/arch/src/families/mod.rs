@@ -33,6 +33,9 @@ pub struct Family {
     pub defaults: &'static str,
     /// Changes keys read from GGUF where a converter means something else by them.
     pub gguf_keys: Option<fn(&mut Map<String, Value>)>,
+    /// Mechanisms that `load` implements and that GGUF files of other architectures are refused for: keys of
+    /// `config/gguf.rs`'s table `FOREIGN`.
+    pub gguf_reads: &'static [&'static str],
     /// Names and checks the tensors, declares ropes and caches.
     pub load: fn(&Config, &Params<'_>) -> Result<Box<dyn Graph>>,
 }
@@ -55,6 +58,18 @@ pub static FAMILIES: &[Family] = &[
 ];
 
 impl Family {
+    /// What most rows share; `model_type`, `title`, `defaults` and `load` are every family's own.
+    const BASE: Family = Family {
+        model_type: "",
+        title: "",
+        gguf: None,
+        base: "model",
+        defaults: "{}",
+        gguf_keys: None,
+        gguf_reads: &[],
+        load: |c, _| Err(c.bad("model_type", "its family has no equations")),
+    };
+
     /// The family's default keys.
     pub fn defaults(&self) -> Result<Map<String, Value>> {
         serde_json::from_str(self.defaults)

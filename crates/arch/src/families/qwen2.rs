@@ -9,13 +9,12 @@ pub(super) const FAMILY: Family = Family {
     model_type: "qwen2",
     title: "Qwen2, Qwen2.5",
     gguf: Some(("qwen2", always)),
-    base: "model",
     defaults: r#"{"vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32,
         "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
         "hidden_act": "silu", "tie_word_embeddings": false, "use_sliding_window": false, "sliding_window": 4096,
         "max_window_layers": 28}"#,
-    gguf_keys: None,
     load,
+    ..Family::BASE
 };
 
 /// The window of each layer: from `max_window_layers` on, unless `layer_types` says otherwise.

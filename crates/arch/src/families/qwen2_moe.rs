@@ -10,15 +10,14 @@ pub(super) const FAMILY: Family = Family {
     model_type: "qwen2_moe",
     title: "Qwen2-MoE",
     gguf: Some(("qwen2moe", always)),
-    base: "model",
     defaults: r#"{"vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 24,
         "num_attention_heads": 16, "num_key_value_heads": 16, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
         "hidden_act": "silu", "tie_word_embeddings": false, "use_sliding_window": false, "sliding_window": 4096,
         "max_window_layers": 28, "decoder_sparse_step": 1, "moe_intermediate_size": 1408,
         "shared_expert_intermediate_size": 5632, "num_experts_per_tok": 4, "num_experts": 60, "norm_topk_prob": false,
         "mlp_only_layers": [], "qkv_bias": true}"#,
-    gguf_keys: None,
     load,
+    ..Family::BASE
 };
 
 /// Whether a layer has experts: every `decoder_sparse_step`-th but those in `mlp_only_layers`.

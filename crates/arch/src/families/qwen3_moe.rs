@@ -10,7 +10,6 @@ pub(super) const FAMILY: Family = Family {
     model_type: "qwen3_moe",
     title: "Qwen3-MoE",
     gguf: Some(("qwen3moe", always)),
-    base: "model",
     defaults: r#"{"vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 24,
         "num_attention_heads": 32, "num_key_value_heads": 4, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6,
         "hidden_act": "silu", "tie_word_embeddings": false, "attention_bias": false, "use_sliding_window": false,
@@ -21,6 +20,7 @@ pub(super) const FAMILY: Family = Family {
         keys.entry("norm_topk_prob").or_insert(true.into());
     }),
     load,
+    ..Family::BASE
 };
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {

@@ -68,6 +68,7 @@ impl Layer {
                 mask: Mask::Causal,
                 softcap: None,
                 sinks: None,
+                slopes: None,
             },
             o: linear(&mut weight, format, DIM, DIM),
             mlp: Mlp {

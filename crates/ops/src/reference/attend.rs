@@ -2,25 +2,29 @@
 use super::{cache::Cache, row};
 use crate::{Attention, PAGE, Sequence, math};
 
-/// Head `h` of the query `q` at position `p` of sequence `s`, into `y`.
+/// Head `h` of the query `q` at position `p` of sequence `s`, whose last position of the step is `last`, into `y`.
 ///
 /// Spans of [`PAGE`] positions are aligned to absolute positions. Within a span: scores (one FMA chain each, then times
 /// the key's scale, then times the attention's), their maximum, exponentials, their sum by lanes of the position within
 /// the span, the weighted values as one chain per column with positions ascending (a weight is multiplied with its
-/// value's scale first). Spans combine ascending, the sink joins last.
-pub fn head(a: &Attention, h: usize, q: &[f32], cache: &Cache, s: &Sequence, p: usize, y: &mut [f32]) {
+/// value's scale first). Spans combine ascending, the sink joins last. ALiBi's slope times how far the key is behind the
+/// query is taken from the scaled score by one fused multiply-add, before the bound.
+#[allow(clippy::too_many_arguments)]
+pub fn head(a: &Attention, h: usize, q: &[f32], cache: &Cache, s: &Sequence, p: usize, last: usize, y: &mut [f32]) {
     let kv_head = h / (a.heads / a.kv_heads);
-    let first = a.mask.first(p);
+    let (first, end) = (a.mask.first(p), a.mask.end(p, last + 1));
+    let slope = a.slopes.as_ref().map(|s| s.vector()[h]);
     let mut state = Softmax { max: f32::NEG_INFINITY, sum: 0.0 };
     let mut values = vec![0.0; a.v_dim];
     y.fill(0.0);
-    for span in first / PAGE..=p / PAGE {
-        let (from, to) = (first.max(span * PAGE), (p + 1).min((span + 1) * PAGE));
+    for span in first / PAGE..=(end - 1) / PAGE {
+        let (from, to) = (first.max(span * PAGE), end.min((span + 1) * PAGE));
         let mut weights = [0.0f32; PAGE];
         let mut max = f32::NEG_INFINITY;
         for t in from..to {
             let (key, factor) = cache.key(s, t, kv_head);
             let score = math::chain(key, q) * factor * a.scale;
+            let score = slope.map_or(score, |m| m.mul_add(t as f32 - p as f32, score));
             let score = a.softcap.map_or(score, |cap| row::softcap(score, cap));
             weights[t % PAGE] = score;
             if score > max || score.is_nan() {

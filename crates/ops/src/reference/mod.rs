@@ -7,6 +7,7 @@ pub mod attend;
 pub mod cache;
 pub mod moe;
 pub mod product;
+pub mod recur;
 pub mod row;
 
 use crate::*;
@@ -18,6 +19,8 @@ use std::cell::RefCell;
 pub struct Reference {
     arena: Arena,
     caches: RefCell<Vec<Cache>>,
+    /// Per state and slot its values; empty until written.
+    states: RefCell<Vec<Vec<Vec<f32>>>>,
 }
 
 impl Reference {
@@ -43,6 +46,33 @@ impl Reference {
     }
 }
 
+impl Reference {
+    fn recur(&self, state: StateId, work: &recur::Work<'_>, rows: usize, batch: &Batch) -> Act {
+        let states = &mut self.states.borrow_mut()[state];
+        let (y, cols) = (self.arena.alloc(rows, work.cols()), work.cols());
+        let (mut ys, mut scratch) = (y.data_mut(), vec![0.0; work.scratch()]);
+        for s in &batch.sequences {
+            let start = s.state.map_or_else(|| vec![0.0; work.state_len()], |slot| states[slot as usize].clone());
+            for (_, slot) in &s.keep {
+                states[*slot as usize].resize(work.state_len(), 0.0);
+            }
+            for i in 0..work.parts() {
+                let (part, columns) = (work.state(i), work.columns(i));
+                let put = |r: usize, y: &[f32]| ys[r * cols..][columns.clone()].copy_from_slice(y);
+                let keep = |slot: u32, s: &[f32]| states[slot as usize][part.clone()].copy_from_slice(s);
+                work.run(i, s, &mut start[part.clone()].to_vec(), &mut scratch, put, keep);
+            }
+        }
+        drop(ys);
+        y
+    }
+}
+
+/// The values of all, for as long as they are borrowed.
+pub fn inputs<'a>(data: &'a [std::cell::Ref<'_, Vec<f32>>], acts: &[&Act]) -> Vec<recur::Input<'a>> {
+    data.iter().zip(acts).map(|(d, a)| recur::Input { data: d, cols: a.cols }).collect()
+}
+
 impl Ops for Reference {
     fn input(&self, rows: usize, cols: usize, data: &[f32]) -> Act {
         let y = self.arena.alloc(rows, cols);
@@ -60,6 +90,10 @@ impl Ops for Reference {
 
     fn reserve(&self, caches: &[CacheSpec], kv: KvType, pages: usize) {
         *self.caches.borrow_mut() = caches.iter().map(|c| Cache::new(*c, kv, pages)).collect();
+    }
+
+    fn reserve_states(&self, states: &[StateSpec], slots: usize) {
+        *self.states.borrow_mut() = states.iter().map(|_| vec![Vec::new(); slots]).collect();
     }
 
     fn lay_out(&self, _: Layout) {}
@@ -106,8 +140,8 @@ impl Ops for Reference {
 
     fn norm(&self, n: &Norm, x: &Act, group: usize) -> Act {
         self.map(x, x.cols, |x, y| {
-            for (x, y) in x.chunks_exact(group).zip(y.chunks_exact_mut(group)) {
-                row::norm(n, x, y);
+            for (g, (x, y)) in x.chunks_exact(group).zip(y.chunks_exact_mut(group)).enumerate() {
+                row::norm(n, g, x, y);
             }
         })
     }
@@ -166,12 +200,24 @@ impl Ops for Reference {
                 for h in 0..a.heads {
                     let q = &qs[r * q.cols + h * a.qk_dim..][..a.qk_dim];
                     let y = &mut ys[(r * a.heads + h) * a.v_dim..][..a.v_dim];
-                    attend::head(a, h, q, cache, s, batch.positions[r] as usize, y);
+                    let last = batch.positions[s.rows.end - 1] as usize;
+                    attend::head(a, h, q, cache, s, batch.positions[r] as usize, last, y);
                 }
             }
         }
         drop(ys);
         y
+    }
+
+    fn conv(&self, c: &Conv, x: &Act, batch: &Batch) -> Act {
+        let data = x.data();
+        let work = recur::Work::Conv(c, [recur::Input { data: &data, cols: x.cols }]);
+        self.recur(c.state, &work, x.rows, batch)
+    }
+
+    fn scan(&self, s: &Scan, acts: &[&Act], batch: &Batch) -> Act {
+        let data: Vec<_> = acts.iter().map(|a| a.data()).collect();
+        self.recur(s.state, &recur::Work::new(&s.kind, &inputs(&data, acts)), acts[0].rows, batch)
     }
 
     fn columns(&self, x: &Act, group: usize, from: usize, to: usize) -> Act {
@@ -218,6 +264,21 @@ impl Ops for Reference {
     fn sigmoid_mul(&self, x: Act, gate: &Act) -> Act {
         let (width, gates) = (x.cols / gate.cols, gate.data());
         self.each(x, |i, v| *v *= math::sigmoid(gates[i / width]))
+    }
+
+    fn mul(&self, x: Act, factor: &Act) -> Act {
+        let (width, factors) = (x.cols / factor.cols, factor.data());
+        self.each(x, |i, v| *v *= factors[i / width])
+    }
+
+    fn glu(&self, act: Activation, gate: Act, x: &Act) -> Act {
+        assert_eq!((gate.rows, gate.cols), (x.rows, x.cols));
+        let xs = x.data();
+        self.each(gate, |i, g| *g = row::glu(act, *g, xs[i]))
+    }
+
+    fn clamp(&self, x: Act, limit: f32) -> Act {
+        self.each(x, |_, v| *v = row::clamp(*v, limit))
     }
 
     fn mlp(&self, m: &Mlp, x: &Act) -> Act {

@@ -28,14 +28,18 @@ pub fn embed(table: &Weight, i: usize, scale: f32, y: &mut [f32]) {
     }
 }
 
-/// Normalises `x` into `y`.
-pub fn norm(n: &Norm, x: &[f32], y: &mut [f32]) {
+/// Normalises `x`, group `g` of its row, into `y`. Where the vectors are longer than a group, groups take turns.
+pub fn norm(n: &Norm, g: usize, x: &[f32], y: &mut [f32]) {
+    let part = |w: &'_ W| {
+        let turns = (w.vector().len() / x.len().max(1)).max(1);
+        g % turns * x.len()
+    };
     let size = x.len() as f32;
     match n {
         Norm::Rms { weight, eps, one_plus } => {
             let inverse = 1.0 / (math::sum_squares(x, 0.0) / size + eps).sqrt();
             for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
-                let w = weight.as_ref().map_or(1.0, |w| w.vector()[i]);
+                let w = weight.as_ref().map_or(1.0, |w| w.vector()[part(w) + i]);
                 *y = x * inverse * if *one_plus { 1.0 + w } else { w };
             }
         }
@@ -43,8 +47,8 @@ pub fn norm(n: &Norm, x: &[f32], y: &mut [f32]) {
             let mean = math::sum(x) / size;
             let inverse = 1.0 / (math::sum_squares(x, mean) / size + eps).sqrt();
             for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
-                let w = weight.as_ref().map_or(1.0, |w| w.vector()[i]);
-                let b = bias.as_ref().map_or(0.0, |b| b.vector()[i]);
+                let w = weight.as_ref().map_or(1.0, |w| w.vector()[part(w) + i]);
+                let b = bias.as_ref().map_or(0.0, |b| b.vector()[part(b) + i]);
                 *y = ((x - mean) * inverse).mul_add(w, b);
             }
         }
@@ -78,6 +82,12 @@ pub fn softcap(x: f32, cap: f32) -> f32 {
     cap * math::tanh(x / cap)
 }
 
+/// `x` between `-limit` and `limit`; NaN stays NaN.
+pub fn clamp(x: f32, limit: f32) -> f32 {
+    let x = if x > limit { limit } else { x };
+    if x < -limit { -limit } else { x }
+}
+
 /// The nonlinearity alone.
 pub fn activation(a: Activation, x: f32) -> f32 {
     match a {
@@ -86,6 +96,14 @@ pub fn activation(a: Activation, x: f32) -> f32 {
         Activation::GeluErf => math::gelu_erf(x),
         Activation::Relu => relu(x),
         Activation::Relu2 => relu(x) * relu(x),
+        Activation::Xielu { positive, negative, beta, eps } => {
+            if x > 0.0 {
+                (positive * x).mul_add(x, beta * x)
+            } else {
+                let low = if x > eps { eps } else { x };
+                (math::exp_m1(low) - x).mul_add(negative, beta * x)
+            }
+        }
         Activation::ClampedSwiglu { .. } => panic!("the clamped SwiGLU needs a gate"),
     }
 }

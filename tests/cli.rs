@@ -336,7 +336,7 @@ fn inspect_knows_every_kind_of_file() {
     for part in ["llama", "memory at 100 tokens", "model.layers.1.mlp.down_proj.weight", "32 × 64"] {
         assert!(page.contains(part), "no {part:?} in {page}");
     }
-    assert!(run(folder.path(), &["inspect", "--families"]).out.contains("deepseek_v3"));
+    assert!(run(folder.path(), &["models", "--families"]).out.contains("deepseek_v3"));
 }
 
 #[test]

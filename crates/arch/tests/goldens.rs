@@ -96,6 +96,15 @@ fn every_family_has_a_golden() {
 }
 
 #[test]
+fn families_verified_from_gguf_are_those_with_a_golden_of_it() {
+    let with_file = goldens().into_iter().filter(|g| g.join("model.gguf").exists());
+    let mut found: Vec<&str> = with_file.map(|g| models(&g)[0].1.description().family).collect();
+    found.sort();
+    found.dedup();
+    assert_eq!(found, pondera_arch::families::GGUF_VERIFIED);
+}
+
+#[test]
 fn logits_and_hidden_states_are_the_references() {
     for folder in goldens() {
         let want = golden(&folder);

@@ -14,6 +14,7 @@ mod forward;
 pub mod act;
 pub mod batch;
 pub mod conformance;
+pub mod count;
 pub mod math;
 pub mod reference;
 pub mod spec;
@@ -22,6 +23,7 @@ pub mod weight;
 
 pub use act::{Act, Arena};
 pub use batch::{Batch, PAGE, Sequence};
+pub use count::{Count, Mechanism};
 pub use reference::Reference;
 pub use spec::*;
 pub use weight::{Layout, Settled, W, Weight};

@@ -3,6 +3,7 @@
 
 mod compare;
 mod corpus;
+mod families;
 mod fuzz;
 mod test;
 mod tidy;
@@ -14,6 +15,8 @@ usage: cargo xtask TASK
 
   test [--quick]   format, tidy, clippy, all tests; the last line says how many passed and failed
   tidy             what the compiler cannot check: who may import whom, unsafe, file heads, dependencies
+  families         the table of families (--write: into the README)
+  golden [NAME…]   makes goldens with the reference implementation, in an environment of its own
   compare ...      this engine beside others on the same files (cargo xtask compare --help)
   fuzz [SECONDS]   drives every fuzz target on this toolchain (20 seconds each by default)
   corpus ...       the text that pebble is trained on (see models/pebble/README.md)";
@@ -24,6 +27,8 @@ fn main() -> ExitCode {
     let done = match args.first().map(String::as_str) {
         Some("test") => test::run(rest),
         Some("tidy") => tidy::run(),
+        Some("families") => families::run(rest),
+        Some("golden") => families::golden(rest),
         Some("fuzz") => fuzz::run(rest),
         Some("compare") => compare::run(rest),
         Some("corpus") => corpus::run(rest),

@@ -45,6 +45,7 @@ pub fn run() -> Result<(), String> {
             _ => {}
         }
     }
+    crate::families::check(&mut findings);
     if findings.is_empty() { Ok(()) } else { Err(findings.join("\n")) }
 }
 

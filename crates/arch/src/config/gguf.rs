@@ -149,7 +149,7 @@ fn unknown(arch: &str) -> Error {
     let near = families::nearest(arch).unwrap_or_default();
     let what = format!("{} is not a known architecture", shortened(arch));
     Error::unsupported("general.architecture", what)
-        .hint(format!("the nearest known family is {near}; `pondera inspect --families` lists all"))
+        .hint(format!("the nearest known family is {near}; `pondera models --families` lists all"))
 }
 
 fn read(m: &Gguf, arch: &str, table: &[(&str, &str, Kind)], keys: &mut Map<String, Value>) -> Result<()> {

@@ -403,6 +403,6 @@ pub(crate) fn family_of(model_type: &str) -> Result<&'static Family> {
     families::find(model_type).ok_or_else(|| {
         let near = families::nearest(model_type).unwrap_or_default();
         Error::unsupported("model_type", format!("{} is not a known model type", shortened(model_type)))
-            .hint(format!("the nearest known one is {near}; `pondera inspect --families` lists all"))
+            .hint(format!("the nearest known one is {near}; `pondera models --families` lists all"))
     })
 }

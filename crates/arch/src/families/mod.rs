@@ -1,5 +1,6 @@
 //! The table of families. A family is one file here, one line in [`FAMILIES`] and one golden.
-use crate::{Config, Error, Graph, Params, Result};
+use crate::{Config, Error, Graph, Model, Params, Result, SHAPES, Source};
+use pondera_ops::{Batch, Count, KvType, Mechanism, Ops};
 use serde_json::{Map, Value};
 
 mod deepseek_v2;
@@ -57,6 +58,10 @@ pub static FAMILIES: &[Family] = &[
     qwen3_moe::FAMILY,
 ];
 
+/// Families of which a GGUF file is among the goldens; from `config.json` and safetensors every family has one.
+pub const GGUF_VERIFIED: &[&str] =
+    &["deepseek_v2", "deepseek_v3", "gemma", "gemma2", "gpt2", "gpt_oss", "llama", "mixtral", "qwen2_moe", "qwen3"];
+
 impl Family {
     /// What most rows share; `model_type`, `title`, `defaults` and `load` are every family's own.
     const BASE: Family = Family {
@@ -69,6 +74,41 @@ impl Family {
         gguf_reads: &[],
         load: |c, _| Err(c.bad("model_type", "its family has no equations")),
     };
+
+    /// The mechanisms of a configuration: what its equations ask a backend for, token by token and in a prompt.
+    pub fn mechanisms(config: &Config) -> Result<Vec<Mechanism>> {
+        let model = Model::load(config, &Source::Describe)?;
+        let count = Count::new();
+        count.reserve(model.caches(), KvType::F16, 1);
+        count.reserve_states(model.states(), 1);
+        drop(model.forward(&count, &Batch::single(&[0], 0)));
+        Ok(count.mechanisms())
+    }
+
+    /// The formats in which the family was held against the reference implementation.
+    pub fn verified(&self) -> Vec<&'static str> {
+        let gguf = GGUF_VERIFIED.contains(&self.model_type).then_some("GGUF");
+        std::iter::once("config.json").chain(gguf).collect()
+    }
+
+    /// A configuration of the family: the reference's defaults, or where those are no whole model one of [`SHAPES`].
+    pub fn example(&'static self) -> Result<Config> {
+        let whole = |c: &Config| Model::load(c, &Source::Describe).is_ok();
+        let default = Config::from_keys(self, Map::new()).and_then(|c| {
+            let n = c.num_hidden_layers()?.min(8);
+            c.with_layers(n)
+        });
+        match default {
+            Ok(c) if whole(&c) => Ok(c),
+            failed => {
+                let shape = SHAPES
+                    .iter()
+                    .filter_map(|s| s.config(None).ok())
+                    .find(|c| c.family().model_type == self.model_type);
+                shape.map_or(failed, Ok)
+            }
+        }
+    }
 
     /// The family's default keys.
     pub fn defaults(&self) -> Result<Map<String, Value>> {
@@ -138,6 +178,14 @@ mod tests {
         assert!(FAMILIES.is_sorted_by_key(|f| f.model_type));
         for f in FAMILIES {
             assert!(f.defaults().is_ok(), "{f:?}: {:?}", f.defaults());
+        }
+    }
+
+    #[test]
+    fn every_familys_mechanisms_can_be_told() {
+        for f in FAMILIES {
+            let found = f.example().and_then(|c| Family::mechanisms(&c));
+            assert!(found.is_ok_and(|m| m.len() > 2), "{f:?}");
         }
     }
 

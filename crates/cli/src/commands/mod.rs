@@ -29,6 +29,7 @@ macro_rules! commands {
 commands! {
     Run in run,
     Inspect in inspect,
+    Models in models,
     Bench in bench,
     Trace in trace,
     Perplexity in perplexity,

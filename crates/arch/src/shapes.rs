@@ -84,6 +84,15 @@ impl Shape {
         })
     }
 
+    /// The configuration of the shape of this name, or of the family of this model type.
+    pub fn config_of(name: &str, layers: Option<usize>) -> Result<Config> {
+        let Some(family) = crate::families::find(name).filter(|_| !SHAPES.iter().any(|s| s.name == name)) else {
+            return Shape::find(name)?.config(layers);
+        };
+        let config = family.example()?;
+        layers.map_or(Ok(config.clone()), |n| config.with_layers(n))
+    }
+
     /// Its configuration, with another number of layers if asked.
     pub fn config(&self, layers: Option<usize>) -> Result<Config> {
         let value: Value = serde_json::from_str(self.config)

@@ -174,6 +174,10 @@ fn times(w: &W, factor: f32) -> W {
 }
 
 impl Ops for Mutant<'_> {
+    fn kernels(&self) -> Vec<String> {
+        self.inner.kernels()
+    }
+
     fn input(&self, rows: usize, cols: usize, data: &[f32]) -> Act {
         self.inner.input(rows, cols, data)
     }

@@ -176,6 +176,10 @@ unsafe fn row_of<'a>(p: Ptr<f32>, r: usize, cols: usize) -> &'a mut [f32] {
 }
 
 impl Ops for Cpu {
+    fn kernels(&self) -> Vec<String> {
+        self.engine.kernels()
+    }
+
     fn input(&self, rows: usize, cols: usize, data: &[f32]) -> Act {
         let y = self.arena.alloc(rows, cols);
         y.data_mut().copy_from_slice(data);
@@ -355,6 +359,7 @@ impl Ops for Cpu {
     fn attention(&self, a: &Attention, q: &Act, batch: &Batch) -> Act {
         let y = self.arena.alloc(q.rows, a.heads * a.v_dim);
         let caches = self.caches.borrow();
+        self.engine.ran("attention by tiles of a span", caches[a.cache].kv.name());
         attention::run(&self.engine, &mut self.attending.borrow_mut(), a, &caches[a.cache], q, batch, &y);
         y
     }
@@ -362,6 +367,7 @@ impl Ops for Cpu {
     fn conv(&self, c: &Conv, x: &Act, batch: &Batch) -> Act {
         let (y, to) = self.make(x.rows, x.cols);
         let data = x.data();
+        self.engine.ran("recurrence, a call per chunk", "convolution");
         let work = Work::Conv(c, [recur::Input { data: &data, cols: x.cols }]);
         scan::run(&self.engine, &mut self.states.borrow_mut(), c.state, &work, batch, to);
         y
@@ -372,6 +378,7 @@ impl Ops for Cpu {
         let inputs = data.iter().zip(acts).map(|(d, a)| recur::Input { data: d, cols: a.cols });
         let inputs: ArrayVec<_, 5> = inputs.collect();
         let work = Work::new(&s.kind, &inputs);
+        self.engine.ran("recurrence, a call per chunk", s.kind.name());
         let (y, to) = self.make(acts[0].rows, work.cols());
         scan::run(&self.engine, &mut self.states.borrow_mut(), s.state, &work, batch, to);
         y
@@ -519,6 +526,7 @@ impl Ops for Cpu {
         let y = self.arena.alloc(x.rows, e.down.out);
         let codes = |block: usize| self.codes(x, block);
         let work = moe::Work { engine: &self.engine, e, shared, x, codes: &codes };
+        self.engine.ran("experts, rows grouped by expert", e.up.groups[0].format_name());
         moe::run(&work, &mut self.experts.borrow_mut(), route, &y);
         y
     }

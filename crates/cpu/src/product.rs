@@ -31,6 +31,8 @@ pub struct Engine {
     tasks: RefCell<Vec<Task>>,
     /// Formats that were said to be slow.
     said: RefCell<Vec<&'static str>>,
+    /// What ran: a kind of kernel, and what it multiplied with or was.
+    ran: RefCell<Vec<(&'static str, &'static str)>>,
 }
 
 /// A thread's memory, kept between products.
@@ -269,7 +271,16 @@ impl Engine {
         let pool = Pool::new(threads);
         let scratch = PerThread::new(pool.threads());
         let promoter = Promoter::new(isa, pool.pulse.clone());
-        Engine { level, isa, pool, promoter, scratch, tasks: RefCell::default(), said: RefCell::default() }
+        Engine {
+            level,
+            isa,
+            pool,
+            promoter,
+            scratch,
+            tasks: RefCell::default(),
+            said: RefCell::default(),
+            ran: RefCell::default(),
+        }
     }
 
     /// The fastest way to multiply `n` rows with group `g` of `w`, packed or as stored.
@@ -283,6 +294,7 @@ impl Engine {
             (activation(m), m, transpose)
         {
             if let Some(kernel) = dot::kernel(*format, self.isa) {
+                self.ran("dot products on stored blocks", m.format_name());
                 return Weights::Dot {
                     kernel,
                     many: packed::OnTheWay::new(self.level, self.isa, *format),
@@ -293,11 +305,15 @@ impl Engine {
                 };
             }
             self.slow(m, "multiplies by the scalar dot product");
+            self.ran("SCALAR dot products", m.format_name());
             return Weights::Scalar { matrix: m, block };
         }
         let source = gemm::Source::new(m, transpose);
         if source.is_slow() {
             self.slow(m, "is decoded by the scalar code before it is multiplied");
+            self.ran("SCALAR decoding, float tiles", m.format_name());
+        } else {
+            self.ran("float tiles on stored rows", m.format_name());
         }
         Weights::Float(source)
     }
@@ -317,6 +333,22 @@ impl Engine {
             Activation::Q8 { block } => Weights::Packed { kernel: set.kernel(*format)?, weights, block },
             Activation::F32 => Weights::PackedFloat { kernel: set.float_kernel(*format)?, weights },
         })
+    }
+
+    /// Remembers that a kind of kernel was used.
+    pub fn ran(&self, kernel: &'static str, on: &'static str) {
+        let mut ran = self.ran.borrow_mut();
+        if !ran.contains(&(kernel, on)) {
+            ran.push((kernel, on));
+        }
+    }
+
+    /// A line per kind of kernel that was used, with what it was used on.
+    pub fn kernels(&self) -> Vec<String> {
+        let mut ran = self.ran.borrow().clone();
+        ran.sort();
+        let lines = ran.chunk_by(|a, b| a.0 == b.0);
+        lines.map(|l| format!("{}: {}", l[0].0, l.iter().map(|r| r.1).collect::<Vec<_>>().join(", "))).collect()
     }
 
     /// Says once per format that it has no fast kernel.

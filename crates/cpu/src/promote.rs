@@ -142,6 +142,7 @@ impl Promoter {
     /// Products with the packed rows of group `g`, however many they are.
     pub fn head(&self, engine: &Engine, w: &W, g: usize) -> Option<Weights> {
         let base = Place::of(w)?.groups.get(g)?.base.load(Relaxed);
+        engine.ran("packed panels", w.groups[g].format_name());
         // SAFETY: the memory lives as long as the weight, which holds it; rows are written before they are published.
         unsafe { engine.packed(&w.groups[g], base) }
     }

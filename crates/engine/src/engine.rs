@@ -148,6 +148,11 @@ impl Engine {
         self.runner.scheduler.settle(budget)
     }
 
+    /// What products and recurrences ran on so far ([`Ops::kernels`]).
+    pub fn kernels(&self) -> Vec<String> {
+        self.runner.scheduler.ops.kernels()
+    }
+
     /// Whether no request runs or waits.
     pub fn is_idle(&self) -> bool {
         self.runner.is_idle()

@@ -123,5 +123,5 @@ pub fn shape(name: &str, layers: Option<usize>) -> Result<Config> {
         let error = Error::invalid(e.to_string());
         e.hint_text().map_or(error.clone(), |h| error.hint(h))
     };
-    Shape::find(name).and_then(|s| s.config(layers)).map_err(known)
+    Shape::config_of(name, layers).map_err(known)
 }

@@ -3,6 +3,9 @@
 /// Implements all of [`crate::Ops`] but `observe` by calling the field `$inner`, a `&dyn Ops`.
 macro_rules! forward_ops {
     ($inner:ident) => {
+        fn kernels(&self) -> Vec<String> {
+            self.$inner.kernels()
+        }
         fn input(&self, rows: usize, cols: usize, data: &[f32]) -> Act {
             self.$inner.input(rows, cols, data)
         }

@@ -42,6 +42,10 @@ pub type Acts = arrayvec::ArrayVec<Act, MAX_LINEARS>;
 /// Shapes are the caller's duty: a mismatch here is a bug and panics. No method has a default body, so that
 /// a decorator cannot silently bypass a backend's own.
 pub trait Ops {
+    /// What products and recurrences ran on since the backend was made, for people: a kernel and what it was used for
+    /// in each line.
+    fn kernels(&self) -> Vec<String>;
+
     /// An activation from host values: `data` is `[rows, cols]`.
     fn input(&self, rows: usize, cols: usize, data: &[f32]) -> Act;
 

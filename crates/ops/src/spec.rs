@@ -273,6 +273,18 @@ pub enum ScanKind {
     },
 }
 
+impl ScanKind {
+    /// What people call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ScanKind::Selective { .. } => "selective scan",
+            ScanKind::Heads { .. } => "scan by heads",
+            ScanKind::Delta { .. } => "gated delta rule",
+            ScanKind::Linear { .. } => "lightning attention",
+        }
+    }
+}
+
 /// Type of the values in a KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvType {
@@ -285,6 +297,15 @@ pub enum KvType {
 }
 
 impl KvType {
+    /// As the flag spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            KvType::F32 => "f32",
+            KvType::F16 => "f16",
+            KvType::Q8 => "q8",
+        }
+    }
+
     /// Bytes per value, without scales.
     pub fn bytes(self) -> usize {
         match self {

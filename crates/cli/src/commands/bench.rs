@@ -18,7 +18,7 @@ use crate::{
     view::{self, Side, Table, three},
 };
 use bound::{Bound, Phase, Work};
-use pondera_arch::{Mix, SHAPES, more_bits};
+use pondera_arch::{FAMILIES, Mix, SHAPES, more_bits};
 use pondera_engine::{Ceiling, EngineOptions, Event, KvType, Request, RequestId, Settled, Source, ceiling};
 use pondera_quant::{FORMATS, Format};
 use roofline::{Page, Point};
@@ -56,7 +56,7 @@ pub struct Args {
     /// Times each row is measured, after one that is not counted
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
-    /// Random weights of a published shape
+    /// Random weights of a published shape, or of a family's default configuration (by its model_type)
     #[arg(long, value_name = "NAME")]
     shape: Option<String>,
     /// Type of the random weights: one for all matrices, or a mix (q4_k_m, q5_k_m)
@@ -160,7 +160,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         let mut object = json!({ "model": loaded.name, "rows": rows,
             "ceiling": { "threads": ceiling.threads, "gb_per_s": ceiling.read / 1e9, "int8": int8,
                 "f32_gop_per_s": ceiling.f32 / 1e9 },
-            "load_s": loaded.load_s, "parameters_total": d.parameters_total,
+            "kernels": loaded.engine.kernels(), "load_s": loaded.load_s, "parameters_total": d.parameters_total,
             "parameters_active": d.parameters_active, "weight_bytes": d.weight_bytes,
             "layout": { "packed_bytes": settled.packed_bytes,
                 "mapped_bytes": d.weight_bytes.saturating_sub(settled.packed_bytes), "seconds": settled.seconds } });
@@ -225,11 +225,10 @@ fn open(args: &Args, options: &EngineOptions, context: &Context) -> Result<Loade
         loaded.open_draft(&args.ahead, context)?;
         return Ok(loaded);
     };
-    if !SHAPES.iter().any(|s| s.name == shape) {
+    if !SHAPES.iter().any(|s| s.name == shape) && !FAMILIES.iter().any(|f| f.model_type == shape) {
         let known: Vec<&str> = SHAPES.iter().map(|s| s.name).collect();
-        return Err(
-            Error::usage(format!("--shape {shape}: no such shape")).hint(format!("one of {}", known.join(", ")))
-        );
+        return Err(Error::usage(format!("--shape {shape}: no such shape"))
+            .hint(format!("one of {}, or a family (pondera models --families)", known.join(", "))));
     }
     let layers = args.layers.map(|n| n as usize);
     let mix = mix(&args.format, shape, layers)?;
@@ -497,7 +496,12 @@ fn draw(loaded: &Loaded, ceiling: &Ceiling, rows: &[Row]) -> String {
     let mut table = Table::new(&HEAD);
     rows.iter().enumerate().for_each(|(i, r)| table.row(cells(i, r)));
     let [model, run, roofs] = titles(loaded, ceiling);
-    format!("{ACCENT}{model}{ACCENT:#}  {DIM}{run}{DIM:#}\n{DIM}this machine at most: {roofs}{DIM:#}\n{}", table.draw())
+    let kernels = loaded.engine.kernels().join("; ");
+    format!(
+        "{ACCENT}{model}{ACCENT:#}  {DIM}{run}{DIM:#}\n{DIM}this machine at most: {roofs}{DIM:#}\n{}{DIM}kernels: \
+         {kernels}{DIM:#}\n",
+        table.draw()
+    )
 }
 
 fn page(loaded: &Loaded, ceiling: &Ceiling, rows: &[Row]) -> String {

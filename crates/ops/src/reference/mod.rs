@@ -74,6 +74,10 @@ pub fn inputs<'a>(data: &'a [std::cell::Ref<'_, Vec<f32>>], acts: &[&Act]) -> Ve
 }
 
 impl Ops for Reference {
+    fn kernels(&self) -> Vec<String> {
+        vec!["the scalar specification".into()]
+    }
+
     fn input(&self, rows: usize, cols: usize, data: &[f32]) -> Act {
         let y = self.arena.alloc(rows, cols);
         y.data_mut().copy_from_slice(data);

@@ -609,7 +609,9 @@ impl<'a> Params<'a> {
         let (stored, view) = self.find(&names)?;
         // Some tools store vectors with extra dimensions of 1.
         let flat: Vec<usize> = view.shape.iter().copied().filter(|d| *d != 1).collect();
-        if flat != [n] && !(n == 1 && flat.is_empty()) {
+        // Vectors of several heads may be stored head by head.
+        let heads = flat.len() == 2 && flat[0].checked_mul(flat[1]) == Some(n);
+        if flat != [n] && !heads && !(n == 1 && flat.is_empty()) {
             return Err(wrong_shape(&stored, &[n], &view.shape));
         }
         numeric(&stored, &view)?;

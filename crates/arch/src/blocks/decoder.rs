@@ -5,8 +5,8 @@
 //! x = keep · x + scale · post(body(pre(x)))      for each branch of each layer
 //! logits = cap(scale · head(project(norm(x))))
 //! ```
-use super::Block;
-use crate::{Config, Graph, Params, Result, Step};
+use super::{Block, Parallel};
+use crate::{Config, Graph, Name, Params, Result, Step};
 use pondera_ops::{Act, Batch, Index, Linear, Norm, Ops, Point, W};
 
 /// What tokens become.
@@ -204,26 +204,119 @@ pub struct Decoder {
     pub head: Head,
 }
 
+/// Where the parts of a decoder are and which norms stand around them.
+#[derive(Clone, Copy, Debug)]
+pub struct Tree<'a> {
+    /// The embedding.
+    pub tokens: Name<'a>,
+    /// What layers are called in repositories.
+    pub layers: &'a str,
+    /// A layer's mixer.
+    pub mixer: &'a str,
+    /// A layer's feed-forward part.
+    pub ffn: &'a str,
+    /// Norms before both.
+    pub pre: [Option<Name<'a>>; 2],
+    /// Norms after both, before the sum.
+    pub post: [Option<Name<'a>>; 2],
+    /// Both read the same stream; without a second norm, what the first gives.
+    pub parallel: bool,
+    /// The norm after the last layer.
+    pub norm: Option<Name<'a>>,
+    /// What kind all norms are.
+    pub kind: NormKind,
+}
+
+impl Tree<'static> {
+    /// Llama's: RMS norms before the mixer and the feed-forward part.
+    pub fn pre_norm(c: &Config) -> Result<Tree<'static>> {
+        Ok(Tree {
+            tokens: ("embed_tokens", "token_embd"),
+            layers: "layers",
+            mixer: "self_attn",
+            ffn: "mlp",
+            pre: [
+                Some(("input_layernorm", "attn_norm")),
+                Some(("post_attention_layernorm", "ffn_norm|post_attention_norm")),
+            ],
+            post: [None, None],
+            parallel: false,
+            norm: Some(("norm", "output_norm")),
+            kind: NormKind::Rms { eps: c.eps_or("rms_norm_eps", 1e-6)?, one_plus: false },
+        })
+    }
+
+    /// OLMo 2's: RMS norms after both, before the sum.
+    pub fn post_norm(c: &Config) -> Result<Tree<'static>> {
+        let post = [
+            Some(("post_attention_layernorm", "post_attention_norm")),
+            Some(("post_feedforward_layernorm", "post_ffw_norm")),
+        ];
+        Ok(Tree { pre: [None, None], post, ..Tree::pre_norm(c)? })
+    }
+
+    /// Gemma 2's: RMS norms before and after both.
+    pub fn sandwich(c: &Config) -> Result<Tree<'static>> {
+        let pre = [Some(("input_layernorm", "attn_norm")), Some(("pre_feedforward_layernorm", "ffn_norm"))];
+        Ok(Tree { pre, ..Tree::post_norm(c)? })
+    }
+
+    /// The same with RMS norms whose factor is `1 + w`.
+    pub fn one_plus(self) -> Tree<'static> {
+        let NormKind::Rms { eps, .. } = self.kind else { return self };
+        Tree { kind: NormKind::Rms { eps, one_plus: true }, ..self }
+    }
+}
+
+/// The norms of a decoder.
+#[derive(Clone, Copy, Debug)]
+pub enum NormKind {
+    /// [`Norm::Rms`].
+    Rms {
+        /// Added to the mean square.
+        eps: f32,
+        /// The factor is `1 + w` in repositories.
+        one_plus: bool,
+    },
+    /// [`Norm::Layer`].
+    Layer {
+        /// Added to the variance.
+        eps: f32,
+        /// With factors.
+        weight: bool,
+        /// With biases.
+        bias: bool,
+    },
+    /// A layer norm with biases whose factor is `1 + w` in repositories; GGUF converters store the sum.
+    LayerOnePlus {
+        /// Added to the variance.
+        eps: f32,
+    },
+}
+
+impl NormKind {
+    /// The norm of this name over `n` columns.
+    pub fn load(self, p: &Params<'_>, name: Name<'_>, n: usize) -> Result<Norm> {
+        match self {
+            NormKind::Rms { eps, one_plus } => p.rms(name, n, eps, one_plus),
+            NormKind::LayerOnePlus { eps } => {
+                let norm = p.layer_norm(name, n, eps)?;
+                let Norm::Layer { weight: Some(w), bias, eps } = norm else { return Ok(norm) };
+                let sum = |w: &[f32]| w.iter().map(|w| 1.0 + w).collect();
+                let weight = if p.is_gguf() { w } else { p.computed(&w, sum) };
+                Ok(Norm::Layer { weight: Some(weight), bias, eps })
+            }
+            NormKind::Layer { eps, weight, bias } => p.layer_norm_of(name, n, eps, (weight, bias)),
+        }
+    }
+}
+
 /// Builds `count` layers.
 pub fn layers(count: usize, build: impl FnMut(usize) -> Result<Vec<Branch>>) -> Result<Vec<Vec<Branch>>> {
     (0..count).map(build).collect()
 }
 
 impl Decoder {
-    /// A decoder whose layers are called `name`, from what stands around them.
-    pub fn build(
-        c: &Config,
-        p: &Params<'_>,
-        (embedding, norm): (Embedding, Option<Norm>),
-        name: &str,
-        mut layer: impl FnMut(&Params<'_>, usize) -> Result<Vec<Branch>>,
-    ) -> Result<Decoder> {
-        let body = p.body();
-        let layers = layers(c.num_hidden_layers()?, |i| layer(&body.layer(name, i), i))?;
-        let head = Head::load(p, norm, &embedding.tokens, c.flag("tie_word_embeddings")?)?;
-        Ok(Decoder { embedding, layers, head })
-    }
-
     /// The pre-norm tree of names that most families have: `mixer` reads from `self_attn`, `ffn` from `mlp`, both
     /// given the reader of their part and the layer's number.
     pub fn pre_norm<M: Block + 'static>(
@@ -243,23 +336,45 @@ impl Decoder {
         mixer: impl Fn(&Params<'_>, usize) -> Result<M>,
         ffn: impl Fn(&Params<'_>, usize) -> Result<Box<dyn Block>>,
     ) -> Result<Decoder> {
-        let (hidden, eps) = (c.hidden_size()?, c.eps("rms_norm_eps")?);
-        let body = p.body();
-        let tokens = body.weight(("embed_tokens", "token_embd"), c.vocab_size()?, hidden)?;
+        let tree = Tree { mixer: mixer_name, ffn: ffn_name, ..Tree::pre_norm(c)? };
+        Decoder::build(c, p, &tree, |p, i| Ok(Box::new(mixer(p, i)?)), ffn)
+    }
+
+    /// A decoder of this tree of names.
+    pub fn build(
+        c: &Config,
+        p: &Params<'_>,
+        tree: &Tree<'_>,
+        mixer: impl Fn(&Params<'_>, usize) -> Result<Box<dyn Block>>,
+        ffn: impl Fn(&Params<'_>, usize) -> Result<Box<dyn Block>>,
+    ) -> Result<Decoder> {
+        let (hidden, body) = (c.hidden_size()?, p.body());
+        let tokens = body.weight(tree.tokens, c.vocab_size()?, hidden)?;
         let layers = layers(c.num_hidden_layers()?, |i| {
-            let l = body.layer("layers", i);
-            let mix = Branch::pre_norm(
-                l.rms(("input_layernorm", "attn_norm"), hidden, eps, false)?,
-                mixer(&l.at((mixer_name, "")), i)?,
-            );
-            let pre = Some(l.rms(("post_attention_layernorm", "ffn_norm|post_attention_norm"), hidden, eps, false)?);
-            let body = ffn(&l.at((ffn_name, "")), i)?;
-            let ffn = Branch { pre, body, post: None, keep: 1.0, scale: 1.0, after: None };
-            Ok(vec![mix, ffn])
+            let l = body.layer(tree.layers, i);
+            let norms = |names: &[Option<Name<'_>>; 2]| -> Result<[Option<Norm>; 2]> {
+                let one = |n: Option<Name<'_>>| n.map(|n| tree.kind.load(&l, n, hidden)).transpose();
+                Ok([one(names[0])?, one(names[1])?])
+            };
+            let (pre, post) = (norms(&tree.pre)?, norms(&tree.post)?);
+            let bodies = [mixer(&l.at((tree.mixer, "")), i)?, ffn(&l.at((tree.ffn, "")), i)?];
+            if tree.parallel {
+                return Ok(vec![Branch::plain(Parallel { norms: pre, bodies })]);
+            }
+            let parts = pre.into_iter().zip(post).zip(bodies);
+            Ok(parts
+                .map(|((pre, post), body)| Branch { pre, body, post, keep: 1.0, scale: 1.0, after: None })
+                .collect())
         })?;
-        let norm = body.rms(("norm", "output_norm"), hidden, eps, false)?;
+        let norm = tree.norm.map(|n| tree.kind.load(&body, n, hidden)).transpose()?;
         let head = Head::load(p, norm, &tokens, c.flag("tie_word_embeddings")?)?;
         Ok(Decoder { embedding: Embedding::new(tokens), layers, head })
+    }
+
+    /// The same with a factor on what every branch adds.
+    pub fn scaled(mut self, scale: f32) -> Decoder {
+        self.layers.iter_mut().flatten().for_each(|b| b.scale = scale);
+        self
     }
 }
 

@@ -100,6 +100,27 @@ impl Gqa {
         Ok(Gqa::new(p, g, Projection::Three(qkv), o, rotary))
     }
 
+    /// [`Gqa::load`] as a part of a layer.
+    pub fn boxed(p: &Params<'_>, g: &GqaConfig, hidden: usize, rotary: Option<Rotary>) -> Result<Box<dyn Block>> {
+        Ok(Box::new(Gqa::load(p, g, hidden, rotary)?))
+    }
+
+    /// Queries, keys and values in one matrix, `groups` groups of rows ([`Projection::Grouped`]), under these names.
+    pub fn fused(
+        p: &Params<'_>,
+        g: &GqaConfig,
+        (hidden, groups): (usize, usize),
+        (qkv, o): (&str, &str),
+        rotary: Option<Rotary>,
+    ) -> Result<Gqa> {
+        let rows = (g.heads + 2 * g.kv_heads) * g.head_dim;
+        let linear = p.linear((qkv, "attn_qkv"), rows, hidden, g.qkv_bias)?;
+        // GGUF's converters put the groups' queries together, then the keys, then the values.
+        let groups = if p.is_gguf() { 1 } else { groups };
+        let o = p.linear((o, "attn_output"), hidden, g.heads * g.head_dim, g.o_bias)?;
+        Ok(Gqa::new(p, g, Projection::Grouped { linear, groups }, o, rotary))
+    }
+
     /// From projections loaded already; declares the cache.
     pub fn new(p: &Params<'_>, g: &GqaConfig, qkv: Projection, o: Linear, rotary: Option<Rotary>) -> Gqa {
         let attention = Gqa::attention(p, g);

@@ -9,13 +9,13 @@ mod moe;
 mod parallel;
 mod rope;
 
-pub use decoder::{Branch, Decoder, Embedding, Head, layers};
+pub use decoder::{Branch, Decoder, Embedding, Head, NormKind, Tree, layers};
 pub use gqa::{Gqa, GqaConfig, Projection, QkNorm};
 pub use mla::{Mla, MlaConfig};
-pub use mlp::{Mlp, gated, plain};
+pub use mlp::{Mlp, fused_mlp, gated, gated_mlp, plain, plain_mlp};
 pub use moe::{ExpertNames, Moe, SharedExpert, experts};
 pub use parallel::Parallel;
-pub use rope::{Rotary, RotaryDims, attention_mscale};
+pub use rope::{Rotary, RotaryDims, attention_mscale, llama4_scaling};
 
 use crate::Step;
 use pondera_ops::{Act, Ops};

@@ -1,5 +1,5 @@
 //! Rotary positions: from the configuration's `rope_parameters` to frequencies.
-use crate::{Config, Params, Result, Step, config::shown};
+use crate::{Config, Params, PositionFactor, Result, Step, config::shown};
 use pondera_ops::{Act, Frequencies, Norm, Ops, Rope, RopeLayout, default_frequencies};
 use serde_json::{Map, Value};
 use std::f64::consts::PI;
@@ -66,9 +66,28 @@ impl Rotary {
             return Err(c.unknown("rope_parameters.partial_rotary_factor", &got, &["1"]));
         }
         let factors = p.rope_factors(dims.dims / 2)?;
-        let rope = p.rope(r.rope(dims.dims, factors)?);
+        Ok(Rotary::declared(p, r.rope(dims.dims, factors)?, dims))
+    }
+
+    /// The rope of layers with windows: that of `sliding_attention` where parameters are per layer type; otherwise no
+    /// scaling applies to them, and the base is `rope_local_base_freq` where there is one.
+    pub fn sliding(p: &Params<'_>, c: &Config, dims: RotaryDims) -> Result<Rotary> {
+        let nested = |v: &Value| v.as_object().is_some_and(|o| o.values().any(Value::is_object));
+        if c.get("rope_parameters").is_some_and(nested) {
+            return Rotary::load(p, c, dims, "sliding_attention");
+        }
+        let theta = match c.number_opt("rope_local_base_freq")? {
+            Some(local) => local,
+            None => Parameters::read(c, "")?.positive("rope_theta")?.unwrap_or(10_000.0),
+        };
+        let rope = Rope { frequencies: Frequencies::Fixed(default_frequencies(theta, dims.dims)), scale: 1.0 };
+        Ok(Rotary::declared(p, rope, dims))
+    }
+
+    /// This rope at its place in a head.
+    fn declared(p: &Params<'_>, rope: Rope, dims: RotaryDims) -> Rotary {
         let RotaryDims { head_dim, offset, interleaved, .. } = dims;
-        Ok(Rotary { rope, layout: RopeLayout { head_dim, offset, interleaved } })
+        Rotary { rope: p.rope(rope), layout: RopeLayout { head_dim, offset, interleaved } }
     }
 
     /// The same rope at another place of a head.
@@ -85,6 +104,13 @@ impl Rotary {
     pub fn norm_and_rotate(&self, ops: &dyn Ops, step: &Step<'_>, x: Act, norm: Option<&Norm>) -> Act {
         ops.rope(x, norm, step.rotary(self.rope), &self.layout)
     }
+}
+
+/// The factor on queries that grows with the logarithm of the position, in steps of the original context.
+pub fn llama4_scaling(c: &Config, p: &Params<'_>) -> Result<usize> {
+    let r = Parameters::read(c, "full_attention")?;
+    let beta = r.need("llama_4_scaling_beta")?;
+    Ok(p.position_factor(PositionFactor::Log { beta, floor: r.original()?, ahead: 0.0 }))
 }
 
 /// The factor on attention scores that DeepSeek's models take from YaRN: `m²`, `m = 0.1 · mscale_all_dim · ln factor + 1`.
@@ -144,6 +170,12 @@ impl<'a> Parameters<'a> {
             "linear" => {
                 let factor = self.factor()?;
                 (Frequencies::Fixed(plain.into_iter().map(|w| w / factor).collect()), 1.0)
+            }
+            // Hunyuan's: the base grows by a factor of its own, at every length.
+            "dynamic" if self.keys.contains_key("alpha") => {
+                let alpha = self.positive("alpha")?.unwrap_or(1.0);
+                let base = theta * libm::pow(alpha, dims as f64 / (dims as f64 - 2.0).max(1.0));
+                (Frequencies::Fixed(default_frequencies(base, dims)), 1.0)
             }
             "dynamic" => (self.dynamic(theta, dims)?, 1.0),
             // The factors are this scaling, worked out.

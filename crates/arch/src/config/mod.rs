@@ -262,6 +262,11 @@ impl Config {
         if (0.0..1.0).contains(&e) { Ok(e as f32) } else { Err(self.bad(key, format!("expected 0 to 1, got {e}"))) }
     }
 
+    /// The epsilon of a norm, or `otherwise` where the family's configuration has none of this name.
+    pub fn eps_or(&self, key: &str, otherwise: f32) -> Result<f32> {
+        if self.get(key).is_some() { self.eps(key) } else { Ok(otherwise) }
+    }
+
     /// A positive number, as f32.
     pub fn positive(&self, key: &str) -> Result<f32> {
         let n = self.number(key)?;
@@ -338,6 +343,20 @@ impl Config {
         let name = self.text(key)?.ok_or_else(|| self.absent(key))?;
         let found = NAMES.iter().find(|(n, _)| *n == name).map(|(_, a)| *a);
         found.ok_or_else(|| self.unknown(key, name, &NAMES.iter().map(|(n, _)| *n).collect::<Vec<_>>()))
+    }
+
+    /// Which layers have rotary positions: `no_rope_layers` has 1 for those, or every `no_rope_layer_interval`-th has
+    /// none.
+    pub fn rotated_layers(&self) -> Result<Vec<bool>> {
+        let (layers, listed) = (self.num_hidden_layers()?, self.sizes("no_rope_layers")?);
+        if listed.is_empty() {
+            let every = self.count("no_rope_layer_interval")?;
+            return Ok((0..layers).map(|i| every == 0 || (i + 1) % every != 0).collect());
+        }
+        if listed.len() != layers {
+            return Err(self.bad("no_rope_layers", format!("expected {layers} entries, got {}", listed.len())));
+        }
+        Ok(listed.into_iter().map(|n| n != 0).collect())
     }
 
     /// The attention window of each layer: `layer_types` where the configuration has it, `otherwise(layer)` where not.

@@ -2,7 +2,7 @@
 use super::{Family, always};
 use crate::{
     Config, Graph, Params, Result,
-    blocks::{Branch, Decoder, Embedding, Gqa, GqaConfig, Head, Mlp, Rotary, RotaryDims, gated, layers},
+    blocks::{Decoder, Gqa, GqaConfig, Rotary, RotaryDims, Tree, gated_mlp},
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -18,7 +18,7 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
-    let (hidden, inner, eps) = (c.hidden_size()?, c.size("intermediate_size")?, c.eps("rms_norm_eps")?);
+    let (hidden, inner) = (c.hidden_size()?, c.size("intermediate_size")?);
     c.never("use_bidirectional_attention")?;
     let bias = c.flag("attention_bias")?;
     let gqa = GqaConfig { qkv_bias: bias, o_bias: bias, ..GqaConfig::read(c)? };
@@ -28,26 +28,14 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
         pondera_ops::Activation::GeluErf => pondera_ops::Activation::GeluTanh,
         act => act,
     };
-    let body = p.body();
-    let tokens = body.weight(("embed_tokens", "token_embd"), c.vocab_size()?, hidden)?;
-    let layers = layers(c.num_hidden_layers()?, |i| {
-        let l = body.layer("layers", i);
-        Ok(vec![
-            Branch::pre_norm(
-                l.rms(("input_layernorm", "attn_norm"), hidden, eps, true)?,
-                Gqa::load(&l.at(("self_attn", "")), &gqa, hidden, Some(rotary))?,
-            ),
-            Branch::pre_norm(
-                l.rms(("post_attention_layernorm", "ffn_norm"), hidden, eps, true)?,
-                Mlp(gated(&l.at(("mlp", "")), hidden, inner, false, act)?),
-            ),
-        ])
-    })?;
-    let norm = body.rms(("norm", "output_norm"), hidden, eps, true)?;
-    let head = Head::load(p, norm, &tokens, c.flag("tie_word_embeddings")?)?;
-    Ok(Box::new(Decoder {
-        embedding: Embedding { scale: (hidden as f32).sqrt(), ..Embedding::new(tokens) },
-        layers,
-        head,
-    }))
+    let tree = Tree::pre_norm(c)?.one_plus();
+    let mut decoder = Decoder::build(
+        c,
+        p,
+        &tree,
+        |p, _| Gqa::boxed(p, &gqa, hidden, Some(rotary)),
+        |p, _| gated_mlp(p, hidden, inner, false, act),
+    )?;
+    decoder.embedding.scale = (hidden as f32).sqrt();
+    Ok(Box::new(decoder))
 }

@@ -3,7 +3,7 @@
 use super::{Family, always};
 use crate::{
     Config, Graph, Params, Result,
-    blocks::{Branch, Decoder, Embedding, Gqa, GqaConfig, Head, Mlp, Rotary, RotaryDims, gated, layers},
+    blocks::{Decoder, Gqa, GqaConfig, Rotary, RotaryDims, Tree, gated_mlp},
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -31,7 +31,7 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
-    let (hidden, inner, eps) = (c.hidden_size()?, c.size("intermediate_size")?, c.eps("rms_norm_eps")?);
+    let (hidden, inner) = (c.hidden_size()?, c.size("intermediate_size")?);
     c.never("use_bidirectional_attention")?;
     let bias = c.flag("attention_bias")?;
     let scale = f64::from(c.positive("query_pre_attn_scalar")?).powf(-0.5) as f32;
@@ -40,30 +40,14 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     let windows = c.windows(c.size_opt("sliding_window")?, |layer| layer % 2 == 0)?;
     let rotary = Rotary::load(p, c, RotaryDims::whole(gqa.head_dim, false), "full_attention")?;
     let act = c.activation("hidden_activation")?;
-    let body = p.body();
-    let tokens = body.weight(("embed_tokens", "token_embd"), c.vocab_size()?, hidden)?;
-    let layers = layers(c.num_hidden_layers()?, |i| {
-        let l = body.layer("layers", i);
-        let gqa = GqaConfig { window: windows[i], ..gqa };
-        Ok(vec![
-            Branch::sandwich(
-                l.rms(("input_layernorm", "attn_norm"), hidden, eps, true)?,
-                Gqa::load(&l.at(("self_attn", "")), &gqa, hidden, Some(rotary))?,
-                l.rms(("post_attention_layernorm", "post_attention_norm"), hidden, eps, true)?,
-            ),
-            Branch::sandwich(
-                l.rms(("pre_feedforward_layernorm", "ffn_norm"), hidden, eps, true)?,
-                Mlp(gated(&l.at(("mlp", "")), hidden, inner, false, act)?),
-                l.rms(("post_feedforward_layernorm", "post_ffw_norm"), hidden, eps, true)?,
-            ),
-        ])
-    })?;
-    let norm = body.rms(("norm", "output_norm"), hidden, eps, true)?;
-    let head = Head::load(p, norm, &tokens, c.flag("tie_word_embeddings")?)?;
-    let head = Head { softcap: c.positive_opt("final_logit_softcapping")?, ..head };
-    Ok(Box::new(Decoder {
-        embedding: Embedding { scale: (hidden as f32).sqrt(), ..Embedding::new(tokens) },
-        layers,
-        head,
-    }))
+    let mut decoder = Decoder::build(
+        c,
+        p,
+        &Tree::sandwich(c)?.one_plus(),
+        |p, i| Gqa::boxed(p, &GqaConfig { window: windows[i], ..gqa }, hidden, Some(rotary)),
+        |p, _| gated_mlp(p, hidden, inner, false, act),
+    )?;
+    decoder.embedding.scale = (hidden as f32).sqrt();
+    decoder.head.softcap = c.positive_opt("final_logit_softcapping")?;
+    Ok(Box::new(decoder))
 }

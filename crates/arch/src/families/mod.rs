@@ -3,19 +3,37 @@ use crate::{Config, Error, Graph, Model, Params, Result, SHAPES, Source};
 use pondera_ops::{Batch, Count, KvType, Mechanism, Ops};
 use serde_json::{Map, Value};
 
+mod apertus;
+mod arcee;
+mod cohere;
+mod cohere2;
 mod deepseek_v2;
 mod deepseek_v3;
+mod ernie4_5;
+mod exaone4;
 mod gemma;
 mod gemma2;
+mod gemma3_text;
+mod glm;
+mod glm4;
 mod gpt2;
 mod gpt_oss;
+mod granite;
+mod hunyuan_v1_dense;
 mod llama;
+mod ministral3;
 mod mistral;
 mod mixtral;
+mod nemotron;
+mod olmo;
+mod olmo2;
+mod olmo3;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
+mod seed_oss;
+mod smollm3;
 
 /// Whether a GGUF file with these keys is of a family, where several share an architecture name.
 pub type GgufTest = fn(&Map<String, Value>) -> bool;
@@ -43,19 +61,37 @@ pub struct Family {
 
 /// All families, by model type.
 pub static FAMILIES: &[Family] = &[
+    apertus::FAMILY,
+    arcee::FAMILY,
+    cohere::FAMILY,
+    cohere2::FAMILY,
     deepseek_v2::FAMILY,
     deepseek_v3::FAMILY,
+    ernie4_5::FAMILY,
+    exaone4::FAMILY,
     gemma::FAMILY,
     gemma2::FAMILY,
+    gemma3_text::FAMILY,
+    glm::FAMILY,
+    glm4::FAMILY,
     gpt2::FAMILY,
     gpt_oss::FAMILY,
+    granite::FAMILY,
+    hunyuan_v1_dense::FAMILY,
     llama::FAMILY,
+    ministral3::FAMILY,
     mistral::FAMILY,
     mixtral::FAMILY,
+    nemotron::FAMILY,
+    olmo::FAMILY,
+    olmo2::FAMILY,
+    olmo3::FAMILY,
     qwen2::FAMILY,
     qwen2_moe::FAMILY,
     qwen3::FAMILY,
     qwen3_moe::FAMILY,
+    seed_oss::FAMILY,
+    smollm3::FAMILY,
 ];
 
 /// Families of which a GGUF file is among the goldens; from `config.json` and safetensors every family has one.

@@ -29,6 +29,13 @@ MOE = dict(DENSE, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=12
 DEEPSEEK = dict(DENSE, num_key_value_heads=4, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=12,
                 n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=8, first_k_dense_replace=1,
                 n_group=4, topk_group=2, num_hidden_layers=3)
+# GLM 4.5's experts, which others have too: DeepSeek-V3's.
+GROUPED = dict(DENSE, num_hidden_layers=3, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=8, n_group=4,
+               topk_group=2, first_k_dense_replace=1, n_shared_experts=2, routed_scaling_factor=1.7, norm_topk_prob=True)
+GRANITE = {**DENSE, "num_local_experts": 6, "num_experts_per_tok": 2, "intermediate_size": 12, "embedding_multiplier": 3.0,
+           "logits_scaling": 0.5, "residual_multiplier": 0.4, "attention_multiplier": 0.5}
+ERNIE = dict(DENSE, num_hidden_layers=4, moe_k=2, moe_num_experts=6, moe_intermediate_size=8, moe_num_shared_experts=2,
+             moe_layer_start_index=1)
 YARN_MSCALE = dict(rope_type="yarn", rope_theta=10000.0, factor=8.0, beta_fast=32.0, beta_slow=1.0, mscale=0.8,
                    mscale_all_dim=0.6, original_max_position_embeddings=16)
 
@@ -75,6 +82,44 @@ GOLDENS = {
     "qwen3": ("qwen3", dict(DENSE, head_dim=12, tie_word_embeddings=True), dict(style=4, gguf=True)),
     "qwen3_moe": ("qwen3_moe", dict(MOE, head_dim=8, norm_topk_prob=True, num_hidden_layers=3, mlp_only_layers=[1],
                   attention_bias=True), dict()),
+    "olmoe": ("olmoe", dict(DENSE, intermediate_size=12, num_experts=6, num_experts_per_tok=2, clip_qkv=1.1,
+              attention_bias=True), dict(style=4)),
+    "olmoe-gguf": ("olmoe", dict(DENSE, intermediate_size=12, num_experts=6, num_experts_per_tok=2, tie_word_embeddings=True),
+                   dict(layout="saved", gguf=True)),
+    "minimax_m2": ("minimax_m2", {**DENSE, "head_dim": 12, "intermediate_size": 12, "num_local_experts": 6,
+                   "num_experts_per_tok": 2, "rope_parameters": rope("default", 5e6, partial_rotary_factor=0.5)},
+                   dict(style=4, config={"rotary_dim": 6, "scoring_func": "sigmoid"}, gguf=True)),
+    "minimax_m2-saved": ("minimax_m2", {**DENSE, "head_dim": 8, "intermediate_size": 12, "num_local_experts": 6,
+                         "num_experts_per_tok": 3, "num_hidden_layers": 1}, dict(layout="saved")),
+    "glm4_moe": ("glm4_moe", dict(GROUPED, head_dim=12, attention_bias=True, use_qk_norm=True), dict(style=4, gguf=True)),
+    "glm4_moe-plain": ("glm4_moe", dict(GROUPED, head_dim=8, num_hidden_layers=2, n_group=1, topk_group=1, n_shared_experts=1,
+                       norm_topk_prob=False, tie_word_embeddings=True,
+                       rope_parameters=rope("default", 1e5, partial_rotary_factor=0.75)), dict(layout="saved")),
+    "dots1": ("dots1", dict(GROUPED, n_shared_experts=1, attention_bias=True, sliding_window=8, max_window_layers=1),
+              dict(style=4, drop=["layer_types"])),
+    "dots1-gguf": ("dots1", dict(GROUPED, num_hidden_layers=2, n_group=1, topk_group=1, norm_topk_prob=False,
+                   sliding_window=None), dict(layout="saved", gguf=True, config={"scoring_func": "noaux_tc"})),
+    "ernie4_5_moe": ("ernie4_5_moe", dict(ERNIE, use_bias=True, moe_layer_end_index=2, tie_word_embeddings=False),
+                     dict(style=4)),
+    "ernie4_5_moe-gguf": ("ernie4_5_moe", dict(ERNIE, moe_layer_interval=2, moe_num_shared_experts=1),
+                          dict(layout="saved", gguf=True)),
+    "hunyuan_v1_moe": ("hunyuan_v1_moe", dict(DENSE, head_dim=12, intermediate_size=12, num_experts=6, moe_topk=[2, 3],
+                       rope_parameters=rope("dynamic", alpha=50.0, factor=1.0)), dict()),
+    "hunyuan_v1_moe-gguf": ("hunyuan_v1_moe", dict(DENSE, head_dim=8, intermediate_size=12, num_experts=5, moe_topk=2,
+                            attention_bias=True), dict(style=4, layout="saved", gguf=True)),
+    "granitemoe": ("granitemoe", dict(GRANITE, attention_bias=True), dict(style=4, gguf=True)),
+    "granitemoeshared": ("granitemoeshared", dict(GRANITE, shared_intermediate_size=16), dict(gguf=True)),
+    "granitemoeshared-saved": ("granitemoeshared", dict(GRANITE, num_hidden_layers=1, shared_intermediate_size=8,
+                               tie_word_embeddings=True), dict(layout="saved")),
+    "beam": ("beam", dict(DENSE, head_dim=12, num_hidden_layers=4, sliding_window=8, moe_intermediate_size=8, num_experts=8,
+             num_experts_per_tok=3, n_group=4, topk_group=2, final_logit_softcapping=3.0, attention_bias=True,
+             layer_types=["sliding_attention", "full_attention"] * 2, mlp_layer_types=["dense", "sparse", "dense", "sparse"]),
+             dict()),
+    "beam-rotary": ("beam", dict(DENSE, head_dim=8, num_hidden_layers=2, sliding_window=8, moe_intermediate_size=8,
+                    num_experts=6, num_experts_per_tok=2, n_group=1, topk_group=1, final_logit_softcapping=None,
+                    mlp_layer_types=["sparse"] * 2, norm_topk_prob=False, tie_word_embeddings=True, rope_parameters={
+                    "full_attention": rope("yarn", factor=4.0, original_max_position_embeddings=16),
+                    "sliding_attention": rope("default", 500.0)}), dict(layout="saved")),
     "gemma": ("gemma", dict(DENSE, head_dim=12, num_key_value_heads=1), dict(style=4, gguf=True)),
     "gemma2": ("gemma2", dict(DENSE, head_dim=12, num_hidden_layers=3, sliding_window=8, query_pre_attn_scalar=12,
                attn_logit_softcapping=2.0, final_logit_softcapping=3.0), dict(gguf=True)),
@@ -240,7 +285,10 @@ def reference(model, folder):
 BF16 = gguf.GGMLQuantizationType.BF16
 
 GGUF_ARCH = {"llama": "llama", "mixtral": "llama", "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "qwen2": "qwen2",
-             "qwen2_moe": "qwen2moe", "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "gpt_oss": "gpt-oss", "gpt2": "gpt2"}
+             "qwen2_moe": "qwen2moe", "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "gpt_oss": "gpt-oss", "gpt2": "gpt2",
+             "olmoe": "olmoe", "minimax_m2": "minimax-m2", "glm4_moe": "glm4moe", "dots1": "dots1",
+             "ernie4_5_moe": "ernie4_5-moe", "hunyuan_v1_moe": "hunyuan-moe", "granitemoe": "granitemoe",
+             "granitemoeshared": "granitemoe"}
 
 GGUF_NAMES = {
     "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
@@ -255,6 +303,10 @@ GGUF_NAMES = {
     "mlp.shared_expert.gate_proj": "ffn_gate_shexp", "mlp.shared_expert.up_proj": "ffn_up_shexp",
     "mlp.shared_expert.down_proj": "ffn_down_shexp", "mlp.shared_experts.gate_proj": "ffn_gate_shexp",
     "mlp.shared_experts.up_proj": "ffn_up_shexp", "mlp.shared_experts.down_proj": "ffn_down_shexp",
+    "mlp.gate.wg": "ffn_gate_inp", "block_sparse_moe.router": "ffn_gate_inp", "mlp.shared_mlp.gate_proj": "ffn_gate_shexp",
+    "mlp.shared_mlp.up_proj": "ffn_up_shexp", "mlp.shared_mlp.down_proj": "ffn_down_shexp",
+    "shared_mlp.output_linear": "ffn_down_shexp",
+    "self_attn.query_layernorm": "attn_q_norm", "self_attn.key_layernorm": "attn_k_norm",
     "ln_1": "attn_norm", "ln_2": "ffn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output",
     "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down",
     "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm",
@@ -280,22 +332,37 @@ def to_gguf(model, folder):
         w.add_head_count_kv(1 if arch == "deepseek2" else c.num_key_value_heads)
         gguf_rope(w, c, arch)
     experts = getattr(c, "n_routed_experts", None) or getattr(c, "num_local_experts", None) or getattr(c, "num_experts", None)
+    deepseek_routing = kind in ("deepseek_v2", "deepseek_v3", "glm4_moe", "dots1")
     if experts:
         w.add_expert_count(experts)
         w.add_expert_used_count(c.num_experts_per_tok)
-    if kind in ("qwen2_moe", "deepseek_v2", "deepseek_v3"):
+    if kind in ("qwen2_moe", "ernie4_5_moe") or deepseek_routing:
         w.add_expert_feed_forward_length(c.moe_intermediate_size)
     if kind == "qwen2_moe":
         w.add_expert_shared_feed_forward_length(c.shared_expert_intermediate_size)
-    if kind == "gpt_oss":
+    if kind in ("gpt_oss", "minimax_m2", "hunyuan_v1_moe"):
         w.add_expert_feed_forward_length(c.intermediate_size)
+    if kind == "hunyuan_v1_moe":
+        w.add_expert_shared_feed_forward_length(c.intermediate_size)
+    if kind == "minimax_m2":
+        w.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+    if kind == "ernie4_5_moe":
+        w.add_interleave_moe_layer_step(c.moe_layer_interval)
+        w.add_leading_dense_block_count(c.moe_layer_start_index)
+        w.add_expert_shared_count(c.moe_num_shared_experts)
+    if arch == "granitemoe":
+        w.add_attention_scale(c.attention_multiplier)
+        w.add_embedding_scale(c.embedding_multiplier)
+        w.add_residual_scale(c.residual_multiplier)
+        w.add_logit_scale(c.logits_scaling)
+        if kind == "granitemoeshared":
+            w.add_expert_shared_feed_forward_length(c.shared_intermediate_size)
     if kind in ("gemma2", "gpt_oss"):
         w.add_sliding_window(c.sliding_window)
     if kind == "gemma2":
         w.add_attn_logit_softcapping(c.attn_logit_softcapping)
         w.add_final_logit_softcapping(c.final_logit_softcapping)
     if arch == "deepseek2":
-        w.add_leading_dense_block_count(c.first_k_dense_replace)
         if c.q_lora_rank:
             w.add_q_lora_rank(c.q_lora_rank)
         w.add_kv_lora_rank(c.kv_lora_rank)
@@ -303,10 +370,13 @@ def to_gguf(model, folder):
         w.add_value_length(c.kv_lora_rank)
         w.add_key_length_mla(c.qk_nope_head_dim + c.qk_rope_head_dim)
         w.add_value_length_mla(c.v_head_dim)
+    if deepseek_routing:
+        w.add_leading_dense_block_count(c.first_k_dense_replace)
         w.add_expert_shared_count(c.n_shared_experts)
         w.add_expert_weights_scale(c.routed_scaling_factor)
         w.add_expert_weights_norm(c.norm_topk_prob)
-        w.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID if kind == "deepseek_v3" else gguf.ExpertGatingFuncType.SOFTMAX)
+        softmax = kind == "deepseek_v2"
+        w.add_expert_gating_func(gguf.ExpertGatingFuncType.SOFTMAX if softmax else gguf.ExpertGatingFuncType.SIGMOID)
         if c.n_group and c.n_group > 1:
             w.add_expert_group_count(c.n_group)
             w.add_expert_group_used_count(c.topk_group)
@@ -326,7 +396,8 @@ def gguf_rope(w, c, arch):
     r = c.rope_parameters
     head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     w.add_rope_freq_base(r["rope_theta"])
-    w.add_rope_dimension_count(c.qk_rope_head_dim if arch == "deepseek2" else head_dim)
+    rotated = int(head_dim * r.get("partial_rotary_factor", 1.0))
+    w.add_rope_dimension_count(c.qk_rope_head_dim if arch == "deepseek2" else rotated)
     if arch != "deepseek2":
         w.add_key_length(head_dim)
         w.add_value_length(head_dim)
@@ -353,14 +424,14 @@ def gguf_tensors(model, arch):
         else:
             i, rest = None, name
         stem, _, suffix = rest.rpartition(".")
-        if arch == "llama" and stem in ("self_attn.q_proj", "self_attn.k_proj"):
+        if arch in ("llama", "granitemoe") and stem in ("self_attn.q_proj", "self_attn.k_proj"):
             n = heads if "q_proj" in stem else kv_heads
             t = t.reshape(n, 2, t.shape[0] // n // 2, *t.shape[1:]).swapaxes(1, 2).reshape(t.shape)
         if arch.startswith("gemma") and "norm" in stem:
             t = t + 1
         if arch == "gpt2" and t.dim() == 2 and ".c_" in "." + stem:
             t = t.T
-        if arch in ("gemma2", "gpt-oss") and stem == "post_attention_layernorm":
+        if arch in ("gemma2", "gpt-oss", "glm4moe") and stem == "post_attention_layernorm":
             stem, to = None, "post_attention_norm"
         elif stem in GGUF_NAMES and suffix in ("weight", "bias"):
             to = GGUF_NAMES[stem]
@@ -376,8 +447,12 @@ def gguf_special(c, i, rest, t):
         t = t.reshape(c.num_attention_heads, c.qk_nope_head_dim + c.v_head_dim, c.kv_lora_rank)
         yield at + "attn_k_b.weight", t[:, : c.qk_nope_head_dim].transpose(1, 2)
         yield at + "attn_v_b.weight", t[:, c.qk_nope_head_dim:]
-    elif rest == "mlp.gate.e_score_correction_bias":
-        yield at + "exp_probs_b.bias", t
+    elif rest.endswith("e_score_correction_bias"):
+        yield at + "exp_probs_b.bias", t.flatten()
+    elif rest == "shared_mlp.input_linear.weight":
+        gate, up = t.chunk(2)
+        yield at + "ffn_gate_shexp.weight", gate
+        yield at + "ffn_up_shexp.weight", up
     elif rest == "self_attn.sinks":
         yield at + "attn_sinks.weight", t
     elif rest.startswith("mlp.experts.gate_up_proj") and c.model_type == "gpt_oss":
@@ -388,11 +463,11 @@ def gguf_special(c, i, rest, t):
     elif rest.startswith("mlp.experts.down_proj") and c.model_type == "gpt_oss":
         suffix = ".bias" if rest.endswith("bias") else ".weight"
         yield at + "ffn_down_exps" + suffix, t if rest.endswith("bias") else t.transpose(1, 2)
-    elif rest == "mlp.experts.gate_up_proj":
+    elif rest.endswith(".experts.gate_up_proj"):
         gate, up = t.chunk(2, 1)
         yield at + "ffn_gate_exps.weight", gate
         yield at + "ffn_up_exps.weight", up
-    elif rest == "mlp.experts.down_proj":
+    elif rest.endswith(".experts.down_proj"):
         yield at + "ffn_down_exps.weight", t
     else:
         raise SystemExit(f"no GGUF name for {rest}")

@@ -75,6 +75,8 @@ pub struct Gqa {
     pub o: Linear,
     /// Bound on queries, keys and values.
     pub clip: Option<f32>,
+    /// Queries and keys are bounded after their norms; otherwise before.
+    pub clip_last: bool,
     /// Norms of queries and keys.
     pub qk_norm: Option<QkNorm>,
     /// Positions of queries and keys.
@@ -103,7 +105,7 @@ impl Gqa {
     /// From projections loaded already; declares the cache.
     pub fn new(p: &Params<'_>, g: &GqaConfig, qkv: Projection, o: Linear, rotary: Option<Rotary>) -> Gqa {
         let attention = Gqa::attention(p, g);
-        Gqa { qkv, o, clip: None, qk_norm: None, rotary, temperature: None, gate: None, attention }
+        Gqa { qkv, o, clip: None, clip_last: false, qk_norm: None, rotary, temperature: None, gate: None, attention }
     }
 
     /// Declares the cache of a layer and the attention over it.
@@ -118,6 +120,16 @@ impl Gqa {
     /// With norms of each head's queries and keys before they are rotated.
     pub fn with_qk_norm(self, q: Norm, k: Norm) -> Gqa {
         Gqa { qk_norm: Some(QkNorm { norms: [q, k], whole: false, after: false }), ..self }
+    }
+
+    /// With norms of the whole rows of queries and keys before they are rotated, `q_norm` and `k_norm`.
+    pub fn with_row_norms(self, p: &Params<'_>, eps: f32) -> Result<Gqa> {
+        let Attention { heads, kv_heads, qk_dim, .. } = self.attention;
+        let norms = [
+            p.rms(("q_norm", "attn_q_norm"), heads * qk_dim, eps, false)?,
+            p.rms(("k_norm", "attn_k_norm"), kv_heads * qk_dim, eps, false)?,
+        ];
+        Ok(Gqa { qk_norm: Some(QkNorm { norms, whole: true, after: false }), ..self })
     }
 
     /// With a logit per head that takes its share of the softmax.
@@ -153,7 +165,8 @@ impl Gqa {
             }
         }
         if let Some(limit) = self.clip {
-            for x in out.iter_mut().take(3) {
+            let first = if self.clip_last { 2 } else { 0 };
+            for x in &mut out[first..3] {
                 *x = x.take().map(|x| ops.clamp(x, limit));
             }
         }
@@ -164,10 +177,15 @@ impl Gqa {
     fn placed(&self, ops: &dyn Ops, step: &Step<'_>, x: Act, which: usize) -> Act {
         let width = |whole: bool, x: &Act| if whole { x.cols } else { self.attention.qk_dim };
         match (&self.rotary, &self.qk_norm) {
-            (Some(r), Some(n)) if !n.whole && !n.after => r.norm_and_rotate(ops, step, x, Some(&n.norms[which])),
+            (Some(r), Some(n)) if !n.whole && !n.after && !self.clip_last => {
+                r.norm_and_rotate(ops, step, x, Some(&n.norms[which]))
+            }
             (rotary, Some(n)) => {
                 let rotate = |x: Act| rotary.as_ref().map_or(x.clone(), |r| r.rotate(ops, step, x));
-                let norm = |x: Act| ops.norm(&n.norms[which], &x, width(n.whole, &x));
+                let norm = |x: Act| {
+                    let x = ops.norm(&n.norms[which], &x, width(n.whole, &x));
+                    self.clip.filter(|_| self.clip_last).map_or(x.clone(), |limit| ops.clamp(x, limit))
+                };
                 if n.after { norm(rotate(x)) } else { rotate(norm(x)) }
             }
             (Some(r), None) => r.rotate(ops, step, x),

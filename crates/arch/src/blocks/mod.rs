@@ -13,7 +13,7 @@ pub use decoder::{Branch, Decoder, Embedding, Head, layers};
 pub use gqa::{Gqa, GqaConfig, Projection, QkNorm};
 pub use mla::{Mla, MlaConfig};
 pub use mlp::{Mlp, gated, plain};
-pub use moe::{ExpertNames, Moe, SharedExpert, experts};
+pub use moe::{ExpertNames, Moe, MoeConfig, SharedExpert, deepseek_ffn, deepseek_route, experts, is_sparse};
 pub use parallel::Parallel;
 pub use rope::{Rotary, RotaryDims, attention_mscale};
 

@@ -1,10 +1,10 @@
 //! Mixtures of experts: a router, its experts in every layout that files have, and an expert that all tokens share.
-use super::Block;
+use super::{Block, Mlp, gated};
 use crate::{
-    Error, Params, Result, Step,
+    Config, Error, Params, Result, Step,
     params::{Name, plain, wrong_shape},
 };
-use pondera_ops::{Act, Activation, Experts, Linear, Ops, Point, Route, Shared, W};
+use pondera_ops::{Act, Activation, Experts, GroupScore, Linear, Ops, Point, Route, Score, Shared, W};
 use pondera_quant::{Matrix, TensorView};
 
 /// A sparse feed-forward block: `Σ w_e expert_e(x) (+ shared(x))`.
@@ -43,6 +43,127 @@ impl Block for Moe {
     }
 }
 
+/// The numbers of a mixture of experts, and what its parts are called.
+#[derive(Clone, Debug)]
+pub struct MoeConfig<'a> {
+    /// The router.
+    pub router: &'a str,
+    /// The parts of an expert.
+    pub names: ExpertNames<'a>,
+    /// Experts.
+    pub count: usize,
+    /// Columns between an expert's matrices.
+    pub inner: usize,
+    /// Of the experts.
+    pub act: Activation,
+    /// From router logits to experts.
+    pub route: Route,
+}
+
+impl MoeConfig<'static> {
+    /// Under the names that most families have, `inner` being the key of an expert's width; scores by softmax over all
+    /// experts, renormalised where `norm_topk_prob` says so.
+    pub fn read(c: &Config, inner: &str) -> Result<MoeConfig<'static>> {
+        let (count, top_k) = c.experts_needed()?;
+        let renormalize = c.flag("norm_topk_prob")?.then_some(0.0);
+        Ok(MoeConfig {
+            router: "gate",
+            names: ExpertNames::USUAL,
+            count,
+            inner: c.size(inner)?,
+            act: c.activation("hidden_act")?,
+            route: Route { top_k, score: Score::Softmax, bias: None, groups: None, renormalize, scale: 1.0 },
+        })
+    }
+}
+
+impl Moe {
+    /// A router without a bias and its experts; none that all tokens share.
+    pub fn load(p: &Params<'_>, m: &MoeConfig<'_>, layer: usize, hidden: usize) -> Result<Moe> {
+        Ok(Moe {
+            layer,
+            router: p.linear((m.router, "ffn_gate_inp"), m.count, hidden, false)?,
+            route: m.route.clone(),
+            experts: experts(p, m.names, (m.count, m.route.top_k), m.inner, hidden, m.act)?,
+            shared: None,
+        })
+    }
+}
+
+impl SharedExpert {
+    /// Gated, called `name` in repositories, `wide` columns between its matrices; always in.
+    pub fn load(
+        p: &Params<'_>,
+        name: &str,
+        (hidden, wide): (usize, usize),
+        bias: bool,
+        act: Activation,
+    ) -> Result<SharedExpert> {
+        let at = p.at((name, ""));
+        let mlp = pondera_ops::Mlp {
+            gate: Some(at.linear(("gate_proj", "ffn_gate_shexp"), wide, hidden, bias)?),
+            up: at.linear(("up_proj", "ffn_up_shexp"), wide, hidden, bias)?,
+            down: at.linear(("down_proj", "ffn_down_shexp"), hidden, wide, bias)?,
+            act,
+        };
+        Ok(SharedExpert { mlp, gate: None })
+    }
+
+    /// `n_shared_experts` experts that all tokens share, stored as one wide block; none where there are 0.
+    pub fn counted(c: &Config, p: &Params<'_>, bias: bool) -> Result<Option<SharedExpert>> {
+        let n = c.count("n_shared_experts")?;
+        if n == 0 {
+            return Ok(None);
+        }
+        let wide = c.size("moe_intermediate_size")?.checked_mul(n);
+        let wide = wide.ok_or_else(|| c.bad("n_shared_experts", "too large"))?;
+        let act = c.activation("hidden_act")?;
+        SharedExpert::load(p, "shared_experts", (c.hidden_size()?, wide), bias, act).map(Some)
+    }
+}
+
+/// Whether a layer has experts. `mlp_layer_types` says so where it is there; otherwise layers below
+/// `first_k_dense_replace` are dense, and of the others those that `moe_layer_freq` leaves out.
+pub fn is_sparse(c: &Config, layer: usize) -> Result<bool> {
+    if let Some(types) = c.words_of_layers("mlp_layer_types", &["dense", "sparse"])? {
+        return Ok(types[layer] == "sparse");
+    }
+    let every = c.size_opt("moe_layer_freq")?.unwrap_or(1);
+    Ok(layer >= c.count("first_k_dense_replace")? && layer.is_multiple_of(every))
+}
+
+/// DeepSeek-V3's routing (arXiv 2412.19437), which many families took over, but for the bias, which is each layer's own:
+/// sigmoid scores, from the groups whose two best experts are best.
+pub fn deepseek_route(c: &Config) -> Result<Route> {
+    // dots.llm1 gives the scores the name of the method.
+    c.only("scoring_func", &["sigmoid", "noaux_tc"])?;
+    c.only("topk_method", &["noaux_tc"])?;
+    let (count, top_k) = c.experts_needed()?;
+    let n_group = c.size_opt("n_group")?.unwrap_or(1);
+    let groups = match n_group {
+        1 => None,
+        n => Some((n, c.size("topk_group")?, GroupScore::TopTwo)),
+    };
+    c.check_groups(count, top_k, groups)?;
+    let renormalize = c.flag("norm_topk_prob")?.then_some(1e-20);
+    let scale = c.positive("routed_scaling_factor")?;
+    Ok(Route { top_k, score: Score::Sigmoid, bias: None, groups, renormalize, scale })
+}
+
+/// The feed-forward part of DeepSeek-V3: dense in the first layers ([`is_sparse`]), then experts, and those that all
+/// tokens share.
+pub fn deepseek_ffn(c: &Config, p: &Params<'_>, layer: usize) -> Result<Box<dyn Block>> {
+    let (hidden, act, route) = (c.hidden_size()?, c.activation("hidden_act")?, deepseek_route(c)?);
+    if !is_sparse(c, layer)? {
+        return Ok(Box::new(Mlp(gated(p, hidden, c.size("intermediate_size")?, false, act)?)));
+    }
+    let moe = MoeConfig { route, ..MoeConfig::read(c, "moe_intermediate_size")? };
+    let bias = p.vector(("gate.e_score_correction_bias", "exp_probs_b.bias"), moe.count)?;
+    let shared = SharedExpert::counted(c, p, false)?;
+    let moe = Moe::load(p, &moe, layer, hidden)?;
+    Ok(Box::new(Moe { route: Route { bias: Some(bias), ..moe.route }, shared, ..moe }))
+}
+
 /// What the parts of an expert are called.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpertNames<'a> {
@@ -53,7 +174,14 @@ pub struct ExpertNames<'a> {
 impl ExpertNames<'static> {
     /// The names that most families have.
     pub const USUAL: ExpertNames<'static> = ExpertNames { each: ["gate_proj", "up_proj", "down_proj"] };
+    /// Mixtral's.
+    pub const NUMBERED: ExpertNames<'static> = ExpertNames { each: ["w1|gate_proj", "w3|up_proj", "w2|down_proj"] };
 }
+
+/// Gate and up of all experts in one tensor; the second name is Granite's, as published.
+const STACKED: Name<'static> = ("experts.gate_up_proj|input_linear.weight", "");
+/// Down of all experts.
+const STACKED_DOWN: Name<'static> = ("experts.down_proj|output_linear.weight", "");
 
 /// Experts `[count; inner, hidden]`, `[count; hidden, inner]` in any layout: one tensor each, gate and up stacked over
 /// each other `[count, 2 · inner, hidden]`, or GGUF's stacks. `top_k` of them take part in one token.
@@ -68,7 +196,7 @@ pub fn experts(
     let share = top_k as f64 / count.max(1) as f64;
     let parts = if p.is_gguf() {
         gguf(p, count, inner, hidden)?
-    } else if p.has(("experts.gate_up_proj", "")) || p.has(("experts.gate_up_proj_blocks", "")) {
+    } else if p.has(STACKED) || p.has(("experts.gate_up_proj_blocks", "")) {
         stacked(p, count, inner, hidden)?
     } else {
         let at = p.at(("experts", ""));
@@ -94,11 +222,11 @@ fn each(p: &Params<'_>, name: &str, count: usize, out: usize, inp: usize) -> Res
 /// `experts.gate_up_proj`, gate rows first, and `experts.down_proj`.
 fn stacked(p: &Params<'_>, count: usize, inner: usize, hidden: usize) -> Result<[Part; 3]> {
     let twice = inner.checked_mul(2).ok_or_else(|| Error::config("moe_intermediate_size", "too large"))?;
-    let (name, both) = p.stack(("experts.gate_up_proj", ""), "", count, twice, hidden)?;
+    let (name, both) = p.stack(STACKED, "", count, twice, hidden)?;
     let half = |first: usize| both.iter().map(|m| m.rows(first, 1, inner)).collect::<Option<Vec<_>>>();
     let rows = || Error::tensor(&name, "its rows do not cover gate and up");
     let (gate, up) = (half(0).ok_or_else(rows)?, half(inner).ok_or_else(rows)?);
-    let down = p.stack(("experts.down_proj", ""), "", count, hidden, inner)?;
+    let down = p.stack(STACKED_DOWN, "", count, hidden, inner)?;
     Ok([(name.clone(), gate), (name, up), down])
 }
 

@@ -71,6 +71,12 @@ impl Rotary {
         Ok(Rotary { rope, layout: RopeLayout { head_dim, offset, interleaved } })
     }
 
+    /// Whether layers of this type rotate: of parameters per layer type, null says that its layers do not.
+    pub fn rotates(c: &Config, layer_type: &str) -> bool {
+        let parameters = c.get("rope_parameters").and_then(Value::as_object);
+        parameters.and_then(|o| o.get(layer_type)) != Some(&Value::Null)
+    }
+
     /// The same rope at another place of a head.
     pub fn placed(self, head_dim: usize, offset: usize) -> Rotary {
         Rotary { layout: RopeLayout { head_dim, offset, ..self.layout }, ..self }
@@ -144,6 +150,12 @@ impl<'a> Parameters<'a> {
             "linear" => {
                 let factor = self.factor()?;
                 (Frequencies::Fixed(plain.into_iter().map(|w| w / factor).collect()), 1.0)
+            }
+            // Hunyuan's: the base grows by a factor of its own, at every length.
+            "dynamic" if self.keys.contains_key("alpha") => {
+                let alpha = self.positive("alpha")?.unwrap_or(1.0);
+                let base = theta * libm::pow(alpha, dims as f64 / (dims as f64 - 2.0).max(1.0));
+                (Frequencies::Fixed(default_frequencies(base, dims)), 1.0)
             }
             "dynamic" => (self.dynamic(theta, dims)?, 1.0),
             // The factors are this scaling, worked out.

@@ -2,15 +2,24 @@
 use crate::{Config, Error, Graph, Params, Result};
 use serde_json::{Map, Value};
 
+mod beam;
 mod deepseek_v2;
 mod deepseek_v3;
+mod dots1;
+mod ernie4_5_moe;
 mod gemma;
 mod gemma2;
+mod glm4_moe;
 mod gpt2;
 mod gpt_oss;
+mod granitemoe;
+mod granitemoeshared;
+mod hunyuan_v1_moe;
 mod llama;
+mod minimax_m2;
 mod mistral;
 mod mixtral;
+mod olmoe;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
@@ -42,15 +51,24 @@ pub struct Family {
 
 /// All families, by model type.
 pub static FAMILIES: &[Family] = &[
+    beam::FAMILY,
     deepseek_v2::FAMILY,
     deepseek_v3::FAMILY,
+    dots1::FAMILY,
+    ernie4_5_moe::FAMILY,
     gemma::FAMILY,
     gemma2::FAMILY,
+    glm4_moe::FAMILY,
     gpt2::FAMILY,
     gpt_oss::FAMILY,
+    granitemoe::FAMILY,
+    granitemoeshared::FAMILY,
+    hunyuan_v1_moe::FAMILY,
     llama::FAMILY,
+    minimax_m2::FAMILY,
     mistral::FAMILY,
     mixtral::FAMILY,
+    olmoe::FAMILY,
     qwen2::FAMILY,
     qwen2_moe::FAMILY,
     qwen3::FAMILY,
@@ -122,6 +140,20 @@ fn edit_distance(a: &str, b: &str) -> usize {
 /// Whether GGUF keys speak of experts.
 fn has_experts(keys: &Map<String, Value>) -> bool {
     keys.get("num_experts").and_then(Value::as_u64).is_some_and(|n| n > 0)
+}
+
+/// What converters leave out about DeepSeek-V3's routing means no, none and one, not the defaults of a configuration
+/// class; `expert_gating_func` 2 is sigmoid, and 0 leaves it to the architecture.
+fn deepseek_routing_keys(keys: &mut Map<String, Value>) {
+    keys.entry("norm_topk_prob").or_insert(false.into());
+    keys.entry("routed_scaling_factor").or_insert(1.into());
+    keys.entry("first_k_dense_replace").or_insert(0.into());
+    keys.entry("n_shared_experts").or_insert(0.into());
+    match keys.get("expert_gating_func").and_then(Value::as_u64) {
+        None | Some(0) => {}
+        Some(2) => _ = keys.insert("scoring_func".into(), "sigmoid".into()),
+        Some(other) => _ = keys.insert("scoring_func".into(), format!("expert_gating_func {other}").into()),
+    }
 }
 
 /// For architectures that mean one family.

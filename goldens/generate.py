@@ -18,10 +18,12 @@ import zlib
 import gguf
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Mistral4ForCausalLM
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROMPT, GREEDY = 24, 6
+# Those that the library's own table leaves out.
+CLASSES = {"mistral4": Mistral4ForCausalLM}
 
 DENSE = dict(vocab_size=64, hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
              num_key_value_heads=2, max_position_embeddings=128, bos_token_id=1, eos_token_id=2, pad_token_id=0)
@@ -120,6 +122,21 @@ GOLDENS = {
                     mlp_layer_types=["sparse"] * 2, norm_topk_prob=False, tie_word_embeddings=True, rope_parameters={
                     "full_attention": rope("yarn", factor=4.0, original_max_position_embeddings=16),
                     "sliding_attention": rope("default", 500.0)}), dict(layout="saved")),
+    "granitemoe_swa": ("granitemoe_swa", dict(GRANITE, num_hidden_layers=4, shared_intermediate_size=8, sliding_window=8,
+                       layer_rope_theta=[0, 1e4, 1e3, 5e5]), dict()),
+    "hy_v3": ("hy_v3", dict(DENSE, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=8, head_dim=12,
+              num_shared_experts=2, router_scaling_factor=1.7, mlp_bias=True, attention_bias=True), dict()),
+    "hy_v3-saved": ("hy_v3", dict(DENSE, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=8, head_dim=8,
+                    num_shared_experts=1, router_scaling_factor=0.6, tie_word_embeddings=True, num_hidden_layers=1,
+                    mlp_layer_types=["sparse"]), dict(layout="saved", style=4)),
+    "exaone_moe": ("exaone_moe", dict(DENSE, num_hidden_layers=3, num_experts=8, num_experts_per_tok=3, n_group=4, topk_group=2,
+                   moe_intermediate_size=8, sliding_window=8, sliding_window_pattern=2), dict(style=4, drop=["layer_types"])),
+    "solar_open": ("solar_open", dict(GROUPED, head_dim=12, attention_bias=True, num_hidden_layers=2, first_k_dense_replace=0),
+                   dict()),
+    "flex_olmo": ("flex_olmo", dict(DENSE, intermediate_size=12, num_experts=6, num_experts_per_tok=2, norm_topk_prob=True),
+                  dict(style=4)),
+    "mistral4": ("mistral4", {**DEEPSEEK, "q_lora_rank": 20, "n_shared_experts": 1, "routed_scaling_factor": 1.5,
+                 "rope_parameters": dict(YARN_MSCALE, original_max_position_embeddings=8, llama_4_scaling_beta=0.3)}, dict()),
     "gemma": ("gemma", dict(DENSE, head_dim=12, num_key_value_heads=1), dict(style=4, gguf=True)),
     "gemma2": ("gemma2", dict(DENSE, head_dim=12, num_hidden_layers=3, sliding_window=8, query_pre_attn_scalar=12,
                attn_logit_softcapping=2.0, final_logit_softcapping=3.0), dict(gguf=True)),
@@ -144,7 +161,8 @@ def build(name):
     config = AutoConfig.for_model(kind, **keys)
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
-    model = AutoModelForCausalLM.from_config(config).eval().float()
+    model = CLASSES[kind](config) if kind in CLASSES else AutoModelForCausalLM.from_config(config)
+    model = model.eval().float()
     fill(model)
     folder = os.path.join(HERE, name)
     shutil.rmtree(folder, ignore_errors=True)
@@ -154,8 +172,9 @@ def build(name):
     write_config(folder, options)
     logits, ids = reference(model, folder)
     if "post" not in options:
-        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
-                                                      experts_implementation="eager").eval()
+        model_class = CLASSES.get(kind, AutoModelForCausalLM)
+        loaded = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
+                                             experts_implementation="eager").eval()
         with torch.no_grad():
             assert torch.equal(loaded(ids, use_cache=False).logits[0], logits), f"{name}: loads to another model"
     if options.get("gguf"):

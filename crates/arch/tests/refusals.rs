@@ -76,6 +76,17 @@ fn unknown_mechanisms_are_refused_by_name() {
             Unsupported,
             "rope_parameters.rope_type",
         ),
+        (
+            "granitemoe_swa",
+            json!({"layer_types": ["full_attention", "full_attention", "chunked_attention", "full_attention"]}),
+            Unsupported,
+            "layer_types",
+        ),
+        ("hy_v3", json!({"mlp_layer_types": ["dense", "hashed"]}), Unsupported, "mlp_layer_types"),
+        ("exaone_moe", json!({"topk_method": "greedy"}), Unsupported, "topk_method"),
+        ("solar_open", json!({"scoring_func": "softmax"}), Unsupported, "scoring_func"),
+        ("flex_olmo", json!({"hidden_act": "xielu"}), Unsupported, "hidden_act"),
+        ("mistral4", json!({"scoring_func": "sigmoid"}), Unsupported, "scoring_func"),
         ("beam", json!({"mlp_layer_types": ["dense", "sparse", "sparse", "hashed"]}), Unsupported, "mlp_layer_types"),
         (
             "beam",
@@ -128,6 +139,12 @@ fn contradictions_and_hostile_sizes_are_refused_at_once() {
         ("hunyuan_v1_moe", json!({"moe_topk": [2, 9]}), "num_experts_per_tok"),
         ("granitemoe", json!({"residual_multiplier": 0}), "residual_multiplier"),
         ("beam", json!({"mlp_layer_types": ["dense"]}), "mlp_layer_types"),
+        ("granitemoe_swa", json!({"layer_rope_theta": [0, 10000.0]}), "layer_rope_theta"),
+        (
+            "mistral4",
+            json!({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}),
+            "rope_parameters.llama_4_scaling_beta",
+        ),
     ];
     let start = Instant::now();
     for (golden, changes, item) in cases {

@@ -118,7 +118,7 @@ impl SharedExpert {
         let wide = c.size("moe_intermediate_size")?.checked_mul(n);
         let wide = wide.ok_or_else(|| c.bad("n_shared_experts", "too large"))?;
         let act = c.activation("hidden_act")?;
-        SharedExpert::load(p, "shared_experts", (c.hidden_size()?, wide), bias, act).map(Some)
+        SharedExpert::load(p, "shared_experts|shared_mlp", (c.hidden_size()?, wide), bias, act).map(Some)
     }
 }
 
@@ -135,9 +135,6 @@ pub fn is_sparse(c: &Config, layer: usize) -> Result<bool> {
 /// DeepSeek-V3's routing (arXiv 2412.19437), which many families took over, but for the bias, which is each layer's own:
 /// sigmoid scores, from the groups whose two best experts are best.
 pub fn deepseek_route(c: &Config) -> Result<Route> {
-    // dots.llm1 gives the scores the name of the method.
-    c.only("scoring_func", &["sigmoid", "noaux_tc"])?;
-    c.only("topk_method", &["noaux_tc"])?;
     let (count, top_k) = c.experts_needed()?;
     let n_group = c.size_opt("n_group")?.unwrap_or(1);
     let groups = match n_group {
@@ -153,15 +150,30 @@ pub fn deepseek_route(c: &Config) -> Result<Route> {
 /// The feed-forward part of DeepSeek-V3: dense in the first layers ([`is_sparse`]), then experts, and those that all
 /// tokens share.
 pub fn deepseek_ffn(c: &Config, p: &Params<'_>, layer: usize) -> Result<Box<dyn Block>> {
-    let (hidden, act, route) = (c.hidden_size()?, c.activation("hidden_act")?, deepseek_route(c)?);
+    // dots.llm1 gives the scores the name of the method.
+    c.only("scoring_func", &["sigmoid", "noaux_tc"])?;
+    c.only("topk_method", &["noaux_tc"])?;
+    let route = deepseek_route(c)?;
+    let bias = match is_sparse(c, layer)? {
+        true => Some(p.vector((CORRECTION, "exp_probs_b.bias"), c.experts_needed()?.0)?),
+        false => None,
+    };
+    routed_ffn(c, p, layer, Route { bias, ..route })
+}
+
+/// The bias on the choice, as saved and as published (MiniMax and EXAONE, Hunyuan 3).
+const CORRECTION: &str = "gate.e_score_correction_bias|e_score_correction_bias|expert_bias";
+
+/// The same with this routing.
+pub fn routed_ffn(c: &Config, p: &Params<'_>, layer: usize, route: Route) -> Result<Box<dyn Block>> {
+    let (hidden, bias) = (c.hidden_size()?, c.flag("mlp_bias")?);
     if !is_sparse(c, layer)? {
-        return Ok(Box::new(Mlp(gated(p, hidden, c.size("intermediate_size")?, false, act)?)));
+        let act = c.activation("hidden_act")?;
+        return Ok(Box::new(Mlp(gated(p, hidden, c.size("intermediate_size")?, bias, act)?)));
     }
-    let moe = MoeConfig { route, ..MoeConfig::read(c, "moe_intermediate_size")? };
-    let bias = p.vector(("gate.e_score_correction_bias", "exp_probs_b.bias"), moe.count)?;
-    let shared = SharedExpert::counted(c, p, false)?;
-    let moe = Moe::load(p, &moe, layer, hidden)?;
-    Ok(Box::new(Moe { route: Route { bias: Some(bias), ..moe.route }, shared, ..moe }))
+    let moe = MoeConfig { router: "gate|router.gate", route, ..MoeConfig::read(c, "moe_intermediate_size")? };
+    let shared = SharedExpert::counted(c, p, bias)?;
+    Ok(Box::new(Moe { shared, ..Moe::load(p, &moe, layer, hidden)? }))
 }
 
 /// What the parts of an expert are called.

@@ -1,5 +1,5 @@
 //! Rotary positions: from the configuration's `rope_parameters` to frequencies.
-use crate::{Config, Params, Result, Step, config::shown};
+use crate::{Config, Params, PositionFactor, Result, Step, config::shown};
 use pondera_ops::{Act, Frequencies, Norm, Ops, Rope, RopeLayout, default_frequencies};
 use serde_json::{Map, Value};
 use std::f64::consts::PI;
@@ -38,6 +38,18 @@ impl RotaryDims {
         }
         Ok(RotaryDims { head_dim, dims, offset: 0, interleaved })
     }
+
+    /// Whether so many columns can rotate.
+    fn checked(self, c: &Config) -> Result<RotaryDims> {
+        let n = self.dims;
+        if !n.is_multiple_of(2) || n == 0 {
+            return Err(c.bad("head_dim", format!("expected an even number of rotary columns, got {n}")));
+        }
+        if n > DIMS_MAX {
+            return Err(c.bad("head_dim", format!("expected at most {DIMS_MAX} rotary columns, got {n}")));
+        }
+        Ok(self)
+    }
 }
 
 /// A rope declared to the step, and where in a head it acts.
@@ -50,12 +62,7 @@ pub struct Rotary {
 impl Rotary {
     /// Declares the rope of `rope_parameters`; `layer_type` chooses among parameters per layer type.
     pub fn load(p: &Params<'_>, c: &Config, dims: RotaryDims, layer_type: &str) -> Result<Rotary> {
-        if !dims.dims.is_multiple_of(2) || dims.dims == 0 {
-            return Err(c.bad("head_dim", format!("expected an even number of rotary columns, got {}", dims.dims)));
-        }
-        if dims.dims > DIMS_MAX {
-            return Err(c.bad("head_dim", format!("expected at most {DIMS_MAX} rotary columns, got {}", dims.dims)));
-        }
+        let dims = dims.checked(c)?;
         // GGUF says how many columns rotate; here the family does.
         if let Some(n) = c.size_opt("rope_dimension_count")?.filter(|n| *n != dims.dims) {
             return Err(c.unknown("rope.dimension_count", &n.to_string(), &[&dims.dims.to_string()]));
@@ -69,6 +76,17 @@ impl Rotary {
         let rope = p.rope(r.rope(dims.dims, factors)?);
         let RotaryDims { head_dim, offset, interleaved, .. } = dims;
         Ok(Rotary { rope, layout: RopeLayout { head_dim, offset, interleaved } })
+    }
+
+    /// The same parameters with another base; none where the base is 0.
+    pub fn based(p: &Params<'_>, c: &Config, dims: RotaryDims, theta: f64) -> Result<Option<Rotary>> {
+        if theta == 0.0 {
+            return Ok(None);
+        }
+        let RotaryDims { head_dim, dims, offset, interleaved } = dims.checked(c)?;
+        let r = Parameters { theta: Some(theta), ..Parameters::read(c, "full_attention")? };
+        let rope = p.rope(r.rope(dims, None)?);
+        Ok(Some(Rotary { rope, layout: RopeLayout { head_dim, offset, interleaved } }))
     }
 
     /// Whether layers of this type rotate: of parameters per layer type, null says that its layers do not.
@@ -93,6 +111,13 @@ impl Rotary {
     }
 }
 
+/// The factor on queries that grows with the logarithm of the position, in steps of the original context.
+pub fn llama4_scaling(c: &Config, p: &Params<'_>) -> Result<usize> {
+    let r = Parameters::read(c, "full_attention")?;
+    let beta = r.need("llama_4_scaling_beta")?;
+    Ok(p.position_factor(PositionFactor::Log { beta, floor: r.original()?, ahead: 0.0 }))
+}
+
 /// The factor on attention scores that DeepSeek's models take from YaRN: `m²`, `m = 0.1 · mscale_all_dim · ln factor + 1`.
 pub fn attention_mscale(c: &Config) -> Result<f64> {
     let r = Parameters::read(c, "full_attention")?;
@@ -114,6 +139,8 @@ struct Parameters<'a> {
     c: &'a Config,
     keys: &'a Map<String, Value>,
     kind: &'a str,
+    /// In place of `rope_theta`.
+    theta: Option<f64>,
 }
 
 impl<'a> Parameters<'a> {
@@ -132,7 +159,7 @@ impl<'a> Parameters<'a> {
             None => "default",
             Some(v) => return Err(c.bad("rope_parameters.rope_type", format!("expected a string, got {}", shown(v)))),
         };
-        Ok(Parameters { c, keys, kind })
+        Ok(Parameters { c, keys, kind, theta: None })
     }
 
     /// Columns of a head that rotate, as `partial_rotary_factor` says; all where it says nothing.
@@ -143,7 +170,7 @@ impl<'a> Parameters<'a> {
 
     /// Frequencies for `dims` rotated columns; `factors` divide them (GGUF stores some scalings so).
     fn rope(&self, dims: usize, factors: Option<Vec<f32>>) -> Result<Rope> {
-        let theta = self.positive("rope_theta")?.unwrap_or(10_000.0);
+        let theta = self.theta.or(self.positive("rope_theta")?).unwrap_or(10_000.0);
         let plain = default_frequencies(theta, dims);
         let (mut frequencies, scale) = match self.kind {
             "default" => (Frequencies::Fixed(plain), 1.0),

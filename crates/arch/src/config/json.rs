@@ -19,6 +19,8 @@ const ALIASES: &[(&str, &str)] = &[
     ("moe_k", "num_experts_per_tok"),
     ("moe_topk", "num_experts_per_tok"),
     ("moe_num_shared_experts", "n_shared_experts"),
+    ("num_shared_experts", "n_shared_experts"),
+    ("router_scaling_factor", "routed_scaling_factor"),
     ("num_mtp_layers", "num_nextn_predict_layers"),
 ];
 

@@ -69,7 +69,7 @@ impl Config {
     /// The same with another number of layers (a cut model for benches).
     pub fn with_layers(mut self, layers: usize) -> Result<Config> {
         self.keys.insert("num_hidden_layers".into(), layers.into());
-        for key in ["layer_types", "mlp_layer_types", "no_rope_layers"] {
+        for key in ["layer_types", "mlp_layer_types", "no_rope_layers", "layer_rope_theta"] {
             if let Some(Value::Array(list)) = self.keys.get_mut(key) {
                 list.truncate(layers);
             }
@@ -318,6 +318,16 @@ impl Config {
             .and_then(|a| a.iter().map(|v| v.as_u64().filter(|n| *n <= SIZE_MAX)).collect::<Option<Vec<_>>>());
         list.map(|l| l.into_iter().map(|n| n as usize).collect())
             .ok_or_else(|| self.bad(key, format!("expected a list of whole numbers, got {}", shown(v))))
+    }
+
+    /// One number a layer, none of them negative; none where the key is absent or null.
+    pub fn numbers_of_layers(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        let Some(v) = self.get(key) else { return Ok(None) };
+        let layers = self.num_hidden_layers()?;
+        let list = v.as_array().filter(|list| list.len() == layers);
+        let number = |v: &Value| v.as_f64().filter(|n| n.is_finite() && *n >= 0.0);
+        let list = list.and_then(|list| list.iter().map(number).collect::<Option<Vec<_>>>());
+        list.map(Some).ok_or_else(|| self.bad(key, format!("expected {layers} numbers, got {}", shown(v))))
     }
 
     /// One word a layer, each of them implemented by this family; none where the key is absent or null.

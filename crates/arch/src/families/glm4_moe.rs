@@ -20,7 +20,7 @@ pub(super) const FAMILY: Family = Family {
     ..Family::BASE
 };
 
-fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
+pub(super) fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     let (hidden, eps) = (c.hidden_size()?, c.eps("rms_norm_eps")?);
     let gqa = GqaConfig { qkv_bias: c.flag("attention_bias")?, ..GqaConfig::read(c)? };
     let rotary = Rotary::load(p, c, RotaryDims::partial(c, gqa.head_dim, false)?, "full_attention")?;

@@ -48,12 +48,15 @@ fn shared(p: &Params<'_>, hidden: usize, wide: usize, act: Activation) -> Result
     Ok(Some(SharedExpert { mlp: pondera_ops::Mlp { gate: Some(gate), up, down, act }, gate: None }))
 }
 
-pub(super) fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
+/// A decoder with this attention.
+pub(super) fn decoder(
+    c: &Config,
+    p: &Params<'_>,
+    attention: impl Fn(&Params<'_>, usize, &GqaConfig) -> Result<Gqa>,
+) -> Result<Box<dyn Graph>> {
     let (hidden, bias, wide) = (c.hidden_size()?, c.flag("attention_bias")?, c.count("shared_intermediate_size")?);
     let scale = c.positive("attention_multiplier")?;
     let gqa = GqaConfig { qkv_bias: bias, o_bias: bias, scale, ..GqaConfig::read(c)? };
-    // GGUF's converter permutes the rows of queries and keys so that halves become neighbours.
-    let rotary = Rotary::load(p, c, RotaryDims::whole(gqa.head_dim, p.is_gguf()), "full_attention")?;
     let moe = MoeConfig { router: "router.layer|router", ..MoeConfig::read(c, "intermediate_size")? };
     let route = Route { score: Score::SoftmaxOfChosen, renormalize: None, ..moe.route };
     let moe = MoeConfig { route, ..moe };
@@ -61,7 +64,7 @@ pub(super) fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
         c,
         p,
         ("self_attn", ""),
-        |p, _| Gqa::load(p, &gqa, hidden, Some(rotary)),
+        |p, layer| attention(p, layer, &gqa),
         |p, layer| {
             let shared = shared(p, hidden, wide, moe.act)?;
             Ok(Box::new(Moe { shared, ..Moe::load(&p.at(("block_sparse_moe", "")), &moe, layer, hidden)? }))
@@ -72,4 +75,11 @@ pub(super) fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     decoder.embedding.scale = c.positive("embedding_multiplier")?;
     decoder.head.scale = 1.0 / c.positive("logits_scaling")?;
     Ok(Box::new(decoder))
+}
+
+pub(super) fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
+    let (hidden, head_dim) = (c.hidden_size()?, c.heads()?.2);
+    // GGUF's converter permutes the rows of queries and keys so that halves become neighbours.
+    let rotary = Rotary::load(p, c, RotaryDims::whole(head_dim, p.is_gguf()), "full_attention")?;
+    decoder(c, p, |p, _, gqa| Gqa::load(p, gqa, hidden, Some(rotary)))
 }

@@ -7,23 +7,29 @@ mod deepseek_v2;
 mod deepseek_v3;
 mod dots1;
 mod ernie4_5_moe;
+mod exaone_moe;
+mod flex_olmo;
 mod gemma;
 mod gemma2;
 mod glm4_moe;
 mod gpt2;
 mod gpt_oss;
 mod granitemoe;
+mod granitemoe_swa;
 mod granitemoeshared;
 mod hunyuan_v1_moe;
+mod hy_v3;
 mod llama;
 mod minimax_m2;
 mod mistral;
+mod mistral4;
 mod mixtral;
 mod olmoe;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
+mod solar_open;
 
 /// Whether a GGUF file with these keys is of a family, where several share an architecture name.
 pub type GgufTest = fn(&Map<String, Value>) -> bool;
@@ -56,23 +62,29 @@ pub static FAMILIES: &[Family] = &[
     deepseek_v3::FAMILY,
     dots1::FAMILY,
     ernie4_5_moe::FAMILY,
+    exaone_moe::FAMILY,
+    flex_olmo::FAMILY,
     gemma::FAMILY,
     gemma2::FAMILY,
     glm4_moe::FAMILY,
     gpt2::FAMILY,
     gpt_oss::FAMILY,
     granitemoe::FAMILY,
+    granitemoe_swa::FAMILY,
     granitemoeshared::FAMILY,
     hunyuan_v1_moe::FAMILY,
+    hy_v3::FAMILY,
     llama::FAMILY,
     minimax_m2::FAMILY,
     mistral::FAMILY,
+    mistral4::FAMILY,
     mixtral::FAMILY,
     olmoe::FAMILY,
     qwen2::FAMILY,
     qwen2_moe::FAMILY,
     qwen3::FAMILY,
     qwen3_moe::FAMILY,
+    solar_open::FAMILY,
 ];
 
 impl Family {

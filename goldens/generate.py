@@ -137,6 +137,19 @@ GOLDENS = {
                   dict(style=4)),
     "mistral4": ("mistral4", {**DEEPSEEK, "q_lora_rank": 20, "n_shared_experts": 1, "routed_scaling_factor": 1.5,
                  "rope_parameters": dict(YARN_MSCALE, original_max_position_embeddings=8, llama_4_scaling_beta=0.3)}, dict()),
+    "llama4_text": ("llama4_text", {**DENSE, "head_dim": 12, "num_hidden_layers": 4, "intermediate_size": 8, "intermediate_size_mlp": 16,
+                    "num_local_experts": 4, "num_experts_per_tok": 2, "interleave_moe_layer_step": 2, "attention_chunk_size": 8,
+                    "floor_scale": 4, "attn_scale": 0.3, "no_rope_layer_interval": 2, "rope_parameters": rope("llama3", 5e5, factor=8.0,
+                    low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)},
+                    dict(style=4, drop=["layer_types", "moe_layers", "no_rope_layers"])),
+    "llama4_text-gguf": ("llama4_text", {**DENSE, "head_dim": 8, "num_hidden_layers": 4, "intermediate_size": 8,
+                         "intermediate_size_mlp": 12, "num_local_experts": 4, "interleave_moe_layer_step": 2},
+                         dict(gguf=True)),
+    "llama4_text-plain": ("llama4_text", {**DENSE, "head_dim": 8, "intermediate_size": 8, "num_local_experts": 3,
+                          "num_hidden_layers": 2, "moe_layers": [1], "intermediate_size_mlp": 12, "use_qk_norm": False,
+                          "attn_temperature_tuning": False, "no_rope_layers": [1, 0], "attention_bias": True,
+                          "layer_types": ["full_attention", "chunked_attention"], "attention_chunk_size": 6,
+                          "tie_word_embeddings": True}, dict(layout="saved")),
     "gemma": ("gemma", dict(DENSE, head_dim=12, num_key_value_heads=1), dict(style=4, gguf=True)),
     "gemma2": ("gemma2", dict(DENSE, head_dim=12, num_hidden_layers=3, sliding_window=8, query_pre_attn_scalar=12,
                attn_logit_softcapping=2.0, final_logit_softcapping=3.0), dict(gguf=True)),
@@ -283,7 +296,7 @@ def reference(model, folder):
     for _ in range(GREEDY):
         ids = torch.cat([ids, model(ids, use_cache=False).logits[:, -1:].argmax(-1)], 1)
     seen = []
-    body = model.base_model
+    body = model.model if hasattr(model, "model") else model.base_model
     layers, norm = (body.h, body.ln_f) if hasattr(body, "h") else (body.layers, body.norm)
     hooks = [m.register_forward_pre_hook(lambda _, a, k: seen.append((a[0] if a else k["hidden_states"])[0].clone()), with_kwargs=True)
              for m in list(layers) + [norm]]
@@ -307,7 +320,7 @@ GGUF_ARCH = {"llama": "llama", "mixtral": "llama", "deepseek_v2": "deepseek2", "
              "qwen2_moe": "qwen2moe", "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "gpt_oss": "gpt-oss", "gpt2": "gpt2",
              "olmoe": "olmoe", "minimax_m2": "minimax-m2", "glm4_moe": "glm4moe", "dots1": "dots1",
              "ernie4_5_moe": "ernie4_5-moe", "hunyuan_v1_moe": "hunyuan-moe", "granitemoe": "granitemoe",
-             "granitemoeshared": "granitemoe"}
+             "granitemoeshared": "granitemoe", "llama4_text": "llama4"}
 
 GGUF_NAMES = {
     "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
@@ -326,6 +339,9 @@ GGUF_NAMES = {
     "mlp.shared_mlp.up_proj": "ffn_up_shexp", "mlp.shared_mlp.down_proj": "ffn_down_shexp",
     "shared_mlp.output_linear": "ffn_down_shexp",
     "self_attn.query_layernorm": "attn_q_norm", "self_attn.key_layernorm": "attn_k_norm",
+    "feed_forward.router": "ffn_gate_inp", "feed_forward.gate_proj": "ffn_gate", "feed_forward.up_proj": "ffn_up",
+    "feed_forward.down_proj": "ffn_down", "feed_forward.shared_expert.gate_proj": "ffn_gate_shexp",
+    "feed_forward.shared_expert.up_proj": "ffn_up_shexp", "feed_forward.shared_expert.down_proj": "ffn_down_shexp",
     "ln_1": "attn_norm", "ln_2": "ffn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output",
     "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down",
     "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm",
@@ -346,7 +362,7 @@ def to_gguf(model, folder):
         w.add_feed_forward_length(c.n_inner or 4 * hidden)
         w.add_layer_norm_eps(c.layer_norm_epsilon)
     else:
-        w.add_feed_forward_length(c.intermediate_size)
+        w.add_feed_forward_length(c.intermediate_size_mlp if arch == "llama4" else c.intermediate_size)
         w.add_layer_norm_rms_eps(c.rms_norm_eps)
         w.add_head_count_kv(1 if arch == "deepseek2" else c.num_key_value_heads)
         gguf_rope(w, c, arch)
@@ -359,10 +375,12 @@ def to_gguf(model, folder):
         w.add_expert_feed_forward_length(c.moe_intermediate_size)
     if kind == "qwen2_moe":
         w.add_expert_shared_feed_forward_length(c.shared_expert_intermediate_size)
-    if kind in ("gpt_oss", "minimax_m2", "hunyuan_v1_moe"):
+    if kind in ("gpt_oss", "minimax_m2", "hunyuan_v1_moe", "llama4_text"):
         w.add_expert_feed_forward_length(c.intermediate_size)
     if kind == "hunyuan_v1_moe":
         w.add_expert_shared_feed_forward_length(c.intermediate_size)
+    if kind == "llama4_text":
+        w.add_interleave_moe_layer_step(c.interleave_moe_layer_step)
     if kind == "minimax_m2":
         w.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
     if kind == "ernie4_5_moe":
@@ -483,11 +501,12 @@ def gguf_special(c, i, rest, t):
         suffix = ".bias" if rest.endswith("bias") else ".weight"
         yield at + "ffn_down_exps" + suffix, t if rest.endswith("bias") else t.transpose(1, 2)
     elif rest.endswith(".experts.gate_up_proj"):
+        t = t.transpose(1, 2) if c.model_type == "llama4_text" else t
         gate, up = t.chunk(2, 1)
         yield at + "ffn_gate_exps.weight", gate
         yield at + "ffn_up_exps.weight", up
     elif rest.endswith(".experts.down_proj"):
-        yield at + "ffn_down_exps.weight", t
+        yield at + "ffn_down_exps.weight", t.transpose(1, 2) if c.model_type == "llama4_text" else t
     else:
         raise SystemExit(f"no GGUF name for {rest}")
 

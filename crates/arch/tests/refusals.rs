@@ -87,6 +87,12 @@ fn unknown_mechanisms_are_refused_by_name() {
         ("solar_open", json!({"scoring_func": "softmax"}), Unsupported, "scoring_func"),
         ("flex_olmo", json!({"hidden_act": "xielu"}), Unsupported, "hidden_act"),
         ("mistral4", json!({"scoring_func": "sigmoid"}), Unsupported, "scoring_func"),
+        (
+            "llama4_text",
+            json!({"layer_types": ["full_attention", "sliding_attention", "full_attention", "full_attention"]}),
+            Unsupported,
+            "layer_types",
+        ),
         ("beam", json!({"mlp_layer_types": ["dense", "sparse", "sparse", "hashed"]}), Unsupported, "mlp_layer_types"),
         (
             "beam",
@@ -140,6 +146,8 @@ fn contradictions_and_hostile_sizes_are_refused_at_once() {
         ("granitemoe", json!({"residual_multiplier": 0}), "residual_multiplier"),
         ("beam", json!({"mlp_layer_types": ["dense"]}), "mlp_layer_types"),
         ("granitemoe_swa", json!({"layer_rope_theta": [0, 10000.0]}), "layer_rope_theta"),
+        ("llama4_text", json!({"no_rope_layers": [1, 0]}), "no_rope_layers"),
+        ("llama4_text", json!({"floor_scale": 0}), "floor_scale"),
         (
             "mistral4",
             json!({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}),

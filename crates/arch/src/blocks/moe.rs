@@ -2,7 +2,10 @@
 use super::{Block, Mlp, gated};
 use crate::{
     Config, Error, Params, Result, Step,
-    params::{Name, plain, wrong_shape},
+    params::{
+        Layout::{self, Rows, Transposed},
+        Name, plain, wrong_shape,
+    },
 };
 use pondera_ops::{Act, Activation, Experts, GroupScore, Linear, Ops, Point, Route, Score, Shared, W};
 use pondera_quant::{Matrix, TensorView};
@@ -56,6 +59,8 @@ pub struct MoeConfig<'a> {
     pub inner: usize,
     /// Of the experts.
     pub act: Activation,
+    /// How stacked experts lie in a repository's file.
+    pub layout: Layout,
     /// From router logits to experts.
     pub route: Route,
 }
@@ -72,6 +77,7 @@ impl MoeConfig<'static> {
             count,
             inner: c.size(inner)?,
             act: c.activation("hidden_act")?,
+            layout: Rows,
             route: Route { top_k, score: Score::Softmax, bias: None, groups: None, renormalize, scale: 1.0 },
         })
     }
@@ -84,9 +90,50 @@ impl Moe {
             layer,
             router: p.linear((m.router, "ffn_gate_inp"), m.count, hidden, false)?,
             route: m.route.clone(),
-            experts: experts(p, m.names, (m.count, m.route.top_k), m.inner, hidden, m.act)?,
+            experts: experts_in(p, m.names, (m.count, m.route.top_k), m.inner, hidden, m.act, m.layout)?,
             shared: None,
         })
+    }
+}
+
+/// Experts whose weights act on what goes in, not on what comes out (Llama 4): `Σ expert_e(w_e x) (+ shared(x))`.
+pub struct InputScaled {
+    moe: Moe,
+    /// Gives one expert of weight 1.
+    single: Route,
+}
+
+impl InputScaled {
+    /// The same experts, weighted before.
+    pub fn new(moe: Moe) -> InputScaled {
+        // The weight over itself; without a weight at all, nothing.
+        let single = Route { top_k: 1, renormalize: Some(1e-30), scale: 1.0, ..moe.route.clone() };
+        InputScaled { moe, single }
+    }
+}
+
+impl Block for InputScaled {
+    fn forward(&self, ops: &dyn Ops, _: &Step<'_>, x: &Act) -> Act {
+        let (moe, k) = (&self.moe, self.moe.route.top_k);
+        let logits = ops.linear(&moe.router, x);
+        let route = ops.route(&moe.route, &logits);
+        ops.observe(Point::Experts(moe.layer), &route);
+        let one = ops.columns(&ops.route(&self.single, &logits), 2, 1, 2);
+        let mut sum = moe.shared.as_ref().map(|s| ops.mlp(&s.mlp, x));
+        for i in 0..k {
+            let weight = ops.columns(&route, 2 * k, k + i, k + i + 1);
+            let chosen = ops.concat_heads(&ops.columns(&route, 2 * k, i, i + 1), &one, 1);
+            let y = ops.experts(&moe.experts, &chosen, &ops.mul(x.clone(), &weight), None);
+            sum = Some(match sum {
+                Some(sum) => ops.add(sum, &y),
+                None => y,
+            });
+        }
+        sum.expect("a token has an expert")
+    }
+
+    fn mixes(&self) -> bool {
+        false
     }
 }
 
@@ -205,11 +252,24 @@ pub fn experts(
     hidden: usize,
     act: Activation,
 ) -> Result<Experts> {
+    experts_in(p, names, (count, top_k), inner, hidden, act, Rows)
+}
+
+/// The same with stacks of another layout than rows.
+fn experts_in(
+    p: &Params<'_>,
+    names: ExpertNames<'_>,
+    (count, top_k): (usize, usize),
+    inner: usize,
+    hidden: usize,
+    act: Activation,
+    layout: Layout,
+) -> Result<Experts> {
     let share = top_k as f64 / count.max(1) as f64;
     let parts = if p.is_gguf() {
         gguf(p, count, inner, hidden)?
     } else if p.has(STACKED) || p.has(("experts.gate_up_proj_blocks", "")) {
-        stacked(p, count, inner, hidden)?
+        stacked(p, count, inner, hidden, layout)?
     } else {
         let at = p.at(("experts", ""));
         let part = |i: usize, out, inp| each(&at, names.each[i], count, out, inp);
@@ -225,20 +285,20 @@ type Part = (String, Vec<Matrix>);
 fn each(p: &Params<'_>, name: &str, count: usize, out: usize, inp: usize) -> Result<Part> {
     let mut groups = Vec::new();
     for e in 0..count {
-        groups.push(p.matrix((&format!("{e}.{name}"), ""), out, inp, crate::params::Layout::Rows)?.1);
+        groups.push(p.matrix((&format!("{e}.{name}"), ""), out, inp, Rows)?.1);
     }
     let listed = p.names((&format!("*.{name}"), ""), ".weight").into_iter().next().unwrap_or_default();
     Ok((listed, groups))
 }
 
 /// `experts.gate_up_proj`, gate rows first, and `experts.down_proj`.
-fn stacked(p: &Params<'_>, count: usize, inner: usize, hidden: usize) -> Result<[Part; 3]> {
+fn stacked(p: &Params<'_>, count: usize, inner: usize, hidden: usize, layout: Layout) -> Result<[Part; 3]> {
     let twice = inner.checked_mul(2).ok_or_else(|| Error::config("moe_intermediate_size", "too large"))?;
-    let (name, both) = p.stack(STACKED, "", count, twice, hidden)?;
+    let (name, both) = p.stack_in(STACKED, count, twice, hidden, layout)?;
     let half = |first: usize| both.iter().map(|m| m.rows(first, 1, inner)).collect::<Option<Vec<_>>>();
     let rows = || Error::tensor(&name, "its rows do not cover gate and up");
     let (gate, up) = (half(0).ok_or_else(rows)?, half(inner).ok_or_else(rows)?);
-    let down = p.stack(STACKED_DOWN, "", count, hidden, inner)?;
+    let down = p.stack_in(STACKED_DOWN, count, hidden, inner, layout)?;
     Ok([(name.clone(), gate), (name, up), down])
 }
 
@@ -246,8 +306,7 @@ fn stacked(p: &Params<'_>, count: usize, inner: usize, hidden: usize) -> Result<
 fn gguf(p: &Params<'_>, count: usize, inner: usize, hidden: usize) -> Result<[Part; 3]> {
     let part = |name: &str, out: usize, inp: usize| -> Result<Part> {
         if p.has(("", &format!("{name}.0.weight"))) {
-            let one =
-                |e: usize| p.matrix(("", &format!("{name}.{e}")), out, inp, crate::params::Layout::Rows).map(|m| m.1);
+            let one = |e: usize| p.matrix(("", &format!("{name}.{e}")), out, inp, Rows).map(|m| m.1);
             let groups = (0..count).map(one).collect::<Result<Vec<_>>>()?;
             return Ok((p.names(("", &format!("{name}.*")), ".weight").into_iter().next().unwrap_or_default(), groups));
         }
@@ -276,6 +335,30 @@ impl Params<'_> {
             plain(&stored, &TensorView { format: view.format, shape: vec![out, inp], bytes }, [out, inp], false)
         };
         Ok((stored.clone(), (0..count).map(slice).collect::<Result<Vec<_>>>()?))
+    }
+
+    /// A stack of this full name as matrices `[out, inp]`, stored as they are or each transposed.
+    pub(crate) fn stack_in(
+        &self,
+        name: Name<'_>,
+        count: usize,
+        out: usize,
+        inp: usize,
+        layout: Layout,
+    ) -> Result<Part> {
+        let packed = self.packed_stack(name, count, out, inp)?;
+        if layout != Transposed || packed.is_some() || self.without_files() {
+            return packed.map_or_else(|| self.stack(name, "", count, out, inp), Ok);
+        }
+        let (stored, view) = self.stack_view(name, "", &[count, inp, out])?;
+        let Some(view) = view else { return Err(Error::tensor(&stored, "missing")) };
+        let size = view.bytes.len() / count.max(1);
+        let one = |e: usize| {
+            let bytes = view.bytes.slice(e * size..(e + 1) * size)?;
+            Matrix::transposed(&TensorView { format: view.format, shape: vec![inp, out], bytes })
+        };
+        let all: Option<Vec<Matrix>> = (0..count).map(one).collect();
+        Ok((stored.clone(), all.ok_or_else(|| Error::tensor(&stored, "its bytes do not fit its shape"))?))
     }
 
     /// `{name}.weight` `[groups, out, inp]` as one weight.

@@ -383,6 +383,20 @@ impl Config {
         found.ok_or_else(|| self.unknown(key, name, &NAMES.iter().map(|(n, _)| *n).collect::<Vec<_>>()))
     }
 
+    /// Which layers have rotary positions: `no_rope_layers` has 1 for those, or every `no_rope_layer_interval`-th has
+    /// none.
+    pub fn rotated_layers(&self) -> Result<Vec<bool>> {
+        let (layers, listed) = (self.num_hidden_layers()?, self.sizes("no_rope_layers")?);
+        if listed.is_empty() {
+            let every = self.count("no_rope_layer_interval")?;
+            return Ok((0..layers).map(|i| every == 0 || (i + 1) % every != 0).collect());
+        }
+        if listed.len() != layers {
+            return Err(self.bad("no_rope_layers", format!("expected {layers} entries, got {}", listed.len())));
+        }
+        Ok(listed.into_iter().map(|n| n != 0).collect())
+    }
+
     /// The attention window of each layer: `layer_types` where the configuration has it, `otherwise(layer)` where not.
     ///
     /// `window` is what a layer of type `sliding_attention` sees.

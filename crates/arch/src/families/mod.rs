@@ -20,6 +20,7 @@ mod granitemoeshared;
 mod hunyuan_v1_moe;
 mod hy_v3;
 mod llama;
+mod llama4_text;
 mod minimax_m2;
 mod mistral;
 mod mistral4;
@@ -75,6 +76,7 @@ pub static FAMILIES: &[Family] = &[
     hunyuan_v1_moe::FAMILY,
     hy_v3::FAMILY,
     llama::FAMILY,
+    llama4_text::FAMILY,
     minimax_m2::FAMILY,
     mistral::FAMILY,
     mistral4::FAMILY,

@@ -13,10 +13,8 @@ pub use decoder::{Branch, Decoder, Embedding, Head, layers};
 pub use gqa::{Gqa, GqaConfig, Projection, QkNorm};
 pub use mla::{Mla, MlaConfig};
 pub use mlp::{Mlp, gated, plain};
-pub use moe::{
-    ExpertNames, InputScaled, Moe, MoeConfig, SharedExpert, deepseek_ffn, deepseek_route, experts, is_sparse,
-    routed_ffn,
-};
+pub use moe::{ExpertNames, Moe, SharedExpert, experts};
+pub use moe::{InputScaled, MoeConfig, deepseek_ffn, deepseek_route, is_sparse, routed_ffn};
 pub use parallel::Parallel;
 pub use rope::{Rotary, RotaryDims, attention_mscale, llama4_scaling};
 

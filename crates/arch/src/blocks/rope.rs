@@ -89,6 +89,14 @@ impl Rotary {
         Ok(Some(Rotary { rope, layout: RopeLayout { head_dim, offset, interleaved } }))
     }
 
+    /// Refuses every kind of rope but the default one.
+    pub fn only_default(c: &Config) -> Result<()> {
+        match Parameters::read(c, "full_attention")?.kind {
+            "default" => Ok(()),
+            kind => Err(c.unknown("rope_parameters.rope_type", kind, &["default"])),
+        }
+    }
+
     /// Whether layers of this type rotate: of parameters per layer type, null says that its layers do not.
     pub fn rotates(c: &Config, layer_type: &str) -> bool {
         let parameters = c.get("rope_parameters").and_then(Value::as_object);

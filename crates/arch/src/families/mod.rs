@@ -26,6 +26,7 @@ mod mistral;
 mod mistral4;
 mod mixtral;
 mod olmoe;
+mod phimoe;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
@@ -82,6 +83,7 @@ pub static FAMILIES: &[Family] = &[
     mistral4::FAMILY,
     mixtral::FAMILY,
     olmoe::FAMILY,
+    phimoe::FAMILY,
     qwen2::FAMILY,
     qwen2_moe::FAMILY,
     qwen3::FAMILY,

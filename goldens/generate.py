@@ -153,7 +153,9 @@ GOLDENS = {
     "phimoe": ("phimoe", {**DENSE, "intermediate_size": 8, "num_local_experts": 6, "attention_bias": True, "lm_head_bias": True,
                "router_jitter_noise": 0.3, "sliding_window": 8}, dict(style=4)),
     "phimoe-saved": ("phimoe", {**DENSE, "intermediate_size": 8, "num_local_experts": 5, "num_hidden_layers": 1,
-                     "router_jitter_noise": 0.1, "tie_word_embeddings": True}, dict(layout="saved")),
+                     "router_jitter_noise": 0.1, "tie_word_embeddings": True, "rope_parameters": rope("longrope", short_factor=[
+                     1.2, 1.5, 2.0, 3.0], long_factor=[4.0, 5.0, 6.0, 7.0], short_mscale=1.3, long_mscale=1.3,
+                     original_max_position_embeddings=16)}, dict(layout="saved", style=4)),
     "gemma": ("gemma", dict(DENSE, head_dim=12, num_key_value_heads=1), dict(style=4, gguf=True)),
     "gemma2": ("gemma2", dict(DENSE, head_dim=12, num_hidden_layers=3, sliding_window=8, query_pre_attn_scalar=12,
                attn_logit_softcapping=2.0, final_logit_softcapping=3.0), dict(gguf=True)),

@@ -149,6 +149,11 @@ fn contradictions_and_hostile_sizes_are_refused_at_once() {
         ("llama4_text", json!({"no_rope_layers": [1, 0]}), "no_rope_layers"),
         ("llama4_text", json!({"floor_scale": 0}), "floor_scale"),
         (
+            "phimoe",
+            json!({"rope_scaling": {"type": "longrope", "short_mscale": 1, "long_mscale": 1, "short_factor": [1]}}),
+            "rope_parameters.short_factor",
+        ),
+        (
             "mistral4",
             json!({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}),
             "rope_parameters.llama_4_scaling_beta",

@@ -83,18 +83,15 @@ impl Rotary {
         if theta == 0.0 {
             return Ok(None);
         }
-        let RotaryDims { head_dim, dims, offset, interleaved } = dims.checked(c)?;
+        let dims = dims.checked(c)?;
         let r = Parameters { theta: Some(theta), ..Parameters::read(c, "full_attention")? };
-        let rope = p.rope(r.rope(dims, None)?);
-        Ok(Some(Rotary { rope, layout: RopeLayout { head_dim, offset, interleaved } }))
+        Ok(Some(Rotary::of(p, r.rope(dims.dims, None)?, dims)))
     }
 
-    /// Refuses every kind of rope but the default one.
-    pub fn only_default(c: &Config) -> Result<()> {
-        match Parameters::read(c, "full_attention")?.kind {
-            "default" => Ok(()),
-            kind => Err(c.unknown("rope_parameters.rope_type", kind, &["default"])),
-        }
+    /// A rope that a family computes by itself.
+    pub fn of(p: &Params<'_>, rope: Rope, dims: RotaryDims) -> Rotary {
+        let RotaryDims { head_dim, offset, interleaved, .. } = dims;
+        Rotary { rope: p.rope(rope), layout: RopeLayout { head_dim, offset, interleaved } }
     }
 
     /// Whether layers of this type rotate: of parameters per layer type, null says that its layers do not.

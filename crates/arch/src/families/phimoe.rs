@@ -7,7 +7,8 @@ use crate::{
         Branch, Decoder, Embedding, ExpertNames, Gqa, GqaConfig, Head, Moe, MoeConfig, Rotary, RotaryDims, layers,
     },
 };
-use pondera_ops::{Route, Score};
+use pondera_ops::{Frequencies, Rope, Route, Score, default_frequencies};
+use serde_json::Value;
 
 pub(super) const FAMILY: Family = Family {
     model_type: "phimoe",
@@ -21,12 +22,39 @@ pub(super) const FAMILY: Family = Family {
     ..Family::BASE
 };
 
+/// LongRoPE whose factor on cosines and sines is in the configuration. The reference divides the frequencies by
+/// `short_factor` at every length; its factor may change with the length, which is not implemented.
+fn rotary(c: &Config, p: &Params<'_>, dims: RotaryDims) -> Result<Rotary> {
+    let keys = c.get("rope_parameters").and_then(Value::as_object);
+    let text = |key: &str| keys.and_then(|k| k.get(key)).and_then(Value::as_str);
+    match text("rope_type") {
+        None | Some("default") => return Rotary::load(p, c, dims, "full_attention"),
+        Some("longrope" | "su") => {}
+        Some(kind) => return Err(c.unknown("rope_parameters.rope_type", kind, &["default", "longrope"])),
+    }
+    let finite = |v: &Value| v.as_f64().filter(|n| n.is_finite() && *n > 0.0);
+    let number = |key: &str| {
+        let found = keys.and_then(|k| k.get(key)).and_then(finite);
+        found.ok_or_else(|| c.bad(&format!("rope_parameters.{key}"), "expected a positive number"))
+    };
+    let (scale, long) = (number("short_mscale")?, number("long_mscale")?);
+    if scale != long {
+        return Err(c.unknown("rope_parameters.long_mscale", &long.to_string(), &[&scale.to_string()]));
+    }
+    let plain = default_frequencies(number("rope_theta")?, dims.dims);
+    let factors = keys.and_then(|k| k.get("short_factor")).and_then(Value::as_array);
+    let factors = factors.and_then(|list| list.iter().map(finite).collect::<Option<Vec<f64>>>());
+    let factors = factors
+        .filter(|f| f.len() == plain.len())
+        .ok_or_else(|| c.bad("rope_parameters.short_factor", format!("expected {} positive numbers", plain.len())))?;
+    let frequencies = Frequencies::Fixed(plain.iter().zip(factors).map(|(w, f)| w / f).collect());
+    Ok(Rotary::of(p, Rope { frequencies, scale: scale as f32 }, dims))
+}
+
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     let (hidden, eps, bias) = (c.hidden_size()?, c.eps("rms_norm_eps")?, c.flag("attention_bias")?);
-    // Other kinds have factors of their own on cosines and sines here.
-    Rotary::only_default(c)?;
     let gqa = GqaConfig { qkv_bias: bias, o_bias: bias, window: c.size_opt("sliding_window")?, ..GqaConfig::read(c)? };
-    let rotary = Rotary::load(p, c, RotaryDims::whole(gqa.head_dim, false), "full_attention")?;
+    let rotary = rotary(c, p, RotaryDims::whole(gqa.head_dim, false))?;
     let moe = MoeConfig { router: "gate|router", ..MoeConfig::read(c, "intermediate_size")? };
     if moe.route.top_k != 2 {
         return Err(c.unknown("num_experts_per_tok", &moe.route.top_k.to_string(), &["2"]));

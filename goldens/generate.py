@@ -156,6 +156,12 @@ GOLDENS = {
                      "router_jitter_noise": 0.1, "tie_word_embeddings": True, "rope_parameters": rope("longrope", short_factor=[
                      1.2, 1.5, 2.0, 3.0], long_factor=[4.0, 5.0, 6.0, 7.0], short_mscale=1.3, long_mscale=1.3,
                      original_max_position_embeddings=16)}, dict(layout="saved", style=4)),
+    "cohere2_moe": ("cohere2_moe", dict(DENSE, head_dim=12, num_hidden_layers=4, intermediate_size=8, num_experts=6,
+                    num_shared_experts=2, expert_selection_fn="sigmoid", prefix_dense_intermediate_size=24, sliding_window=8,
+                    first_k_dense_replace=1, logit_scale=0.6, attention_bias=True), dict()),
+    "cohere2_moe-rms": ("cohere2_moe", dict(DENSE, head_dim=8, num_hidden_layers=2, intermediate_size=8, num_experts=5,
+                        num_shared_experts=1, shared_expert_combination_strategy="sum", rms_norm_eps=1e-5, sliding_window=8,
+                        logit_scale=1.5, sliding_window_pattern=2, tie_word_embeddings=False), dict(layout="saved")),
     "gemma": ("gemma", dict(DENSE, head_dim=12, num_key_value_heads=1), dict(style=4, gguf=True)),
     "gemma2": ("gemma2", dict(DENSE, head_dim=12, num_hidden_layers=3, sliding_window=8, query_pre_attn_scalar=12,
                attn_logit_softcapping=2.0, final_logit_softcapping=3.0), dict(gguf=True)),

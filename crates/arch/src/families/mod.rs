@@ -3,6 +3,7 @@ use crate::{Config, Error, Graph, Params, Result};
 use serde_json::{Map, Value};
 
 mod beam;
+mod cohere2_moe;
 mod deepseek_v2;
 mod deepseek_v3;
 mod dots1;
@@ -60,6 +61,7 @@ pub struct Family {
 /// All families, by model type.
 pub static FAMILIES: &[Family] = &[
     beam::FAMILY,
+    cohere2_moe::FAMILY,
     deepseek_v2::FAMILY,
     deepseek_v3::FAMILY,
     dots1::FAMILY,

@@ -148,6 +148,7 @@ fn contradictions_and_hostile_sizes_are_refused_at_once() {
         ("granitemoe_swa", json!({"layer_rope_theta": [0, 10000.0]}), "layer_rope_theta"),
         ("llama4_text", json!({"no_rope_layers": [1, 0]}), "no_rope_layers"),
         ("llama4_text", json!({"floor_scale": 0}), "floor_scale"),
+        ("mimo_v2_flash", json!({"num_key_value_heads": 4}), "num_key_value_heads"),
         (
             "phimoe",
             json!({"rope_scaling": {"type": "longrope", "short_mscale": 1, "long_mscale": 1, "short_factor": [1]}}),

@@ -13,6 +13,8 @@ pub struct GqaConfig {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
+    /// Width of a value where it is another.
+    pub v_head_dim: Option<usize>,
     /// Factor on scores.
     pub scale: f32,
     /// Biases of the query, key and value projections.
@@ -32,7 +34,18 @@ impl GqaConfig {
         // GGUF files may name the factor itself; 0 means that they do not.
         let named = c.number_opt("gguf_attention_scale")?.filter(|s| *s != 0.0);
         let scale = named.unwrap_or((head_dim as f64).powf(-0.5)) as f32;
-        Ok(GqaConfig { heads, kv_heads, head_dim, scale, qkv_bias: false, o_bias: false, window: None, softcap: None })
+        let v_head_dim = None;
+        Ok(GqaConfig {
+            heads,
+            kv_heads,
+            head_dim,
+            v_head_dim,
+            scale,
+            qkv_bias: false,
+            o_bias: false,
+            window: None,
+            softcap: None,
+        })
     }
 }
 
@@ -93,12 +106,13 @@ impl Gqa {
     /// Separate projections under the names that most families have.
     pub fn load(p: &Params<'_>, g: &GqaConfig, hidden: usize, rotary: Option<Rotary>) -> Result<Gqa> {
         let (q, kv) = (g.heads * g.head_dim, g.kv_heads * g.head_dim);
+        let v_dim = g.v_head_dim.unwrap_or(g.head_dim);
         let qkv = [
             p.linear(("q_proj", "attn_q"), q, hidden, g.qkv_bias)?,
             p.linear(("k_proj", "attn_k"), kv, hidden, g.qkv_bias)?,
-            p.linear(("v_proj", "attn_v"), kv, hidden, g.qkv_bias)?,
+            p.linear(("v_proj", "attn_v"), g.kv_heads * v_dim, hidden, g.qkv_bias)?,
         ];
-        let o = p.linear(("o_proj|dense", "attn_output"), hidden, q, g.o_bias)?;
+        let o = p.linear(("o_proj|dense", "attn_output"), hidden, g.heads * v_dim, g.o_bias)?;
         Ok(Gqa::new(p, g, Projection::Three(qkv), o, rotary))
     }
 
@@ -111,9 +125,9 @@ impl Gqa {
     /// Declares the cache of a layer and the attention over it.
     pub fn attention(p: &Params<'_>, g: &GqaConfig) -> Attention {
         let &GqaConfig { heads, kv_heads, head_dim, scale, window, softcap, .. } = g;
-        let cache = p.cache(CacheSpec { kv_heads, k_dim: head_dim, v_dim: Some(head_dim), window });
+        let (qk_dim, v_dim) = (head_dim, g.v_head_dim.unwrap_or(head_dim));
+        let cache = p.cache(CacheSpec { kv_heads, k_dim: qk_dim, v_dim: Some(v_dim), window });
         let mask = window.map_or(Mask::Causal, Mask::Window);
-        let (qk_dim, v_dim) = (head_dim, head_dim);
         Attention { cache, heads, kv_heads, qk_dim, v_dim, scale, mask, softcap, sinks: None, slopes: None }
     }
 

@@ -9,6 +9,7 @@ use crate::{
 };
 use pondera_ops::{Act, Activation, Experts, GroupScore, Linear, Ops, Point, Route, Score, Shared, W};
 use pondera_quant::{Matrix, TensorView};
+use serde_json::Value;
 
 /// A sparse feed-forward block: `Σ w_e expert_e(x) (+ shared(x))`.
 pub struct Moe {
@@ -170,10 +171,14 @@ impl SharedExpert {
 }
 
 /// Whether a layer has experts. `mlp_layer_types` says so where it is there; otherwise layers below
-/// `first_k_dense_replace` are dense, and of the others those that `moe_layer_freq` leaves out.
+/// `first_k_dense_replace` are dense, and of the others those that `moe_layer_freq` leaves out, or all where it is a
+/// list with 0 for them.
 pub fn is_sparse(c: &Config, layer: usize) -> Result<bool> {
     if let Some(types) = c.words_of_layers("mlp_layer_types", &["dense", "sparse"])? {
         return Ok(types[layer] == "sparse");
+    }
+    if c.get("moe_layer_freq").is_some_and(Value::is_array) {
+        return Ok(c.sizes("moe_layer_freq")?.get(layer).is_some_and(|n| *n > 0));
     }
     let every = c.size_opt("moe_layer_freq")?.unwrap_or(1);
     Ok(layer >= c.count("first_k_dense_replace")? && layer.is_multiple_of(every))
@@ -190,7 +195,7 @@ pub fn deepseek_route(c: &Config) -> Result<Route> {
     };
     c.check_groups(count, top_k, groups)?;
     let renormalize = c.flag("norm_topk_prob")?.then_some(1e-20);
-    let scale = c.positive("routed_scaling_factor")?;
+    let scale = c.positive_opt("routed_scaling_factor")?.unwrap_or(1.0);
     Ok(Route { top_k, score: Score::Sigmoid, bias: None, groups, renormalize, scale })
 }
 

@@ -28,10 +28,15 @@ impl RotaryDims {
 
     /// The first columns of a head, as many as `partial_rotary_factor` says (in GGUF files: as the file counts them).
     pub fn partial(c: &Config, head_dim: usize, interleaved: bool) -> Result<RotaryDims> {
+        RotaryDims::partial_of(c, head_dim, interleaved, "full_attention")
+    }
+
+    /// The same for layers of this type.
+    pub fn partial_of(c: &Config, head_dim: usize, interleaved: bool, layer_type: &str) -> Result<RotaryDims> {
         let counted = c.size_opt("rope_dimension_count")?;
         let dims = match counted {
             Some(n) => n,
-            None => Parameters::read(c, "full_attention")?.rotated(head_dim)?,
+            None => Parameters::read(c, layer_type)?.rotated(head_dim)?,
         };
         if dims > head_dim {
             return Err(c.bad("partial_rotary_factor", format!("{dims} columns rotate, but a head has {head_dim}")));

@@ -22,6 +22,7 @@ mod hunyuan_v1_moe;
 mod hy_v3;
 mod llama;
 mod llama4_text;
+mod mimo_v2_flash;
 mod minimax_m2;
 mod mistral;
 mod mistral4;
@@ -80,6 +81,7 @@ pub static FAMILIES: &[Family] = &[
     hy_v3::FAMILY,
     llama::FAMILY,
     llama4_text::FAMILY,
+    mimo_v2_flash::FAMILY,
     minimax_m2::FAMILY,
     mistral::FAMILY,
     mistral4::FAMILY,

@@ -15,7 +15,8 @@ pub use mla::{Mla, MlaConfig};
 pub use mlp::{Mlp, gated, plain};
 pub use moe::{ExpertNames, Moe, SharedExpert, experts};
 pub use moe::{InputScaled, MoeConfig, deepseek_ffn, deepseek_route, is_sparse, routed_ffn};
-pub use parallel::{Parallel, Scaled};
+pub use parallel::Parallel;
+pub use parallel::Scaled;
 pub use rope::{Rotary, RotaryDims, attention_mscale, llama4_scaling};
 
 use crate::Step;

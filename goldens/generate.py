@@ -18,10 +18,12 @@ import zlib
 import gguf
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Mistral4ForCausalLM
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROMPT, GREEDY = 24, 6
+# Those that the library's own table leaves out.
+CLASSES = {"mistral4": Mistral4ForCausalLM}
 
 DENSE = dict(vocab_size=64, hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
              num_key_value_heads=2, max_position_embeddings=128, bos_token_id=1, eos_token_id=2, pad_token_id=0)
@@ -29,6 +31,13 @@ MOE = dict(DENSE, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=12
 DEEPSEEK = dict(DENSE, num_key_value_heads=4, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=12,
                 n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=8, first_k_dense_replace=1,
                 n_group=4, topk_group=2, num_hidden_layers=3)
+# GLM 4.5's experts, which others have too: DeepSeek-V3's.
+GROUPED = dict(DENSE, num_hidden_layers=3, n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=8, n_group=4,
+               topk_group=2, first_k_dense_replace=1, n_shared_experts=2, routed_scaling_factor=1.7, norm_topk_prob=True)
+GRANITE = {**DENSE, "num_local_experts": 6, "num_experts_per_tok": 2, "intermediate_size": 12, "embedding_multiplier": 3.0,
+           "logits_scaling": 0.5, "residual_multiplier": 0.4, "attention_multiplier": 0.5}
+ERNIE = dict(DENSE, num_hidden_layers=4, moe_k=2, moe_num_experts=6, moe_intermediate_size=8, moe_num_shared_experts=2,
+             moe_layer_start_index=1)
 YARN_MSCALE = dict(rope_type="yarn", rope_theta=10000.0, factor=8.0, beta_fast=32.0, beta_slow=1.0, mscale=0.8,
                    mscale_all_dim=0.6, original_max_position_embeddings=16)
 
@@ -75,6 +84,92 @@ GOLDENS = {
     "qwen3": ("qwen3", dict(DENSE, head_dim=12, tie_word_embeddings=True), dict(style=4, gguf=True)),
     "qwen3_moe": ("qwen3_moe", dict(MOE, head_dim=8, norm_topk_prob=True, num_hidden_layers=3, mlp_only_layers=[1],
                   attention_bias=True), dict()),
+    "olmoe": ("olmoe", dict(DENSE, intermediate_size=12, num_experts=6, num_experts_per_tok=2, clip_qkv=1.1,
+              attention_bias=True), dict(style=4)),
+    "olmoe-gguf": ("olmoe", dict(DENSE, intermediate_size=12, num_experts=6, num_experts_per_tok=2, tie_word_embeddings=True),
+                   dict(layout="saved", gguf=True)),
+    "minimax_m2": ("minimax_m2", {**DENSE, "head_dim": 12, "intermediate_size": 12, "num_local_experts": 6,
+                   "num_experts_per_tok": 2, "rope_parameters": rope("default", 5e6, partial_rotary_factor=0.5)},
+                   dict(style=4, config={"rotary_dim": 6, "scoring_func": "sigmoid"}, gguf=True)),
+    "minimax_m2-saved": ("minimax_m2", {**DENSE, "head_dim": 8, "intermediate_size": 12, "num_local_experts": 6,
+                         "num_experts_per_tok": 3, "num_hidden_layers": 1}, dict(layout="saved")),
+    "glm4_moe": ("glm4_moe", dict(GROUPED, head_dim=12, attention_bias=True, use_qk_norm=True), dict(style=4, gguf=True)),
+    "glm4_moe-plain": ("glm4_moe", dict(GROUPED, head_dim=8, num_hidden_layers=2, n_group=1, topk_group=1, n_shared_experts=1,
+                       norm_topk_prob=False, tie_word_embeddings=True,
+                       rope_parameters=rope("default", 1e5, partial_rotary_factor=0.75)), dict(layout="saved")),
+    "dots1": ("dots1", dict(GROUPED, n_shared_experts=1, attention_bias=True, sliding_window=8, max_window_layers=1),
+              dict(style=4, drop=["layer_types"])),
+    "dots1-gguf": ("dots1", dict(GROUPED, num_hidden_layers=2, n_group=1, topk_group=1, norm_topk_prob=False,
+                   sliding_window=None), dict(layout="saved", gguf=True, config={"scoring_func": "noaux_tc"})),
+    "ernie4_5_moe": ("ernie4_5_moe", dict(ERNIE, use_bias=True, moe_layer_end_index=2, tie_word_embeddings=False),
+                     dict(style=4)),
+    "ernie4_5_moe-gguf": ("ernie4_5_moe", dict(ERNIE, moe_layer_interval=2, moe_num_shared_experts=1),
+                          dict(layout="saved", gguf=True)),
+    "hunyuan_v1_moe": ("hunyuan_v1_moe", dict(DENSE, head_dim=12, intermediate_size=12, num_experts=6, moe_topk=[2, 3],
+                       rope_parameters=rope("dynamic", alpha=50.0, factor=1.0)), dict()),
+    "hunyuan_v1_moe-gguf": ("hunyuan_v1_moe", dict(DENSE, head_dim=8, intermediate_size=12, num_experts=5, moe_topk=2,
+                            attention_bias=True), dict(style=4, layout="saved", gguf=True)),
+    "granitemoe": ("granitemoe", dict(GRANITE, attention_bias=True), dict(style=4, gguf=True)),
+    "granitemoeshared": ("granitemoeshared", dict(GRANITE, shared_intermediate_size=16), dict(gguf=True)),
+    "granitemoeshared-saved": ("granitemoeshared", dict(GRANITE, num_hidden_layers=1, shared_intermediate_size=8,
+                               tie_word_embeddings=True), dict(layout="saved")),
+    "beam": ("beam", dict(DENSE, head_dim=12, num_hidden_layers=4, sliding_window=8, moe_intermediate_size=8, num_experts=8,
+             num_experts_per_tok=3, n_group=4, topk_group=2, final_logit_softcapping=3.0, attention_bias=True,
+             layer_types=["sliding_attention", "full_attention"] * 2, mlp_layer_types=["dense", "sparse", "dense", "sparse"]),
+             dict()),
+    "beam-rotary": ("beam", dict(DENSE, head_dim=8, num_hidden_layers=2, sliding_window=8, moe_intermediate_size=8,
+                    num_experts=6, num_experts_per_tok=2, n_group=1, topk_group=1, final_logit_softcapping=None,
+                    mlp_layer_types=["sparse"] * 2, norm_topk_prob=False, tie_word_embeddings=True, rope_parameters={
+                    "full_attention": rope("yarn", factor=4.0, original_max_position_embeddings=16),
+                    "sliding_attention": rope("default", 500.0)}), dict(layout="saved")),
+    "granitemoe_swa": ("granitemoe_swa", dict(GRANITE, num_hidden_layers=4, shared_intermediate_size=8, sliding_window=8,
+                       layer_rope_theta=[0, 1e4, 1e3, 5e5]), dict()),
+    "hy_v3": ("hy_v3", dict(DENSE, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=8, head_dim=12,
+              num_shared_experts=2, router_scaling_factor=1.7, mlp_bias=True, attention_bias=True), dict()),
+    "hy_v3-saved": ("hy_v3", dict(DENSE, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=8, head_dim=8,
+                    num_shared_experts=1, router_scaling_factor=0.6, tie_word_embeddings=True, num_hidden_layers=1,
+                    mlp_layer_types=["sparse"]), dict(layout="saved", style=4)),
+    "exaone_moe": ("exaone_moe", dict(DENSE, num_hidden_layers=3, num_experts=8, num_experts_per_tok=3, n_group=4, topk_group=2,
+                   moe_intermediate_size=8, sliding_window=8, sliding_window_pattern=2), dict(style=4, drop=["layer_types"])),
+    "solar_open": ("solar_open", dict(GROUPED, head_dim=12, attention_bias=True, num_hidden_layers=2, first_k_dense_replace=0),
+                   dict()),
+    "flex_olmo": ("flex_olmo", dict(DENSE, intermediate_size=12, num_experts=6, num_experts_per_tok=2, norm_topk_prob=True),
+                  dict(style=4)),
+    "mistral4": ("mistral4", {**DEEPSEEK, "q_lora_rank": 20, "n_shared_experts": 1, "routed_scaling_factor": 1.5,
+                 "rope_parameters": dict(YARN_MSCALE, original_max_position_embeddings=8, llama_4_scaling_beta=0.3)}, dict()),
+    "llama4_text": ("llama4_text", {**DENSE, "head_dim": 12, "num_hidden_layers": 4, "intermediate_size": 8, "intermediate_size_mlp": 16,
+                    "num_local_experts": 4, "num_experts_per_tok": 2, "interleave_moe_layer_step": 2, "attention_chunk_size": 8,
+                    "floor_scale": 4, "attn_scale": 0.3, "no_rope_layer_interval": 2, "rope_parameters": rope("llama3", 5e5, factor=8.0,
+                    low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)},
+                    dict(style=4, drop=["layer_types", "moe_layers", "no_rope_layers"])),
+    "llama4_text-gguf": ("llama4_text", {**DENSE, "head_dim": 8, "num_hidden_layers": 4, "intermediate_size": 8,
+                         "intermediate_size_mlp": 12, "num_local_experts": 4, "interleave_moe_layer_step": 2},
+                         dict(gguf=True)),
+    "llama4_text-plain": ("llama4_text", {**DENSE, "head_dim": 8, "intermediate_size": 8, "num_local_experts": 3,
+                          "num_hidden_layers": 2, "moe_layers": [1], "intermediate_size_mlp": 12, "use_qk_norm": False,
+                          "attn_temperature_tuning": False, "no_rope_layers": [1, 0], "attention_bias": True,
+                          "layer_types": ["full_attention", "chunked_attention"], "attention_chunk_size": 6,
+                          "tie_word_embeddings": True}, dict(layout="saved")),
+    "phimoe": ("phimoe", {**DENSE, "intermediate_size": 8, "num_local_experts": 6, "attention_bias": True, "lm_head_bias": True,
+               "router_jitter_noise": 0.3, "sliding_window": 8}, dict(style=4)),
+    "phimoe-saved": ("phimoe", {**DENSE, "intermediate_size": 8, "num_local_experts": 5, "num_hidden_layers": 1,
+                     "router_jitter_noise": 0.1, "tie_word_embeddings": True, "rope_parameters": rope("longrope", short_factor=[
+                     1.2, 1.5, 2.0, 3.0], long_factor=[4.0, 5.0, 6.0, 7.0], short_mscale=1.3, long_mscale=1.3,
+                     original_max_position_embeddings=16)}, dict(layout="saved", style=4)),
+    "cohere2_moe": ("cohere2_moe", dict(DENSE, head_dim=12, num_hidden_layers=4, intermediate_size=8, num_experts=6,
+                    num_shared_experts=2, expert_selection_fn="sigmoid", prefix_dense_intermediate_size=24, sliding_window=8,
+                    first_k_dense_replace=1, logit_scale=0.6, attention_bias=True), dict()),
+    "cohere2_moe-rms": ("cohere2_moe", dict(DENSE, head_dim=8, num_hidden_layers=2, intermediate_size=8, num_experts=5,
+                        num_shared_experts=1, shared_expert_combination_strategy="sum", rms_norm_eps=1e-5, sliding_window=8,
+                        logit_scale=1.5, sliding_window_pattern=2, tie_word_embeddings=False), dict(layout="saved")),
+    "mimo_v2_flash": ("mimo_v2_flash", dict(DENSE, head_dim=12, v_head_dim=8, num_key_value_heads=1, num_hidden_layers=3,
+                      moe_intermediate_size=8, n_routed_experts=8, num_experts_per_tok=3, n_group=4, topk_group=2,
+                      routed_scaling_factor=1.7, sliding_window=8, attention_bias=True,
+                      layer_types=["full_attention", "sliding_attention", "sliding_attention"]), dict()),
+    "mimo_v2_flash-saved": ("mimo_v2_flash", dict(DENSE, head_dim=24, v_head_dim=12, num_hidden_layers=2, moe_intermediate_size=8,
+                            n_routed_experts=6, num_experts_per_tok=2, norm_topk_prob=False, sliding_window=6,
+                            attention_value_scale=None, tie_word_embeddings=True, mlp_layer_types=["sparse", "dense"]),
+                            dict(layout="saved")),
     "gemma": ("gemma", dict(DENSE, head_dim=12, num_key_value_heads=1), dict(style=4, gguf=True)),
     "gemma2": ("gemma2", dict(DENSE, head_dim=12, num_hidden_layers=3, sliding_window=8, query_pre_attn_scalar=12,
                attn_logit_softcapping=2.0, final_logit_softcapping=3.0), dict(gguf=True)),
@@ -99,7 +194,8 @@ def build(name):
     config = AutoConfig.for_model(kind, **keys)
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
-    model = AutoModelForCausalLM.from_config(config).eval().float()
+    model = CLASSES[kind](config) if kind in CLASSES else AutoModelForCausalLM.from_config(config)
+    model = model.eval().float()
     fill(model)
     folder = os.path.join(HERE, name)
     shutil.rmtree(folder, ignore_errors=True)
@@ -109,8 +205,9 @@ def build(name):
     write_config(folder, options)
     logits, ids = reference(model, folder)
     if "post" not in options:
-        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
-                                                      experts_implementation="eager").eval()
+        model_class = CLASSES.get(kind, AutoModelForCausalLM)
+        loaded = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
+                                             experts_implementation="eager").eval()
         with torch.no_grad():
             assert torch.equal(loaded(ids, use_cache=False).logits[0], logits), f"{name}: loads to another model"
     if options.get("gguf"):
@@ -219,7 +316,7 @@ def reference(model, folder):
     for _ in range(GREEDY):
         ids = torch.cat([ids, model(ids, use_cache=False).logits[:, -1:].argmax(-1)], 1)
     seen = []
-    body = model.base_model
+    body = model.model if hasattr(model, "model") else model.base_model
     layers, norm = (body.h, body.ln_f) if hasattr(body, "h") else (body.layers, body.norm)
     hooks = [m.register_forward_pre_hook(lambda _, a, k: seen.append((a[0] if a else k["hidden_states"])[0].clone()), with_kwargs=True)
              for m in list(layers) + [norm]]
@@ -240,7 +337,10 @@ def reference(model, folder):
 BF16 = gguf.GGMLQuantizationType.BF16
 
 GGUF_ARCH = {"llama": "llama", "mixtral": "llama", "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "qwen2": "qwen2",
-             "qwen2_moe": "qwen2moe", "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "gpt_oss": "gpt-oss", "gpt2": "gpt2"}
+             "qwen2_moe": "qwen2moe", "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "gpt_oss": "gpt-oss", "gpt2": "gpt2",
+             "olmoe": "olmoe", "minimax_m2": "minimax-m2", "glm4_moe": "glm4moe", "dots1": "dots1",
+             "ernie4_5_moe": "ernie4_5-moe", "hunyuan_v1_moe": "hunyuan-moe", "granitemoe": "granitemoe",
+             "granitemoeshared": "granitemoe", "llama4_text": "llama4"}
 
 GGUF_NAMES = {
     "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
@@ -255,6 +355,13 @@ GGUF_NAMES = {
     "mlp.shared_expert.gate_proj": "ffn_gate_shexp", "mlp.shared_expert.up_proj": "ffn_up_shexp",
     "mlp.shared_expert.down_proj": "ffn_down_shexp", "mlp.shared_experts.gate_proj": "ffn_gate_shexp",
     "mlp.shared_experts.up_proj": "ffn_up_shexp", "mlp.shared_experts.down_proj": "ffn_down_shexp",
+    "mlp.gate.wg": "ffn_gate_inp", "block_sparse_moe.router": "ffn_gate_inp", "mlp.shared_mlp.gate_proj": "ffn_gate_shexp",
+    "mlp.shared_mlp.up_proj": "ffn_up_shexp", "mlp.shared_mlp.down_proj": "ffn_down_shexp",
+    "shared_mlp.output_linear": "ffn_down_shexp",
+    "self_attn.query_layernorm": "attn_q_norm", "self_attn.key_layernorm": "attn_k_norm",
+    "feed_forward.router": "ffn_gate_inp", "feed_forward.gate_proj": "ffn_gate", "feed_forward.up_proj": "ffn_up",
+    "feed_forward.down_proj": "ffn_down", "feed_forward.shared_expert.gate_proj": "ffn_gate_shexp",
+    "feed_forward.shared_expert.up_proj": "ffn_up_shexp", "feed_forward.shared_expert.down_proj": "ffn_down_shexp",
     "ln_1": "attn_norm", "ln_2": "ffn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output",
     "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down",
     "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm",
@@ -275,27 +382,44 @@ def to_gguf(model, folder):
         w.add_feed_forward_length(c.n_inner or 4 * hidden)
         w.add_layer_norm_eps(c.layer_norm_epsilon)
     else:
-        w.add_feed_forward_length(c.intermediate_size)
+        w.add_feed_forward_length(c.intermediate_size_mlp if arch == "llama4" else c.intermediate_size)
         w.add_layer_norm_rms_eps(c.rms_norm_eps)
         w.add_head_count_kv(1 if arch == "deepseek2" else c.num_key_value_heads)
         gguf_rope(w, c, arch)
     experts = getattr(c, "n_routed_experts", None) or getattr(c, "num_local_experts", None) or getattr(c, "num_experts", None)
+    deepseek_routing = kind in ("deepseek_v2", "deepseek_v3", "glm4_moe", "dots1")
     if experts:
         w.add_expert_count(experts)
         w.add_expert_used_count(c.num_experts_per_tok)
-    if kind in ("qwen2_moe", "deepseek_v2", "deepseek_v3"):
+    if kind in ("qwen2_moe", "ernie4_5_moe") or deepseek_routing:
         w.add_expert_feed_forward_length(c.moe_intermediate_size)
     if kind == "qwen2_moe":
         w.add_expert_shared_feed_forward_length(c.shared_expert_intermediate_size)
-    if kind == "gpt_oss":
+    if kind in ("gpt_oss", "minimax_m2", "hunyuan_v1_moe", "llama4_text"):
         w.add_expert_feed_forward_length(c.intermediate_size)
+    if kind == "hunyuan_v1_moe":
+        w.add_expert_shared_feed_forward_length(c.intermediate_size)
+    if kind == "llama4_text":
+        w.add_interleave_moe_layer_step(c.interleave_moe_layer_step)
+    if kind == "minimax_m2":
+        w.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+    if kind == "ernie4_5_moe":
+        w.add_interleave_moe_layer_step(c.moe_layer_interval)
+        w.add_leading_dense_block_count(c.moe_layer_start_index)
+        w.add_expert_shared_count(c.moe_num_shared_experts)
+    if arch == "granitemoe":
+        w.add_attention_scale(c.attention_multiplier)
+        w.add_embedding_scale(c.embedding_multiplier)
+        w.add_residual_scale(c.residual_multiplier)
+        w.add_logit_scale(c.logits_scaling)
+        if kind == "granitemoeshared":
+            w.add_expert_shared_feed_forward_length(c.shared_intermediate_size)
     if kind in ("gemma2", "gpt_oss"):
         w.add_sliding_window(c.sliding_window)
     if kind == "gemma2":
         w.add_attn_logit_softcapping(c.attn_logit_softcapping)
         w.add_final_logit_softcapping(c.final_logit_softcapping)
     if arch == "deepseek2":
-        w.add_leading_dense_block_count(c.first_k_dense_replace)
         if c.q_lora_rank:
             w.add_q_lora_rank(c.q_lora_rank)
         w.add_kv_lora_rank(c.kv_lora_rank)
@@ -303,10 +427,13 @@ def to_gguf(model, folder):
         w.add_value_length(c.kv_lora_rank)
         w.add_key_length_mla(c.qk_nope_head_dim + c.qk_rope_head_dim)
         w.add_value_length_mla(c.v_head_dim)
+    if deepseek_routing:
+        w.add_leading_dense_block_count(c.first_k_dense_replace)
         w.add_expert_shared_count(c.n_shared_experts)
         w.add_expert_weights_scale(c.routed_scaling_factor)
         w.add_expert_weights_norm(c.norm_topk_prob)
-        w.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID if kind == "deepseek_v3" else gguf.ExpertGatingFuncType.SOFTMAX)
+        softmax = kind == "deepseek_v2"
+        w.add_expert_gating_func(gguf.ExpertGatingFuncType.SOFTMAX if softmax else gguf.ExpertGatingFuncType.SIGMOID)
         if c.n_group and c.n_group > 1:
             w.add_expert_group_count(c.n_group)
             w.add_expert_group_used_count(c.topk_group)
@@ -326,7 +453,8 @@ def gguf_rope(w, c, arch):
     r = c.rope_parameters
     head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     w.add_rope_freq_base(r["rope_theta"])
-    w.add_rope_dimension_count(c.qk_rope_head_dim if arch == "deepseek2" else head_dim)
+    rotated = int(head_dim * r.get("partial_rotary_factor", 1.0))
+    w.add_rope_dimension_count(c.qk_rope_head_dim if arch == "deepseek2" else rotated)
     if arch != "deepseek2":
         w.add_key_length(head_dim)
         w.add_value_length(head_dim)
@@ -353,14 +481,14 @@ def gguf_tensors(model, arch):
         else:
             i, rest = None, name
         stem, _, suffix = rest.rpartition(".")
-        if arch == "llama" and stem in ("self_attn.q_proj", "self_attn.k_proj"):
+        if arch in ("llama", "granitemoe") and stem in ("self_attn.q_proj", "self_attn.k_proj"):
             n = heads if "q_proj" in stem else kv_heads
             t = t.reshape(n, 2, t.shape[0] // n // 2, *t.shape[1:]).swapaxes(1, 2).reshape(t.shape)
         if arch.startswith("gemma") and "norm" in stem:
             t = t + 1
         if arch == "gpt2" and t.dim() == 2 and ".c_" in "." + stem:
             t = t.T
-        if arch in ("gemma2", "gpt-oss") and stem == "post_attention_layernorm":
+        if arch in ("gemma2", "gpt-oss", "glm4moe") and stem == "post_attention_layernorm":
             stem, to = None, "post_attention_norm"
         elif stem in GGUF_NAMES and suffix in ("weight", "bias"):
             to = GGUF_NAMES[stem]
@@ -376,8 +504,12 @@ def gguf_special(c, i, rest, t):
         t = t.reshape(c.num_attention_heads, c.qk_nope_head_dim + c.v_head_dim, c.kv_lora_rank)
         yield at + "attn_k_b.weight", t[:, : c.qk_nope_head_dim].transpose(1, 2)
         yield at + "attn_v_b.weight", t[:, c.qk_nope_head_dim:]
-    elif rest == "mlp.gate.e_score_correction_bias":
-        yield at + "exp_probs_b.bias", t
+    elif rest.endswith("e_score_correction_bias"):
+        yield at + "exp_probs_b.bias", t.flatten()
+    elif rest == "shared_mlp.input_linear.weight":
+        gate, up = t.chunk(2)
+        yield at + "ffn_gate_shexp.weight", gate
+        yield at + "ffn_up_shexp.weight", up
     elif rest == "self_attn.sinks":
         yield at + "attn_sinks.weight", t
     elif rest.startswith("mlp.experts.gate_up_proj") and c.model_type == "gpt_oss":
@@ -388,12 +520,13 @@ def gguf_special(c, i, rest, t):
     elif rest.startswith("mlp.experts.down_proj") and c.model_type == "gpt_oss":
         suffix = ".bias" if rest.endswith("bias") else ".weight"
         yield at + "ffn_down_exps" + suffix, t if rest.endswith("bias") else t.transpose(1, 2)
-    elif rest == "mlp.experts.gate_up_proj":
+    elif rest.endswith(".experts.gate_up_proj"):
+        t = t.transpose(1, 2) if c.model_type == "llama4_text" else t
         gate, up = t.chunk(2, 1)
         yield at + "ffn_gate_exps.weight", gate
         yield at + "ffn_up_exps.weight", up
-    elif rest == "mlp.experts.down_proj":
-        yield at + "ffn_down_exps.weight", t
+    elif rest.endswith(".experts.down_proj"):
+        yield at + "ffn_down_exps.weight", t.transpose(1, 2) if c.model_type == "llama4_text" else t
     else:
         raise SystemExit(f"no GGUF name for {rest}")
 

@@ -556,7 +556,8 @@ impl<'a> Params<'a> {
         self.named(name, "", n, Fill::Zero)
     }
 
-    fn bias(&self, name: Name<'_>, out: usize, wanted: bool) -> Result<Option<W>> {
+    /// `{name}.bias` `[out]` if the family has one; GGUF files say by its presence.
+    pub(crate) fn bias(&self, name: Name<'_>, out: usize, wanted: bool) -> Result<Option<W>> {
         self.bias_part(name, out, 0, out, wanted)
     }
 

@@ -55,6 +55,51 @@ fn unknown_mechanisms_are_refused_by_name() {
         ("gpt2", json!({"add_cross_attention": true}), Unsupported, "add_cross_attention"),
         ("gpt2", json!({"activation_function": "tanh"}), Unsupported, "hidden_act"),
         ("gemma2", json!({"hidden_activation": "softsign"}), Unsupported, "hidden_activation"),
+        ("olmoe", json!({"hidden_act": "xielu"}), Unsupported, "hidden_act"),
+        ("minimax_m2", json!({"scoring_func": "softmax"}), Unsupported, "scoring_func"),
+        ("minimax_m2", json!({"qk_norm_type": "per_head"}), Unsupported, "qk_norm_type"),
+        ("minimax_m2", json!({"attn_type_list": [1, 0]}), Unsupported, "attn_type_list"),
+        ("glm4_moe", json!({"scoring_func": "softmax"}), Unsupported, "scoring_func"),
+        ("glm4_moe", json!({"topk_method": "greedy"}), Unsupported, "topk_method"),
+        (
+            "dots1",
+            json!({"layer_types": ["full_attention", "linear_attention", "full_attention"]}),
+            Unsupported,
+            "layer_types",
+        ),
+        ("ernie4_5_moe", json!({"moe_norm_min": 0.5}), Unsupported, "moe_norm_min"),
+        ("hunyuan_v1_moe", json!({"use_cla": true}), Unsupported, "use_cla"),
+        ("granitemoe", json!({"hidden_act": "xielu"}), Unsupported, "hidden_act"),
+        (
+            "granitemoeshared",
+            json!({"rope_parameters": {"rope_type": "spiral"}}),
+            Unsupported,
+            "rope_parameters.rope_type",
+        ),
+        (
+            "granitemoe_swa",
+            json!({"layer_types": ["full_attention", "full_attention", "chunked_attention", "full_attention"]}),
+            Unsupported,
+            "layer_types",
+        ),
+        ("hy_v3", json!({"mlp_layer_types": ["dense", "hashed"]}), Unsupported, "mlp_layer_types"),
+        ("exaone_moe", json!({"topk_method": "greedy"}), Unsupported, "topk_method"),
+        ("solar_open", json!({"scoring_func": "softmax"}), Unsupported, "scoring_func"),
+        ("flex_olmo", json!({"hidden_act": "xielu"}), Unsupported, "hidden_act"),
+        ("mistral4", json!({"scoring_func": "sigmoid"}), Unsupported, "scoring_func"),
+        (
+            "llama4_text",
+            json!({"layer_types": ["full_attention", "sliding_attention", "full_attention", "full_attention"]}),
+            Unsupported,
+            "layer_types",
+        ),
+        ("beam", json!({"mlp_layer_types": ["dense", "sparse", "sparse", "hashed"]}), Unsupported, "mlp_layer_types"),
+        (
+            "beam",
+            json!({"layer_types": ["sliding_attention", "linear_attention", "full_attention", "full_attention"]}),
+            Unsupported,
+            "layer_types",
+        ),
     ];
     for (golden, changes, kind, item) in cases {
         let e = changed(golden, changes).err().unwrap_or_else(|| panic!("{golden} {changes} was accepted"));
@@ -94,6 +139,26 @@ fn contradictions_and_hostile_sizes_are_refused_at_once() {
             "layer_types",
         ),
         ("gpt2", json!({"n_head": 3}), "num_attention_heads"),
+        ("minimax_m2", json!({"rotary_dim": 16}), "rotary_dim"),
+        ("glm4_moe", json!({"n_group": 3}), "n_group"),
+        ("hunyuan_v1_moe", json!({"moe_topk": [2]}), "num_experts_per_tok"),
+        ("hunyuan_v1_moe", json!({"moe_topk": [2, 9]}), "num_experts_per_tok"),
+        ("granitemoe", json!({"residual_multiplier": 0}), "residual_multiplier"),
+        ("beam", json!({"mlp_layer_types": ["dense"]}), "mlp_layer_types"),
+        ("granitemoe_swa", json!({"layer_rope_theta": [0, 10000.0]}), "layer_rope_theta"),
+        ("llama4_text", json!({"no_rope_layers": [1, 0]}), "no_rope_layers"),
+        ("llama4_text", json!({"floor_scale": 0}), "floor_scale"),
+        ("mimo_v2_flash", json!({"num_key_value_heads": 4}), "num_key_value_heads"),
+        (
+            "phimoe",
+            json!({"rope_scaling": {"type": "longrope", "short_mscale": 1, "long_mscale": 1, "short_factor": [1]}}),
+            "rope_parameters.short_factor",
+        ),
+        (
+            "mistral4",
+            json!({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}),
+            "rope_parameters.llama_4_scaling_beta",
+        ),
     ];
     let start = Instant::now();
     for (golden, changes, item) in cases {

@@ -13,7 +13,7 @@ use crate::{
     simd::Level,
     vmath,
 };
-use pondera_ops::{Act, Experts, GroupScore, Linear, Route, Score, Shared, W, math};
+use pondera_ops::{Act, Experts, GroupScore, Linear, Route, Score, Shared, W, math, reference};
 use std::{ops::Range, slice};
 
 /// Memory kept between steps.
@@ -345,7 +345,7 @@ pub fn route(level: Level, r: &Route, logits: &[f32], y: &mut [f32], c: &mut Cho
         match r.score {
             Score::Softmax => vmath::softmax(level, &mut c.scores),
             Score::Sigmoid => vmath::sigmoids(level, &mut c.scores),
-            Score::SoftmaxOfChosen => {}
+            Score::SoftmaxOfChosen | Score::Near(_) => {}
         }
     }
     c.choice.clear();
@@ -365,6 +365,9 @@ pub fn route(level: Level, r: &Route, logits: &[f32], y: &mut [f32], c: &mut Cho
     if r.score == Score::SoftmaxOfChosen {
         // SAFETY: any slice.
         unsafe { vmath::softmax(level, weights) };
+    }
+    if let Score::Near(bound) = r.score {
+        reference::moe::near(bound, logits, ids, weights);
     }
     if let Some(eps) = r.renormalize {
         let sum = weights.iter().fold(0.0, |s, w| s + w) + eps;

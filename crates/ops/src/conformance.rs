@@ -548,7 +548,7 @@ fn route(s: &mut Suite) {
         logits[3 * experts..4 * experts].iter_mut().for_each(|v| *v *= 60.0);
         let groups = [None, Some((4, 2, GroupScore::Max)), Some((4, 3, GroupScore::TopTwo))];
         for (i, groups) in groups.into_iter().enumerate().filter(|(i, _)| *i == 0 || experts % 4 == 0) {
-            for score in [Score::Softmax, Score::Sigmoid, Score::SoftmaxOfChosen] {
+            for score in [Score::Softmax, Score::Sigmoid, Score::SoftmaxOfChosen, Score::Near(0.3)] {
                 let bias = (i % 2 == 0).then(|| s.vector(experts));
                 let renormalize = (score != Score::SoftmaxOfChosen).then_some(1e-20);
                 let r = Route { top_k, score, bias, groups, renormalize, scale: if i == 0 { 1.0 } else { 2.5 } };

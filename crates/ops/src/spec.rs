@@ -424,7 +424,7 @@ pub struct Mlp {
 }
 
 /// How router logits become scores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Score {
     /// Softmax over all experts.
     Softmax,
@@ -432,6 +432,9 @@ pub enum Score {
     Sigmoid,
     /// Choose by logits, softmax over the chosen.
     SoftmaxOfChosen,
+    /// Choose by logits (SparseMixer, arXiv 2409.12136): the weight of one of logit `m` is its softmax over those that are
+    /// not chosen before it and whose logit `s` is near: `(m - s) / max(|s|, m)` is at most this.
+    Near(f32),
 }
 
 /// How a group of experts is scored where only some groups may be chosen from.

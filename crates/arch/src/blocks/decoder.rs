@@ -192,6 +192,14 @@ impl Head {
         };
         Ok(Head { norm: norm.into(), project: None, linear, scale: 1.0, softcap: None })
     }
+
+    /// With a bias on the logits where `wanted`, tied or not.
+    pub fn with_bias(mut self, p: &Params<'_>, wanted: bool) -> Result<Head> {
+        if self.linear.bias.is_none() {
+            self.linear.bias = p.bias(("lm_head", "output"), self.linear.weight.out, wanted)?;
+        }
+        Ok(self)
+    }
 }
 
 /// A decoder.

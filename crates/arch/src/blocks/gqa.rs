@@ -13,6 +13,8 @@ pub struct GqaConfig {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
+    /// Width of a value where it is another.
+    pub v_head_dim: Option<usize>,
     /// Factor on scores.
     pub scale: f32,
     /// Biases of the query, key and value projections.
@@ -32,7 +34,18 @@ impl GqaConfig {
         // GGUF files may name the factor itself; 0 means that they do not.
         let named = c.number_opt("gguf_attention_scale")?.filter(|s| *s != 0.0);
         let scale = named.unwrap_or((head_dim as f64).powf(-0.5)) as f32;
-        Ok(GqaConfig { heads, kv_heads, head_dim, scale, qkv_bias: false, o_bias: false, window: None, softcap: None })
+        let v_head_dim = None;
+        Ok(GqaConfig {
+            heads,
+            kv_heads,
+            head_dim,
+            v_head_dim,
+            scale,
+            qkv_bias: false,
+            o_bias: false,
+            window: None,
+            softcap: None,
+        })
     }
 }
 
@@ -75,6 +88,8 @@ pub struct Gqa {
     pub o: Linear,
     /// Bound on queries, keys and values.
     pub clip: Option<f32>,
+    /// Queries and keys are bounded after their norms; otherwise before.
+    pub clip_last: bool,
     /// Norms of queries and keys.
     pub qk_norm: Option<QkNorm>,
     /// Positions of queries and keys.
@@ -91,12 +106,13 @@ impl Gqa {
     /// Separate projections under the names that most families have.
     pub fn load(p: &Params<'_>, g: &GqaConfig, hidden: usize, rotary: Option<Rotary>) -> Result<Gqa> {
         let (q, kv) = (g.heads * g.head_dim, g.kv_heads * g.head_dim);
+        let v_dim = g.v_head_dim.unwrap_or(g.head_dim);
         let qkv = [
             p.linear(("q_proj", "attn_q"), q, hidden, g.qkv_bias)?,
             p.linear(("k_proj", "attn_k"), kv, hidden, g.qkv_bias)?,
-            p.linear(("v_proj", "attn_v"), kv, hidden, g.qkv_bias)?,
+            p.linear(("v_proj", "attn_v"), g.kv_heads * v_dim, hidden, g.qkv_bias)?,
         ];
-        let o = p.linear(("o_proj|dense", "attn_output"), hidden, q, g.o_bias)?;
+        let o = p.linear(("o_proj|dense", "attn_output"), hidden, g.heads * v_dim, g.o_bias)?;
         Ok(Gqa::new(p, g, Projection::Three(qkv), o, rotary))
     }
 
@@ -124,21 +140,31 @@ impl Gqa {
     /// From projections loaded already; declares the cache.
     pub fn new(p: &Params<'_>, g: &GqaConfig, qkv: Projection, o: Linear, rotary: Option<Rotary>) -> Gqa {
         let attention = Gqa::attention(p, g);
-        Gqa { qkv, o, clip: None, qk_norm: None, rotary, temperature: None, gate: None, attention }
+        Gqa { qkv, o, clip: None, clip_last: false, qk_norm: None, rotary, temperature: None, gate: None, attention }
     }
 
     /// Declares the cache of a layer and the attention over it.
     pub fn attention(p: &Params<'_>, g: &GqaConfig) -> Attention {
         let &GqaConfig { heads, kv_heads, head_dim, scale, window, softcap, .. } = g;
-        let cache = p.cache(CacheSpec { kv_heads, k_dim: head_dim, v_dim: Some(head_dim), window });
+        let (qk_dim, v_dim) = (head_dim, g.v_head_dim.unwrap_or(head_dim));
+        let cache = p.cache(CacheSpec { kv_heads, k_dim: qk_dim, v_dim: Some(v_dim), window });
         let mask = window.map_or(Mask::Causal, Mask::Window);
-        let (qk_dim, v_dim) = (head_dim, head_dim);
         Attention { cache, heads, kv_heads, qk_dim, v_dim, scale, mask, softcap, sinks: None, slopes: None }
     }
 
     /// With norms of each head's queries and keys before they are rotated.
     pub fn with_qk_norm(self, q: Norm, k: Norm) -> Gqa {
         Gqa { qk_norm: Some(QkNorm { norms: [q, k], whole: false, after: false }), ..self }
+    }
+
+    /// With norms of the whole rows of queries and keys before they are rotated, `q_norm` and `k_norm`.
+    pub fn with_row_norms(self, p: &Params<'_>, eps: f32) -> Result<Gqa> {
+        let Attention { heads, kv_heads, qk_dim, .. } = self.attention;
+        let norms = [
+            p.rms(("q_norm", "attn_q_norm"), heads * qk_dim, eps, false)?,
+            p.rms(("k_norm", "attn_k_norm"), kv_heads * qk_dim, eps, false)?,
+        ];
+        Ok(Gqa { qk_norm: Some(QkNorm { norms, whole: true, after: false }), ..self })
     }
 
     /// With a logit per head that takes its share of the softmax.
@@ -174,7 +200,8 @@ impl Gqa {
             }
         }
         if let Some(limit) = self.clip {
-            for x in out.iter_mut().take(3) {
+            let first = if self.clip_last { 2 } else { 0 };
+            for x in &mut out[first..3] {
                 *x = x.take().map(|x| ops.clamp(x, limit));
             }
         }
@@ -185,10 +212,15 @@ impl Gqa {
     fn placed(&self, ops: &dyn Ops, step: &Step<'_>, x: Act, which: usize) -> Act {
         let width = |whole: bool, x: &Act| if whole { x.cols } else { self.attention.qk_dim };
         match (&self.rotary, &self.qk_norm) {
-            (Some(r), Some(n)) if !n.whole && !n.after => r.norm_and_rotate(ops, step, x, Some(&n.norms[which])),
+            (Some(r), Some(n)) if !n.whole && !n.after && !self.clip_last => {
+                r.norm_and_rotate(ops, step, x, Some(&n.norms[which]))
+            }
             (rotary, Some(n)) => {
                 let rotate = |x: Act| rotary.as_ref().map_or(x.clone(), |r| r.rotate(ops, step, x));
-                let norm = |x: Act| ops.norm(&n.norms[which], &x, width(n.whole, &x));
+                let norm = |x: Act| {
+                    let x = ops.norm(&n.norms[which], &x, width(n.whole, &x));
+                    self.clip.filter(|_| self.clip_last).map_or(x.clone(), |limit| ops.clamp(x, limit))
+                };
                 if n.after { norm(rotate(x)) } else { rotate(norm(x)) }
             }
             (Some(r), None) => r.rotate(ops, step, x),

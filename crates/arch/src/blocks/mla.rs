@@ -80,6 +80,7 @@ pub struct Mla {
     k_rotary: Rotary,
     attention: Attention,
     nope: usize,
+    temperature: Option<usize>,
 }
 
 impl Mla {
@@ -126,7 +127,13 @@ impl Mla {
                 slopes: None,
             },
             nope,
+            temperature: None,
         })
+    }
+
+    /// With a factor on queries that grows with the position (from [`Params::position_factor`]).
+    pub fn with_temperature(self, factor: usize) -> Mla {
+        Mla { temperature: Some(factor), ..self }
     }
 
     /// The up-projections of keys and values: rows of one matrix, or (newer GGUF files) a stack for each.
@@ -159,7 +166,10 @@ impl Block for Mla {
                 ops.linear(up, &ops.norm(norm, &latent, latent.cols))
             }
         };
-        let q = self.q_rotary.rotate(ops, step, q);
+        let mut q = self.q_rotary.rotate(ops, step, q);
+        if let Some(t) = self.temperature {
+            q = ops.mul(q, step.factor(t));
+        }
         let q_latent = ops.linear_heads(&self.w_uk, &ops.columns(&q, head, 0, self.nope), !self.uk_is_transposed);
         let q = ops.concat_heads(&q_latent, &ops.columns(&q, head, self.nope, head), self.attention.heads);
 

@@ -14,7 +14,9 @@ pub use gqa::{Gqa, GqaConfig, Projection, QkNorm};
 pub use mla::{Mla, MlaConfig};
 pub use mlp::{Mlp, fused_mlp, gated, gated_mlp, plain, plain_mlp};
 pub use moe::{ExpertNames, Moe, SharedExpert, experts};
+pub use moe::{InputScaled, MoeConfig, deepseek_ffn, deepseek_route, is_sparse, routed_ffn};
 pub use parallel::Parallel;
+pub use parallel::Scaled;
 pub use rope::{Rotary, RotaryDims, attention_mscale, llama4_scaling};
 
 use crate::Step;

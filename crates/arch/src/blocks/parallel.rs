@@ -43,3 +43,25 @@ impl Block for Parallel {
         ops.add(a, &self.bodies[1].forward_wanted(ops, step, wanted, &b))
     }
 }
+
+/// What a part of a layer gives, times a factor.
+pub struct Scaled {
+    /// The part.
+    pub body: Box<dyn Block>,
+    /// The factor.
+    pub scale: f32,
+}
+
+impl Block for Scaled {
+    fn forward(&self, ops: &dyn Ops, step: &Step<'_>, x: &Act) -> Act {
+        ops.scale(self.body.forward(ops, step, x), self.scale)
+    }
+
+    fn mixes(&self) -> bool {
+        self.body.mixes()
+    }
+
+    fn forward_wanted(&self, ops: &dyn Ops, step: &Step<'_>, wanted: &Step<'_>, x: &Act) -> Act {
+        ops.scale(self.body.forward_wanted(ops, step, wanted, x), self.scale)
+    }
+}

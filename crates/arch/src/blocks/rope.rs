@@ -28,15 +28,32 @@ impl RotaryDims {
 
     /// The first columns of a head, as many as `partial_rotary_factor` says (in GGUF files: as the file counts them).
     pub fn partial(c: &Config, head_dim: usize, interleaved: bool) -> Result<RotaryDims> {
+        RotaryDims::partial_of(c, head_dim, interleaved, "full_attention")
+    }
+
+    /// The same for layers of this type.
+    pub fn partial_of(c: &Config, head_dim: usize, interleaved: bool, layer_type: &str) -> Result<RotaryDims> {
         let counted = c.size_opt("rope_dimension_count")?;
         let dims = match counted {
             Some(n) => n,
-            None => Parameters::read(c, "full_attention")?.rotated(head_dim)?,
+            None => Parameters::read(c, layer_type)?.rotated(head_dim)?,
         };
         if dims > head_dim {
             return Err(c.bad("partial_rotary_factor", format!("{dims} columns rotate, but a head has {head_dim}")));
         }
         Ok(RotaryDims { head_dim, dims, offset: 0, interleaved })
+    }
+
+    /// Whether so many columns can rotate.
+    fn checked(self, c: &Config) -> Result<RotaryDims> {
+        let n = self.dims;
+        if !n.is_multiple_of(2) || n == 0 {
+            return Err(c.bad("head_dim", format!("expected an even number of rotary columns, got {n}")));
+        }
+        if n > DIMS_MAX {
+            return Err(c.bad("head_dim", format!("expected at most {DIMS_MAX} rotary columns, got {n}")));
+        }
+        Ok(self)
     }
 }
 
@@ -50,12 +67,7 @@ pub struct Rotary {
 impl Rotary {
     /// Declares the rope of `rope_parameters`; `layer_type` chooses among parameters per layer type.
     pub fn load(p: &Params<'_>, c: &Config, dims: RotaryDims, layer_type: &str) -> Result<Rotary> {
-        if !dims.dims.is_multiple_of(2) || dims.dims == 0 {
-            return Err(c.bad("head_dim", format!("expected an even number of rotary columns, got {}", dims.dims)));
-        }
-        if dims.dims > DIMS_MAX {
-            return Err(c.bad("head_dim", format!("expected at most {DIMS_MAX} rotary columns, got {}", dims.dims)));
-        }
+        let dims = dims.checked(c)?;
         // GGUF says how many columns rotate; here the family does.
         if let Some(n) = c.size_opt("rope_dimension_count")?.filter(|n| *n != dims.dims) {
             return Err(c.unknown("rope.dimension_count", &n.to_string(), &[&dims.dims.to_string()]));
@@ -88,6 +100,28 @@ impl Rotary {
     fn declared(p: &Params<'_>, rope: Rope, dims: RotaryDims) -> Rotary {
         let RotaryDims { head_dim, offset, interleaved, .. } = dims;
         Rotary { rope: p.rope(rope), layout: RopeLayout { head_dim, offset, interleaved } }
+    }
+
+    /// The same parameters with another base; none where the base is 0.
+    pub fn based(p: &Params<'_>, c: &Config, dims: RotaryDims, theta: f64) -> Result<Option<Rotary>> {
+        if theta == 0.0 {
+            return Ok(None);
+        }
+        let dims = dims.checked(c)?;
+        let r = Parameters { theta: Some(theta), ..Parameters::read(c, "full_attention")? };
+        Ok(Some(Rotary::of(p, r.rope(dims.dims, None)?, dims)))
+    }
+
+    /// A rope that a family computes by itself.
+    pub fn of(p: &Params<'_>, rope: Rope, dims: RotaryDims) -> Rotary {
+        let RotaryDims { head_dim, offset, interleaved, .. } = dims;
+        Rotary { rope: p.rope(rope), layout: RopeLayout { head_dim, offset, interleaved } }
+    }
+
+    /// Whether layers of this type rotate: of parameters per layer type, null says that its layers do not.
+    pub fn rotates(c: &Config, layer_type: &str) -> bool {
+        let parameters = c.get("rope_parameters").and_then(Value::as_object);
+        parameters.and_then(|o| o.get(layer_type)) != Some(&Value::Null)
     }
 
     /// The same rope at another place of a head.
@@ -134,6 +168,8 @@ struct Parameters<'a> {
     c: &'a Config,
     keys: &'a Map<String, Value>,
     kind: &'a str,
+    /// In place of `rope_theta`.
+    theta: Option<f64>,
 }
 
 impl<'a> Parameters<'a> {
@@ -152,7 +188,7 @@ impl<'a> Parameters<'a> {
             None => "default",
             Some(v) => return Err(c.bad("rope_parameters.rope_type", format!("expected a string, got {}", shown(v)))),
         };
-        Ok(Parameters { c, keys, kind })
+        Ok(Parameters { c, keys, kind, theta: None })
     }
 
     /// Columns of a head that rotate, as `partial_rotary_factor` says; all where it says nothing.
@@ -163,7 +199,7 @@ impl<'a> Parameters<'a> {
 
     /// Frequencies for `dims` rotated columns; `factors` divide them (GGUF stores some scalings so).
     fn rope(&self, dims: usize, factors: Option<Vec<f32>>) -> Result<Rope> {
-        let theta = self.positive("rope_theta")?.unwrap_or(10_000.0);
+        let theta = self.theta.or(self.positive("rope_theta")?).unwrap_or(10_000.0);
         let plain = default_frequencies(theta, dims);
         let (mut frequencies, scale) = match self.kind {
             "default" => (Frequencies::Fixed(plain), 1.0),

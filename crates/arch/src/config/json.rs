@@ -15,6 +15,13 @@ const ALIASES: &[(&str, &str)] = &[
     ("n_routed_experts", "num_experts"),
     ("activation_function", "hidden_act"),
     ("layer_norm_epsilon", "layer_norm_eps"),
+    ("moe_num_experts", "num_experts"),
+    ("moe_k", "num_experts_per_tok"),
+    ("moe_topk", "num_experts_per_tok"),
+    ("moe_num_shared_experts", "n_shared_experts"),
+    ("num_shared_experts", "n_shared_experts"),
+    ("router_scaling_factor", "routed_scaling_factor"),
+    ("num_mtp_layers", "num_nextn_predict_layers"),
 ];
 
 /// Where multimodal configurations keep the language model's keys.
@@ -38,6 +45,10 @@ pub(super) fn normalize(value: &Value) -> Result<(&'static Family, Map<String, V
     let family = family_of(&model_type)?;
     keys.insert("model_type".into(), family.model_type.into());
     rename(&mut keys);
+    // Null is the reference's default, not a model without a rope.
+    if keys.get("rope_parameters").is_some_and(Value::is_null) {
+        keys.remove("rope_parameters");
+    }
     // Before the ropes are merged, for a family's default rope parameters give way to either style.
     fill(&mut keys, family)?;
     merge_rope(&mut keys)?;

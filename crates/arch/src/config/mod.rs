@@ -69,8 +69,10 @@ impl Config {
     /// The same with another number of layers (a cut model for benches).
     pub fn with_layers(mut self, layers: usize) -> Result<Config> {
         self.keys.insert("num_hidden_layers".into(), layers.into());
-        if let Some(Value::Array(types)) = self.keys.get_mut("layer_types") {
-            types.truncate(layers);
+        for key in ["layer_types", "mlp_layer_types", "no_rope_layers", "layer_rope_theta"] {
+            if let Some(Value::Array(list)) = self.keys.get_mut(key) {
+                list.truncate(layers);
+            }
         }
         self.checked()
     }
@@ -152,7 +154,10 @@ impl Config {
             return Ok(None);
         }
         let experts = self.size_max("num_experts", EXPERTS_MAX)?;
-        let top_k = self.size("num_experts_per_tok")?;
+        let top_k = match self.get("num_experts_per_tok") {
+            Some(Value::Array(_)) => self.sizes("num_experts_per_tok")?.into_iter().max().unwrap_or(0),
+            _ => self.size("num_experts_per_tok")?,
+        };
         if top_k > experts {
             return Err(
                 self.bad("num_experts_per_tok", format!("expected at most num_experts = {experts}, got {top_k}"))
@@ -207,6 +212,15 @@ impl Config {
     /// A size of at least 1.
     pub fn size(&self, key: &str) -> Result<usize> {
         self.size_max(key, SIZE_MAX as usize)
+    }
+
+    /// A size of at least 1: one for all layers, or a list with each layer's.
+    pub fn size_of_layer(&self, key: &str, layer: usize) -> Result<usize> {
+        if !self.get(key).is_some_and(Value::is_array) {
+            return self.size(key);
+        }
+        let n = self.sizes(key)?.get(layer).copied().filter(|n| *n > 0);
+        n.ok_or_else(|| self.bad(key, format!("its list has no size for layer {layer}")))
     }
 
     /// A size from 1 to `max`.
@@ -309,6 +323,35 @@ impl Config {
             .and_then(|a| a.iter().map(|v| v.as_u64().filter(|n| *n <= SIZE_MAX)).collect::<Option<Vec<_>>>());
         list.map(|l| l.into_iter().map(|n| n as usize).collect())
             .ok_or_else(|| self.bad(key, format!("expected a list of whole numbers, got {}", shown(v))))
+    }
+
+    /// One number a layer, none of them negative; none where the key is absent or null.
+    pub fn numbers_of_layers(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        let Some(v) = self.get(key) else { return Ok(None) };
+        let layers = self.num_hidden_layers()?;
+        let list = v.as_array().filter(|list| list.len() == layers);
+        let number = |v: &Value| v.as_f64().filter(|n| n.is_finite() && *n >= 0.0);
+        let list = list.and_then(|list| list.iter().map(number).collect::<Option<Vec<_>>>());
+        list.map(Some).ok_or_else(|| self.bad(key, format!("expected {layers} numbers, got {}", shown(v))))
+    }
+
+    /// One word a layer, each of them implemented by this family; none where the key is absent or null.
+    pub fn words_of_layers(
+        &self,
+        key: &str,
+        implemented: &'static [&'static str],
+    ) -> Result<Option<Vec<&'static str>>> {
+        let Some(v) = self.get(key) else { return Ok(None) };
+        let list = v.as_array().ok_or_else(|| self.bad(key, format!("expected a list, got {}", shown(v))))?;
+        let layers = self.num_hidden_layers()?;
+        if list.len() != layers {
+            return Err(self.bad(key, format!("expected {layers} entries (num_hidden_layers), got {}", list.len())));
+        }
+        let word = |v: &Value| {
+            let found = implemented.iter().find(|w| v.as_str() == Some(**w));
+            found.copied().ok_or_else(|| self.unknown(key, &shown(v), implemented))
+        };
+        list.iter().map(word).collect::<Result<_>>().map(Some)
     }
 
     /// The one string this family implements for `key`; absent and null mean it.

@@ -1,14 +1,14 @@
 //! DeepSeek-V2: latent attention, experts chosen by softmax from the best groups, experts that all share
 //! (arXiv 2405.04434).
-use super::Family;
+use super::{Family, deepseek_routing_keys};
 use crate::{
     Config, Graph, Params, Result,
     blocks::{
-        Block, Decoder, ExpertNames, Mla, MlaConfig, Mlp, Moe, Rotary, RotaryDims, SharedExpert, attention_mscale,
-        experts, gated,
+        Block, Decoder, Mla, MlaConfig, Mlp, Moe, MoeConfig, Rotary, RotaryDims, SharedExpert, attention_mscale, gated,
+        is_sparse,
     },
 };
-use pondera_ops::{GroupScore, Route, Score};
+use pondera_ops::{GroupScore, Route};
 use serde_json::{Map, Value};
 
 pub(super) const FAMILY: Family = Family {
@@ -45,11 +45,7 @@ pub(super) fn gguf_keys(keys: &mut Map<String, Value>) {
     }
     keys.insert("qk_rope_head_dim".into(), rope.into());
     keys.entry("q_lora_rank").or_insert(Value::Null);
-    // What converters leave out means no, none and one, not the defaults of a configuration class.
-    keys.entry("norm_topk_prob").or_insert(false.into());
-    keys.entry("routed_scaling_factor").or_insert(1.into());
-    keys.entry("first_k_dense_replace").or_insert(0.into());
-    keys.entry("n_shared_experts").or_insert(0.into());
+    deepseek_routing_keys(keys);
     // 0 and absence are how files before the key existed say softmax.
     match size(keys, "expert_gating_func") {
         None | Some(0 | 1) => keys.insert("scoring_func".into(), "softmax".into()),
@@ -62,7 +58,7 @@ pub(super) fn gguf_keys(keys: &mut Map<String, Value>) {
 }
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
-    let (hidden, inner) = (c.hidden_size()?, c.size("moe_intermediate_size")?);
+    let hidden = c.hidden_size()?;
     let (act, bias) = (c.activation("hidden_act")?, c.flag("mlp_bias")?);
     if p.has(("", &format!("blk.{}.exp_probs_b.bias", c.count("first_k_dense_replace")?))) {
         // Some converted files of V3 do not say how its router scores.
@@ -85,14 +81,9 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     };
     c.check_groups(count, top_k, groups)?;
     // The reference reads norm_topk_prob and does not use it: weights are never renormalised in V2.
-    let route = Route {
-        top_k,
-        score: Score::Softmax,
-        bias: None,
-        groups,
-        renormalize: None,
-        scale: c.positive("routed_scaling_factor")?,
-    };
+    let moe = MoeConfig::read(c, "moe_intermediate_size")?;
+    let route = Route { groups, renormalize: None, scale: c.positive("routed_scaling_factor")?, ..moe.route };
+    let moe = MoeConfig { route, ..moe };
 
     let decoder = Decoder::pre_norm(
         c,
@@ -102,13 +93,8 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
             if !is_sparse(c, layer)? {
                 return Ok(Box::new(Mlp(gated(p, hidden, c.size("intermediate_size")?, bias, act)?)) as Box<dyn Block>);
             }
-            Ok(Box::new(Moe {
-                layer,
-                router: p.linear(("gate", "ffn_gate_inp"), count, hidden, false)?,
-                route: route.clone(),
-                experts: experts(p, ExpertNames::USUAL, (count, top_k), inner, hidden, act)?,
-                shared: shared(c, p, hidden, inner, bias)?,
-            }))
+            let shared = SharedExpert::counted(c, p, bias)?;
+            Ok(Box::new(Moe { shared, ..Moe::load(p, &moe, layer, hidden)? }))
         },
     )?;
     Ok(Box::new(decoder))
@@ -120,33 +106,4 @@ pub(super) fn q_lora_rank(c: &Config, default: Option<usize>) -> Result<Option<u
         true => c.size_opt("q_lora_rank"),
         false => Ok(default),
     }
-}
-
-/// Layers below `first_k_dense_replace` are dense, and of the others those that `moe_layer_freq` leaves out.
-pub(super) fn is_sparse(c: &Config, layer: usize) -> Result<bool> {
-    Ok(layer >= c.count("first_k_dense_replace")? && layer.is_multiple_of(c.size("moe_layer_freq")?))
-}
-
-/// The experts that all tokens share, stored as one wide block.
-pub(super) fn shared(
-    c: &Config,
-    p: &Params<'_>,
-    hidden: usize,
-    inner: usize,
-    bias: bool,
-) -> Result<Option<SharedExpert>> {
-    let n = c.count("n_shared_experts")?;
-    if n == 0 {
-        return Ok(None);
-    }
-    let wide = inner.checked_mul(n).ok_or_else(|| c.bad("n_shared_experts", "too large"))?;
-    let act = c.activation("hidden_act")?;
-    let at = p.at(("shared_experts", ""));
-    let mlp = pondera_ops::Mlp {
-        gate: Some(at.linear(("gate_proj", "ffn_gate_shexp"), wide, hidden, bias)?),
-        up: at.linear(("up_proj", "ffn_up_shexp"), wide, hidden, bias)?,
-        down: at.linear(("down_proj", "ffn_down_shexp"), hidden, wide, bias)?,
-        act,
-    };
-    Ok(Some(SharedExpert { mlp, gate: None }))
 }

@@ -2,15 +2,12 @@
 //! groups (arXiv 2412.19437).
 use super::{
     Family,
-    deepseek_v2::{gguf_keys, is_sparse, is_v3, q_lora_rank, shared},
+    deepseek_v2::{gguf_keys, is_v3, q_lora_rank},
 };
 use crate::{
     Config, Graph, Params, Result,
-    blocks::{
-        Block, Decoder, ExpertNames, Mla, MlaConfig, Mlp, Moe, Rotary, RotaryDims, attention_mscale, experts, gated,
-    },
+    blocks::{Decoder, Mla, MlaConfig, Rotary, RotaryDims, attention_mscale, deepseek_ffn},
 };
-use pondera_ops::{GroupScore, Route, Score};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "deepseek_v3",
@@ -35,40 +32,12 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
-    let (hidden, inner) = (c.hidden_size()?, c.size("moe_intermediate_size")?);
-    let act = c.activation("hidden_act")?;
-    c.only("scoring_func", &["sigmoid"])?;
-    c.only("topk_method", &["noaux_tc"])?;
     // The norms of the latents have an epsilon of their own, whatever rms_norm_eps says.
     let mut mla = MlaConfig { q_lora_rank: q_lora_rank(c, Some(1536))?, ..MlaConfig::read(c, 1e-6)? };
     mla.scale = (f64::from(mla.scale) * attention_mscale(c)?) as f32;
     // GGUF's converter leaves rows as they are.
     let dims = RotaryDims::whole(mla.qk_rope_head_dim, c.flag("rope_interleave")?);
     let rotary = Rotary::load(p, c, dims, "full_attention")?;
-
-    let (count, top_k) = c.experts_needed()?;
-    let groups = Some((c.size("n_group")?, c.size("topk_group")?, GroupScore::TopTwo)).filter(|g| g.0 > 1);
-    c.check_groups(count, top_k, groups)?;
-    let renormalize = c.flag("norm_topk_prob")?.then_some(1e-20);
-    let scale = c.positive("routed_scaling_factor")?;
-
-    let decoder = Decoder::pre_norm(
-        c,
-        p,
-        |p, _| Mla::load(p, &mla, rotary),
-        |p, layer| {
-            if !is_sparse(c, layer)? {
-                return Ok(Box::new(Mlp(gated(p, hidden, c.size("intermediate_size")?, false, act)?)) as Box<dyn Block>);
-            }
-            let bias = p.vector(("gate.e_score_correction_bias", "exp_probs_b.bias"), count)?;
-            Ok(Box::new(Moe {
-                layer,
-                router: p.linear(("gate", "ffn_gate_inp"), count, hidden, false)?,
-                route: Route { top_k, score: Score::Sigmoid, bias: Some(bias), groups, renormalize, scale },
-                experts: experts(p, ExpertNames::USUAL, (count, top_k), inner, hidden, act)?,
-                shared: shared(c, p, hidden, inner, false)?,
-            }))
-        },
-    )?;
+    let decoder = Decoder::pre_norm(c, p, |p, _| Mla::load(p, &mla, rotary), |p, i| deepseek_ffn(c, p, i))?;
     Ok(Box::new(decoder))
 }

@@ -4,9 +4,10 @@ use super::{Family, always};
 use crate::{
     Config, Error, Graph, Params, Result,
     blocks::{Decoder, Gqa, GqaConfig, Moe, Rotary, RotaryDims},
+    params::Layout::Transposed,
 };
 use pondera_ops::{Activation, Experts, Route, Score, W};
-use pondera_quant::{Matrix, TensorView};
+use pondera_quant::Matrix;
 
 pub(super) const FAMILY: Family = Family {
     model_type: "gpt_oss",
@@ -89,9 +90,10 @@ fn experts(
         });
     }
     let twice = inner.checked_mul(2).ok_or_else(|| Error::config("intermediate_size", "too large"))?;
-    let (name, both) = matrices(&p, "gate_up_proj", count, twice, hidden)?;
+    // MXFP4 in `gate_up_proj_blocks` and `…_scales`, or each matrix transposed.
+    let (name, both) = p.stack_in(("gate_up_proj", ""), count, twice, hidden, Transposed)?;
     let (gate, up) = (alternate(&p, &name, &both, 0, inner, share)?, alternate(&p, &name, &both, 1, inner, share)?);
-    let (name, down) = matrices(&p, "down_proj", count, hidden, inner)?;
+    let (name, down) = p.stack_in(("down_proj", ""), count, hidden, inner, Transposed)?;
     let down = p.list(name, down, share)?;
     let (gate_bias, up_bias) = alternate_bias(&p, count, inner, share)?;
     let down_bias = Some(p.expert_bias(("down_proj_bias", ""), count, hidden, share)?);
@@ -127,22 +129,4 @@ fn alternate_bias(p: &Params<'_>, count: usize, inner: usize, share: f64) -> Res
         p.list(name.clone(), vec![m], share)
     };
     Ok((part(0)?, part(1)?))
-}
-
-/// `{name}_blocks` and `{name}_scales` (MXFP4, `[count, out, inp / 32, 16]`), or `{name}` `[count, inp, out]`.
-fn matrices(p: &Params<'_>, name: &str, count: usize, out: usize, inp: usize) -> Result<(String, Vec<Matrix>)> {
-    if let Some(found) = p.packed_stack((name, ""), count, out, inp)? {
-        return Ok(found);
-    }
-    let (stored, view) = p.stack_view((name, ""), "", &[count, inp, out])?;
-    let Some(view) = view else {
-        return p.stack((name, ""), "", count, out, inp);
-    };
-    let size = view.bytes.len() / count;
-    let one = |e: usize| {
-        let bytes = view.bytes.slice(e * size..(e + 1) * size)?;
-        Matrix::transposed(&TensorView { format: view.format, shape: vec![inp, out], bytes })
-    };
-    let all: Option<Vec<Matrix>> = (0..count).map(one).collect();
-    Ok((stored.clone(), all.ok_or_else(|| Error::tensor(&stored, "its bytes do not fit its shape"))?))
 }

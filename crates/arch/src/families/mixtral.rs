@@ -2,9 +2,9 @@
 use super::{Family, has_experts};
 use crate::{
     Config, Graph, Params, Result,
-    blocks::{Decoder, ExpertNames, Gqa, GqaConfig, Moe, Rotary, RotaryDims, experts},
+    blocks::{Decoder, ExpertNames, Gqa, GqaConfig, Moe, MoeConfig, Rotary, RotaryDims},
 };
-use pondera_ops::{Route, Score};
+use pondera_ops::Route;
 
 pub(super) const FAMILY: Family = Family {
     model_type: "mixtral",
@@ -19,34 +19,19 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
-    let (hidden, inner) = (c.hidden_size()?, c.size("intermediate_size")?);
+    let hidden = c.hidden_size()?;
     let gqa = GqaConfig { window: c.size_opt("sliding_window")?, ..GqaConfig::read(c)? };
     // GGUF's converter permutes the rows of queries and keys so that halves become neighbours.
     let rotary = Rotary::load(p, c, RotaryDims::whole(gqa.head_dim, p.is_gguf()), "full_attention")?;
-    let act = c.activation("hidden_act")?;
-    let (count, top_k) = c.experts_needed()?;
-    let route = Route { top_k, score: Score::Softmax, bias: None, groups: None, renormalize: Some(0.0), scale: 1.0 };
+    let moe = MoeConfig::read(c, "intermediate_size")?;
+    let route = Route { renormalize: Some(0.0), ..moe.route };
+    let moe = MoeConfig { names: ExpertNames::NUMBERED, route, ..moe };
     let decoder = Decoder::pre_norm_at(
         c,
         p,
         ("self_attn", "block_sparse_moe|mlp"),
         |p, _| Gqa::load(p, &gqa, hidden, Some(rotary)),
-        |p, layer| {
-            Ok(Box::new(Moe {
-                layer,
-                router: p.linear(("gate", "ffn_gate_inp"), count, hidden, false)?,
-                route: route.clone(),
-                experts: experts(
-                    p,
-                    ExpertNames { each: ["w1|gate_proj", "w3|up_proj", "w2|down_proj"] },
-                    (count, top_k),
-                    inner,
-                    hidden,
-                    act,
-                )?,
-                shared: None,
-            }))
-        },
+        |p, layer| Ok(Box::new(Moe::load(p, &moe, layer, hidden)?)),
     )?;
     Ok(Box::new(decoder))
 }

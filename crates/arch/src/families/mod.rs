@@ -22,18 +22,44 @@ mod granite;
 mod hunyuan_v1_dense;
 mod llama;
 mod ministral3;
+mod beam;
+mod cohere2_moe;
+mod deepseek_v2;
+mod deepseek_v3;
+mod dots1;
+mod ernie4_5_moe;
+mod exaone_moe;
+mod flex_olmo;
+mod gemma;
+mod gemma2;
+mod glm4_moe;
+mod gpt2;
+mod gpt_oss;
+mod granitemoe;
+mod granitemoe_swa;
+mod granitemoeshared;
+mod hunyuan_v1_moe;
+mod hy_v3;
+mod llama;
+mod llama4_text;
+mod mimo_v2_flash;
+mod minimax_m2;
 mod mistral;
+mod mistral4;
 mod mixtral;
 mod nemotron;
 mod olmo;
 mod olmo2;
 mod olmo3;
+mod olmoe;
+mod phimoe;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
 mod seed_oss;
 mod smollm3;
+mod solar_open;
 
 /// Whether a GGUF file with these keys is of a family, where several share an architecture name.
 pub type GgufTest = fn(&Map<String, Value>) -> bool;
@@ -80,18 +106,44 @@ pub static FAMILIES: &[Family] = &[
     hunyuan_v1_dense::FAMILY,
     llama::FAMILY,
     ministral3::FAMILY,
+    beam::FAMILY,
+    cohere2_moe::FAMILY,
+    deepseek_v2::FAMILY,
+    deepseek_v3::FAMILY,
+    dots1::FAMILY,
+    ernie4_5_moe::FAMILY,
+    exaone_moe::FAMILY,
+    flex_olmo::FAMILY,
+    gemma::FAMILY,
+    gemma2::FAMILY,
+    glm4_moe::FAMILY,
+    gpt2::FAMILY,
+    gpt_oss::FAMILY,
+    granitemoe::FAMILY,
+    granitemoe_swa::FAMILY,
+    granitemoeshared::FAMILY,
+    hunyuan_v1_moe::FAMILY,
+    hy_v3::FAMILY,
+    llama::FAMILY,
+    llama4_text::FAMILY,
+    mimo_v2_flash::FAMILY,
+    minimax_m2::FAMILY,
     mistral::FAMILY,
+    mistral4::FAMILY,
     mixtral::FAMILY,
     nemotron::FAMILY,
     olmo::FAMILY,
     olmo2::FAMILY,
     olmo3::FAMILY,
+    olmoe::FAMILY,
+    phimoe::FAMILY,
     qwen2::FAMILY,
     qwen2_moe::FAMILY,
     qwen3::FAMILY,
     qwen3_moe::FAMILY,
     seed_oss::FAMILY,
     smollm3::FAMILY,
+    solar_open::FAMILY,
 ];
 
 /// Families of which a GGUF file is among the goldens; from `config.json` and safetensors every family has one.
@@ -198,6 +250,20 @@ fn edit_distance(a: &str, b: &str) -> usize {
 /// Whether GGUF keys speak of experts.
 fn has_experts(keys: &Map<String, Value>) -> bool {
     keys.get("num_experts").and_then(Value::as_u64).is_some_and(|n| n > 0)
+}
+
+/// What converters leave out about DeepSeek-V3's routing means no, none and one, not the defaults of a configuration
+/// class; `expert_gating_func` 2 is sigmoid, and 0 leaves it to the architecture.
+fn deepseek_routing_keys(keys: &mut Map<String, Value>) {
+    keys.entry("norm_topk_prob").or_insert(false.into());
+    keys.entry("routed_scaling_factor").or_insert(1.into());
+    keys.entry("first_k_dense_replace").or_insert(0.into());
+    keys.entry("n_shared_experts").or_insert(0.into());
+    match keys.get("expert_gating_func").and_then(Value::as_u64) {
+        None | Some(0) => {}
+        Some(2) => _ = keys.insert("scoring_func".into(), "sigmoid".into()),
+        Some(other) => _ = keys.insert("scoring_func".into(), format!("expert_gating_func {other}").into()),
+    }
 }
 
 /// For architectures that mean one family.

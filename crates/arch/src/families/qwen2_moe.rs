@@ -2,9 +2,8 @@
 use super::{Family, always};
 use crate::{
     Config, Graph, Params, Result,
-    blocks::{Block, Decoder, ExpertNames, Gqa, GqaConfig, Mlp, Moe, Rotary, RotaryDims, SharedExpert, experts, gated},
+    blocks::{Block, Decoder, Gqa, GqaConfig, Mlp, Moe, MoeConfig, Rotary, RotaryDims, SharedExpert, gated},
 };
-use pondera_ops::{Route, Score};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "qwen2_moe",
@@ -35,7 +34,6 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     let windows = c.windows(window, |layer| window.is_some() && layer % 2 == 0 && layer < below)?;
     let rotary = Rotary::load(p, c, RotaryDims::whole(gqa.head_dim, false), "full_attention")?;
     let act = c.activation("hidden_act")?;
-    let renormalize = c.flag("norm_topk_prob")?.then_some(0.0);
     let decoder = Decoder::pre_norm(
         c,
         p,
@@ -44,24 +42,11 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
             if !is_sparse(c, layer)? {
                 return Ok(Box::new(Mlp(gated(p, hidden, c.size("intermediate_size")?, false, act)?)) as Box<dyn Block>);
             }
-            let (count, top_k) = c.experts_needed()?;
-            let inner = c.size("moe_intermediate_size")?;
             let wide = c.size("shared_expert_intermediate_size")?;
-            let at = p.at(("shared_expert", ""));
-            let shared = pondera_ops::Mlp {
-                gate: Some(at.linear(("gate_proj", "ffn_gate_shexp"), wide, hidden, false)?),
-                up: at.linear(("up_proj", "ffn_up_shexp"), wide, hidden, false)?,
-                down: at.linear(("down_proj", "ffn_down_shexp"), hidden, wide, false)?,
-                act,
-            };
+            let shared = SharedExpert::load(p, "shared_expert", (hidden, wide), false, act)?;
             let gate = p.linear(("shared_expert_gate", "ffn_gate_inp_shexp"), 1, hidden, false)?;
-            Ok(Box::new(Moe {
-                layer,
-                router: p.linear(("gate", "ffn_gate_inp"), count, hidden, false)?,
-                route: Route { top_k, score: Score::Softmax, bias: None, groups: None, renormalize, scale: 1.0 },
-                experts: experts(p, ExpertNames::USUAL, (count, top_k), inner, hidden, act)?,
-                shared: Some(SharedExpert { mlp: shared, gate: Some(gate) }),
-            }))
+            let moe = Moe::load(p, &MoeConfig::read(c, "moe_intermediate_size")?, layer, hidden)?;
+            Ok(Box::new(Moe { shared: Some(SharedExpert { gate: Some(gate), ..shared }), ..moe }))
         },
     )?;
     Ok(Box::new(decoder))

@@ -2,9 +2,8 @@
 use super::{Family, always, qwen2_moe::is_sparse, qwen3::attention};
 use crate::{
     Config, Graph, Params, Result,
-    blocks::{Block, Decoder, ExpertNames, GqaConfig, Mlp, Moe, Rotary, RotaryDims, experts, gated},
+    blocks::{Block, Decoder, GqaConfig, Mlp, Moe, MoeConfig, Rotary, RotaryDims, gated},
 };
-use pondera_ops::{Route, Score};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "qwen3_moe",
@@ -30,7 +29,6 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     let gqa = GqaConfig { qkv_bias: bias, o_bias: bias, window, ..GqaConfig::read(c)? };
     let rotary = Rotary::load(p, c, RotaryDims::whole(gqa.head_dim, false), "full_attention")?;
     let act = c.activation("hidden_act")?;
-    let renormalize = c.flag("norm_topk_prob")?.then_some(0.0);
     let decoder = Decoder::pre_norm(
         c,
         p,
@@ -39,14 +37,8 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
             if !is_sparse(c, layer)? {
                 return Ok(Box::new(Mlp(gated(p, hidden, c.size("intermediate_size")?, false, act)?)) as Box<dyn Block>);
             }
-            let (count, top_k) = c.experts_needed()?;
-            Ok(Box::new(Moe {
-                layer,
-                router: p.linear(("gate", "ffn_gate_inp"), count, hidden, false)?,
-                route: Route { top_k, score: Score::Softmax, bias: None, groups: None, renormalize, scale: 1.0 },
-                experts: experts(p, ExpertNames::USUAL, (count, top_k), c.size("moe_intermediate_size")?, hidden, act)?,
-                shared: None,
-            }))
+            let moe = MoeConfig::read(c, "moe_intermediate_size")?;
+            Ok(Box::new(Moe::load(p, &moe, layer, hidden)?))
         },
     )?;
     Ok(Box::new(decoder))

@@ -24,7 +24,7 @@ pub fn route(r: &Route, logits: &[f32], y: &mut [f32]) {
     match r.score {
         Score::Softmax => softmax(&mut scores),
         Score::Sigmoid => scores.iter_mut().for_each(|v| *v = math::sigmoid(*v)),
-        Score::SoftmaxOfChosen => {}
+        Score::SoftmaxOfChosen | Score::Near(_) => {}
     }
     let mut choice = scores.clone();
     if let Some(bias) = &r.bias {
@@ -41,6 +41,9 @@ pub fn route(r: &Route, logits: &[f32], y: &mut [f32]) {
     if r.score == Score::SoftmaxOfChosen {
         softmax(weights);
     }
+    if let Score::Near(bound) = r.score {
+        near(bound, logits, ids, weights);
+    }
     if let Some(eps) = r.renormalize {
         // Added in order of falling score, which depends on nothing but the row.
         let sum = weights.iter().fold(0.0, |s, w| s + w) + eps;
@@ -48,6 +51,17 @@ pub fn route(r: &Route, logits: &[f32], y: &mut [f32]) {
     }
     if r.scale != 1.0 {
         weights.iter_mut().for_each(|w| *w *= r.scale);
+    }
+}
+
+/// Weights by [`Score::Near`] of the experts `ids`, which are in order of falling logit.
+pub fn near(bound: f32, logits: &[f32], ids: &[f32], weights: &mut [f32]) {
+    for (i, w) in weights.iter_mut().enumerate() {
+        let m = logits[ids[i] as usize];
+        let far = |s: f32| (m - s) / s.abs().max(m) > bound;
+        let before = |e: usize| ids[..i].iter().any(|id| *id as usize == e);
+        let sum = logits.iter().enumerate().filter(|(e, s)| !before(*e) && !far(**s));
+        *w = 1.0 / sum.fold(0.0, |sum, (_, s)| sum + math::exp(s - m));
     }
 }
 

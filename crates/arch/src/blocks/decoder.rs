@@ -72,6 +72,11 @@ impl Branch {
         Branch { pre: Some(norm), ..Branch::plain(body) }
     }
 
+    /// [`Branch::pre_norm`] of a body whose kind is not known here.
+    pub fn boxed(norm: Norm, body: Box<dyn Block>) -> Branch {
+        Branch { pre: Some(norm), body, post: None, keep: 1.0, scale: 1.0, after: None }
+    }
+
     /// `x += norm(body(x))`.
     pub fn post_norm(body: impl Block + 'static, norm: Norm) -> Branch {
         Branch { post: Some(norm), ..Branch::plain(body) }

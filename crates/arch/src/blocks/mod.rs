@@ -2,20 +2,28 @@
 //!
 //! A different number is configuration; a different equation is another block.
 mod decoder;
+mod delta_net;
 mod gqa;
+mod mamba;
+mod mamba2;
 mod mla;
 mod mlp;
 mod moe;
 mod parallel;
 mod rope;
+mod short_conv;
 
 pub use decoder::{Branch, Decoder, Embedding, Head, layers};
+pub use delta_net::{DeltaNet, DeltaNetConfig, Joined};
 pub use gqa::{Gqa, GqaConfig, Projection, QkNorm};
+pub use mamba::{Mamba, MambaConfig};
+pub use mamba2::{GateOrder, Mamba2, Mamba2Config};
 pub use mla::{Mla, MlaConfig};
 pub use mlp::{Mlp, gated, plain};
 pub use moe::{ExpertNames, Moe, SharedExpert, experts};
 pub use parallel::Parallel;
 pub use rope::{Rotary, RotaryDims, attention_mscale};
+pub use short_conv::{ShortConv, convolution, convolution_times};
 
 use crate::Step;
 use pondera_ops::{Act, Ops};

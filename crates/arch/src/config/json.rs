@@ -15,7 +15,51 @@ const ALIASES: &[(&str, &str)] = &[
     ("n_routed_experts", "num_experts"),
     ("activation_function", "hidden_act"),
     ("layer_norm_epsilon", "layer_norm_eps"),
+    ("state_size", "mamba_d_state"),
+    ("ssm_state_size", "mamba_d_state"),
+    ("conv_kernel", "mamba_d_conv"),
+    ("expand", "mamba_expand"),
+    ("n_groups", "mamba_n_groups"),
+    ("time_step_rank", "mamba_dt_rank"),
+    ("use_conv_bias", "mamba_conv_bias"),
+    ("tie_embedding", "tie_word_embeddings"),
 ];
+
+/// How [`parse`] spells a number that JSON does not have: `{SPECIAL: "Infinity"}`, as transformers 5 writes it.
+pub(super) const SPECIAL: &str = "__float__";
+
+/// Parses JSON, and the `Infinity` and `NaN` that Python writes where JSON has no such numbers.
+pub(super) fn parse(text: &[u8]) -> Result<Value> {
+    let strict = |text: &[u8]| serde_json::from_slice(text);
+    strict(text)
+        .or_else(|e| spelled(text).map_or(Err(e), |t| strict(&t)))
+        .map_err(|e| Error::config("config.json", format!("not valid JSON: {e}")))
+}
+
+/// The text with bare words for numbers as objects; none where it has none.
+fn spelled(text: &[u8]) -> Option<Vec<u8>> {
+    const WORDS: &[&str] = &["-Infinity", "Infinity", "NaN"];
+    let (mut out, mut rest, mut quoted, mut found) = (Vec::with_capacity(text.len()), text, false, false);
+    while let Some((&byte, after)) = rest.split_first() {
+        if let Some(word) = WORDS.iter().find(|w| !quoted && rest.starts_with(w.as_bytes())) {
+            out.extend(format!("{{\"{SPECIAL}\":\"{word}\"}}").bytes());
+            rest = &rest[word.len()..];
+            found = true;
+            continue;
+        }
+        out.push(byte);
+        rest = after;
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\\' if quoted => {
+                out.extend(rest.first());
+                rest = rest.get(1..).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    found.then_some(out)
+}
 
 /// Where multimodal configurations keep the language model's keys.
 const NESTED: &[&str] = &["text_config", "llm_config", "language_config"];

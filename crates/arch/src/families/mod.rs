@@ -4,17 +4,26 @@ use serde_json::{Map, Value};
 
 mod deepseek_v2;
 mod deepseek_v3;
+mod falcon_mamba;
 mod gemma;
 mod gemma2;
 mod gpt2;
 mod gpt_oss;
+mod jamba;
+mod lfm2;
+mod lfm2_moe;
 mod llama;
+mod mamba;
+mod mamba2;
 mod mistral;
 mod mixtral;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
+mod qwen3_5;
+mod qwen3_5_moe;
 mod qwen3_moe;
+mod qwen3_next;
 
 /// Whether a GGUF file with these keys is of a family, where several share an architecture name.
 pub type GgufTest = fn(&Map<String, Value>) -> bool;
@@ -27,7 +36,7 @@ pub struct Family {
     pub title: &'static str,
     /// Architecture in GGUF files, where converters have one, and which of its files are this family's.
     pub gguf: Option<(&'static str, GgufTest)>,
-    /// Prefix of the body's tensors in repositories.
+    /// Prefix of the body's tensors in repositories; behind `|` another that it may have.
     pub base: &'static str,
     /// Keys that the reference's configuration class fills in, as JSON.
     pub defaults: &'static str,
@@ -44,17 +53,26 @@ pub struct Family {
 pub static FAMILIES: &[Family] = &[
     deepseek_v2::FAMILY,
     deepseek_v3::FAMILY,
+    falcon_mamba::FAMILY,
     gemma::FAMILY,
     gemma2::FAMILY,
     gpt2::FAMILY,
     gpt_oss::FAMILY,
+    jamba::FAMILY,
+    lfm2::FAMILY,
+    lfm2_moe::FAMILY,
     llama::FAMILY,
+    mamba::FAMILY,
+    mamba2::FAMILY,
     mistral::FAMILY,
     mixtral::FAMILY,
     qwen2::FAMILY,
     qwen2_moe::FAMILY,
     qwen3::FAMILY,
+    qwen3_5::FAMILY,
+    qwen3_5_moe::FAMILY,
     qwen3_moe::FAMILY,
+    qwen3_next::FAMILY,
 ];
 
 impl Family {
@@ -83,9 +101,10 @@ impl std::fmt::Debug for Family {
     }
 }
 
-/// The family of this model type.
+/// The family of this model type. The language model of a wrapper whose family it is may be called `…_text`.
 pub fn find(model_type: &str) -> Option<&'static Family> {
-    FAMILIES.iter().find(|f| f.model_type == model_type)
+    let exact = |name: &str| FAMILIES.iter().find(|f| f.model_type == name);
+    exact(model_type).or_else(|| model_type.strip_suffix("_text").and_then(exact))
 }
 
 /// Whether some family is stored under this GGUF architecture.
@@ -122,6 +141,14 @@ fn edit_distance(a: &str, b: &str) -> usize {
 /// Whether GGUF keys speak of experts.
 fn has_experts(keys: &Map<String, Value>) -> bool {
     keys.get("num_experts").and_then(Value::as_u64).is_some_and(|n| n > 0)
+}
+
+/// `layer_types` from the layers that have key/value heads, where GGUF keys say so: `with` for those, else `without`.
+fn layer_types_of_heads(keys: &mut Map<String, Value>, with: &str, without: &str) {
+    if let Some(Value::Array(layers)) = keys.remove("num_key_value_heads of layers") {
+        let word = |v: &Value| if *v == Value::Bool(true) { with } else { without };
+        keys.insert("layer_types".into(), layers.iter().map(word).collect());
+    }
 }
 
 /// For architectures that mean one family.

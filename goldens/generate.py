@@ -20,6 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+import recurrent
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROMPT, GREEDY = 24, 6
 
@@ -92,6 +94,8 @@ GOLDENS = {
                     tie_word_embeddings=False), dict()),
 }
 
+GOLDENS.update(recurrent.GOLDENS)
+
 
 def build(name):
     kind, keys, options = GOLDENS[name]
@@ -119,9 +123,12 @@ def build(name):
 
 def fill(model):
     """Values that every mechanism shows in: nothing near zero, nothing equal; stored in bfloat16."""
-    for name, p in list(model.named_parameters()) + [(n, b) for n, b in model.named_buffers() if "correction_bias" in n]:
+    for name, p in list(model.named_parameters()) + [(n, b) for n, b in model.named_buffers() 
+                                                 if "correction_bias" in n or "expert_bias" in n]:
         if "norm" in name or ".ln_" in name:
-            centre = 0.0 if "gemma" in model.config.model_type or name.endswith("bias") else 1.0
+            kind = model.config.model_type
+            zero = "gemma" in kind or kind.startswith(("qwen3_next", "qwen3_5")) and "linear_attn" not in name
+            centre = 0.0 if zero or name.endswith("bias") else 1.0
             v = centre + 0.3 * torch.randn(p.shape)
         elif p.dim() == 1 or name.endswith("bias"):
             v = 0.2 * torch.randn(p.shape)
@@ -132,7 +139,7 @@ def fill(model):
 
 def save(model, folder, options):
     if options.get("layout") == "saved":
-        state = {k: v.bfloat16().contiguous() for k, v in model.state_dict().items()}
+        state = {k: v.bfloat16().contiguous() for k, v in model.state_dict().items() if not k.endswith(recurrent.DERIVED)}
         if model.config.tie_word_embeddings:
             state.pop("lm_head.weight", None)
         save_file(state, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
@@ -140,7 +147,10 @@ def save(model, folder, options):
         model.config.save_pretrained(folder)
         return
     # A copy, for the tables of rotary frequencies would be rounded too.
-    copy.deepcopy(model).bfloat16().save_pretrained(folder)
+    small = copy.deepcopy(model).bfloat16()
+    derived = any(k.endswith(recurrent.DERIVED) for k in model.state_dict())
+    state = {k: v for k, v in small.state_dict().items() if not k.endswith(recurrent.DERIVED)} if derived else None
+    small.save_pretrained(folder, state_dict=state)
     for extra in os.listdir(folder):
         if extra not in ("config.json", "model.safetensors"):
             os.remove(os.path.join(folder, extra))
@@ -220,7 +230,8 @@ def reference(model, folder):
         ids = torch.cat([ids, model(ids, use_cache=False).logits[:, -1:].argmax(-1)], 1)
     seen = []
     body = model.base_model
-    layers, norm = (body.h, body.ln_f) if hasattr(body, "h") else (body.layers, body.norm)
+    names = ("ln_f", "norm", "norm_f", "final_layernorm", "embedding_norm")
+    layers, norm = getattr(body, "h", None) or body.layers, next(getattr(body, n) for n in names if hasattr(body, n))
     hooks = [m.register_forward_pre_hook(lambda _, a, k: seen.append((a[0] if a else k["hidden_states"])[0].clone()), with_kwargs=True)
              for m in list(layers) + [norm]]
     logits = model(ids, use_cache=False).logits[0]
@@ -263,6 +274,8 @@ GGUF_NAMES = {
 
 def to_gguf(model, folder):
     c, kind = model.config, model.config.model_type
+    if kind in recurrent.ARCH:
+        return recurrent.write_gguf(model, os.path.join(folder, "model.gguf"))
     arch = GGUF_ARCH[kind]
     w = gguf.GGUFWriter(os.path.join(folder, "model.gguf"), arch)
     hidden, layers, heads = c.hidden_size, c.num_hidden_layers, c.num_attention_heads

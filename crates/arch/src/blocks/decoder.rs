@@ -5,7 +5,7 @@
 //! x = keep · x + scale · post(body(pre(x)))      for each branch of each layer
 //! logits = cap(scale · head(project(norm(x))))
 //! ```
-use super::Block;
+use super::{Block, Same};
 use crate::{Config, Graph, Params, Result, Step};
 use pondera_ops::{Act, Batch, Index, Linear, Norm, Ops, Point, W};
 
@@ -70,6 +70,11 @@ impl Branch {
     /// `x += body(norm(x))`.
     pub fn pre_norm(norm: Norm, body: impl Block + 'static) -> Branch {
         Branch { pre: Some(norm), ..Branch::plain(body) }
+    }
+
+    /// `x = norm(x)`.
+    pub fn renewed(norm: Norm) -> Branch {
+        Branch { keep: 0.0, ..Branch::pre_norm(norm, Same) }
     }
 
     /// [`Branch::pre_norm`] of a body whose kind is not known here.

@@ -4,6 +4,8 @@
 mod decoder;
 mod delta_net;
 mod gqa;
+mod latent_moe;
+mod lightning;
 mod mamba;
 mod mamba2;
 mod mla;
@@ -11,11 +13,14 @@ mod mlp;
 mod moe;
 mod parallel;
 mod rope;
+mod scaled;
 mod short_conv;
 
 pub use decoder::{Branch, Decoder, Embedding, Head, layers};
 pub use delta_net::{DeltaNet, DeltaNetConfig, Joined};
 pub use gqa::{Gqa, GqaConfig, Projection, QkNorm};
+pub use latent_moe::{LatentMoe, plain_experts};
+pub use lightning::{Lightning, Same};
 pub use mamba::{Mamba, MambaConfig};
 pub use mamba2::{GateOrder, Mamba2, Mamba2Config};
 pub use mla::{Mla, MlaConfig};
@@ -23,6 +28,7 @@ pub use mlp::{Mlp, gated, plain};
 pub use moe::{ExpertNames, Moe, SharedExpert, experts};
 pub use parallel::Parallel;
 pub use rope::{Rotary, RotaryDims, attention_mscale};
+pub use scaled::{Scaled, ScaledMlp};
 pub use short_conv::{ShortConv, convolution, convolution_times};
 
 use crate::Step;

@@ -69,7 +69,9 @@ pub fn experts(
     let parts = if p.is_gguf() {
         gguf(p, count, inner, hidden)?
     } else if p.has(("experts.gate_up_proj", "")) || p.has(("experts.gate_up_proj_blocks", "")) {
-        stacked(p, count, inner, hidden)?
+        stacked(p, ["experts.gate_up_proj", "experts.down_proj"], "", count, inner, hidden)?
+    } else if p.has(("input_linear.weight", "")) {
+        stacked(p, ["input_linear", "output_linear"], ".weight", count, inner, hidden)?
     } else {
         let at = p.at(("experts", ""));
         let part = |i: usize, out, inp| each(&at, names.each[i], count, out, inp);
@@ -82,7 +84,7 @@ pub fn experts(
 type Part = (String, Vec<Matrix>);
 
 /// `experts.N.{name}`.
-fn each(p: &Params<'_>, name: &str, count: usize, out: usize, inp: usize) -> Result<Part> {
+pub(super) fn each(p: &Params<'_>, name: &str, count: usize, out: usize, inp: usize) -> Result<Part> {
     let mut groups = Vec::new();
     for e in 0..count {
         groups.push(p.matrix((&format!("{e}.{name}"), ""), out, inp, crate::params::Layout::Rows)?.1);
@@ -91,14 +93,21 @@ fn each(p: &Params<'_>, name: &str, count: usize, out: usize, inp: usize) -> Res
     Ok((listed, groups))
 }
 
-/// `experts.gate_up_proj`, gate rows first, and `experts.down_proj`.
-fn stacked(p: &Params<'_>, count: usize, inner: usize, hidden: usize) -> Result<[Part; 3]> {
+/// Stacks of these names: gate and up, gate rows first, and down.
+fn stacked(
+    p: &Params<'_>,
+    [both, down]: [&str; 2],
+    suffix: &str,
+    count: usize,
+    inner: usize,
+    hidden: usize,
+) -> Result<[Part; 3]> {
     let twice = inner.checked_mul(2).ok_or_else(|| Error::config("moe_intermediate_size", "too large"))?;
-    let (name, both) = p.stack(("experts.gate_up_proj", ""), "", count, twice, hidden)?;
+    let (name, both) = p.stack((both, ""), suffix, count, twice, hidden)?;
     let half = |first: usize| both.iter().map(|m| m.rows(first, 1, inner)).collect::<Option<Vec<_>>>();
     let rows = || Error::tensor(&name, "its rows do not cover gate and up");
     let (gate, up) = (half(0).ok_or_else(rows)?, half(inner).ok_or_else(rows)?);
-    let down = p.stack(("experts.down_proj", ""), "", count, hidden, inner)?;
+    let down = p.stack((down, ""), suffix, count, hidden, inner)?;
     Ok([(name.clone(), gate), (name, up), down])
 }
 

@@ -60,6 +60,7 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("mamba_d_state", "ssm.state_size", Size),
     ("mamba_dt_rank", "ssm.time_step_rank", Size),
     ("mamba_n_groups", "ssm.group_count", Size),
+    ("gguf_rope_finetuned", "rope.scaling.finetuned", Flag),
     ("gguf_dt_b_c_rms", "ssm.dt_b_c_rms", Flag),
     ("conv_L_cache", "shortconv.l_cache", Size),
     ("moe_latent_size", "moe_latent_size", Size),

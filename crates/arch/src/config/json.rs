@@ -22,6 +22,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("n_groups", "mamba_n_groups"),
     ("time_step_rank", "mamba_dt_rank"),
     ("use_conv_bias", "mamba_conv_bias"),
+    ("layers_block_type", "layer_types"),
     ("tie_embedding", "tie_word_embeddings"),
 ];
 
@@ -82,6 +83,9 @@ pub(super) fn normalize(value: &Value) -> Result<(&'static Family, Map<String, V
     let family = family_of(&model_type)?;
     keys.insert("model_type".into(), family.model_type.into());
     rename(&mut keys);
+    if let Some(adapt) = family.json_keys {
+        adapt(&mut keys);
+    }
     // Before the ropes are merged, for a family's default rope parameters give way to either style.
     fill(&mut keys, family)?;
     merge_rope(&mut keys)?;

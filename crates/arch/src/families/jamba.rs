@@ -25,14 +25,15 @@ pub(super) const FAMILY: Family = Family {
     ..Family::BASE
 };
 
+/// Words for layers that attend, and for those that do not.
+pub(super) const MIXERS: [(&str, bool); 4] =
+    [("attention", true), ("full_attention", true), ("mamba", false), ("linear_attention", false)];
+
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     let (hidden, eps) = (c.hidden_size()?, c.eps("rms_norm_eps")?);
     let (gqa, mamba) = (GqaConfig::read(c)?, MambaConfig::read(c, "mamba_proj_bias")?);
-    // Repositories say it by two numbers, whatever lists they have beside them.
     let (period, offset) = (c.size("attn_layer_period")?, c.count("attn_layer_offset")?);
-    let words = [("attention", true), ("mamba", false)];
-    let key = if c.is_gguf() { "layer_types" } else { "attn_layers" };
-    let attends = c.layer_kinds(key, &words, |i| i % period == offset)?;
+    let attends = c.layer_kinds("layer_types", &MIXERS, |i| i % period == offset)?;
     let mixer = |l: &Params<'_>, i: usize| {
         if attends[i] {
             return Ok(Box::new(Gqa::load(&l.at(("self_attn", "")), &gqa, hidden, None)?) as Box<dyn Block>);

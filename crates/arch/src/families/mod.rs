@@ -2,21 +2,26 @@
 use crate::{Config, Error, Graph, Params, Result};
 use serde_json::{Map, Value};
 
+mod bamba;
 mod deepseek_v2;
 mod deepseek_v3;
+mod falcon_h1;
 mod falcon_mamba;
 mod gemma;
 mod gemma2;
 mod gpt2;
 mod gpt_oss;
+mod granitemoehybrid;
 mod jamba;
 mod lfm2;
 mod lfm2_moe;
 mod llama;
 mod mamba;
 mod mamba2;
+mod minimax;
 mod mistral;
 mod mixtral;
+mod nemotron_h;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
@@ -34,12 +39,15 @@ pub struct Family {
     pub model_type: &'static str,
     /// What people call it.
     pub title: &'static str,
-    /// Architecture in GGUF files, where converters have one, and which of its files are this family's.
+    /// Architecture in GGUF files, where converters have one (`|` separates several), and which of its files are this
+    /// family's.
     pub gguf: Option<(&'static str, GgufTest)>,
     /// Prefix of the body's tensors in repositories; behind `|` another that it may have.
     pub base: &'static str,
     /// Keys that the reference's configuration class fills in, as JSON.
     pub defaults: &'static str,
+    /// Changes keys of a `config.json`, before defaults fill in what is absent: older ways to say the same.
+    pub json_keys: Option<fn(&mut Map<String, Value>)>,
     /// Changes keys read from GGUF where a converter means something else by them.
     pub gguf_keys: Option<fn(&mut Map<String, Value>)>,
     /// Mechanisms that `load` implements and that GGUF files of other architectures are refused for: keys of
@@ -51,21 +59,26 @@ pub struct Family {
 
 /// All families, by model type.
 pub static FAMILIES: &[Family] = &[
+    bamba::FAMILY,
     deepseek_v2::FAMILY,
     deepseek_v3::FAMILY,
+    falcon_h1::FAMILY,
     falcon_mamba::FAMILY,
     gemma::FAMILY,
     gemma2::FAMILY,
     gpt2::FAMILY,
     gpt_oss::FAMILY,
+    granitemoehybrid::FAMILY,
     jamba::FAMILY,
     lfm2::FAMILY,
     lfm2_moe::FAMILY,
     llama::FAMILY,
     mamba::FAMILY,
     mamba2::FAMILY,
+    minimax::FAMILY,
     mistral::FAMILY,
     mixtral::FAMILY,
+    nemotron_h::FAMILY,
     qwen2::FAMILY,
     qwen2_moe::FAMILY,
     qwen3::FAMILY,
@@ -83,6 +96,7 @@ impl Family {
         gguf: None,
         base: "model",
         defaults: "{}",
+        json_keys: None,
         gguf_keys: None,
         gguf_reads: &[],
         load: |c, _| Err(c.bad("model_type", "its family has no equations")),
@@ -109,12 +123,13 @@ pub fn find(model_type: &str) -> Option<&'static Family> {
 
 /// Whether some family is stored under this GGUF architecture.
 pub(crate) fn knows_gguf(arch: &str) -> bool {
-    FAMILIES.iter().any(|f| f.gguf.is_some_and(|(a, _)| a == arch))
+    FAMILIES.iter().any(|f| f.gguf.is_some_and(|(a, _)| a.split('|').any(|a| a == arch)))
 }
 
 /// The family of a GGUF architecture with these keys.
 pub(crate) fn find_gguf(arch: &str, keys: &Map<String, Value>) -> Option<&'static Family> {
-    FAMILIES.iter().find(|f| f.gguf.is_some_and(|(a, when)| a == arch && when(keys)))
+    let is = |f: &&Family| f.gguf.is_some_and(|(a, when)| a.split('|').any(|a| a == arch) && when(keys));
+    FAMILIES.iter().find(is)
 }
 
 /// The known model type that is spelled most like this one.

@@ -164,7 +164,7 @@ def write_config(folder, options):
     if options.get("style") == 4:
         c["torch_dtype"] = c.pop("dtype")
         r = c.pop("rope_parameters", {})
-        c["rope_theta"] = r.pop("rope_theta")
+        c.update({k: r.pop(k) for k in ("rope_theta", "partial_rotary_factor") if k in r})
         if r.get("rope_type", "default") != "default":
             # Both spellings were in use.
             c["rope_scaling"] = {("type" if k == "rope_type" and "mscale" in r else k): v for k, v in r.items()}

@@ -7,8 +7,8 @@ DENSE = dict(vocab_size=64, hidden_size=32, intermediate_size=40, num_hidden_lay
              num_key_value_heads=2, max_position_embeddings=128, bos_token_id=1, eos_token_id=2, pad_token_id=0)
 IDS = dict(vocab_size=64, bos_token_id=1, eos_token_id=2, pad_token_id=0)
 DELTA = dict(DENSE, head_dim=8, linear_conv_kernel_dim=3, linear_key_head_dim=6, linear_value_head_dim=8,
-             linear_num_key_heads=2, linear_num_value_heads=4, layer_types=["linear_attention", "full_attention", "linear_attention"])
-MIXER = dict(mamba_n_heads=6, mamba_d_head=8, mamba_n_groups=2, mamba_d_state=6, mamba_d_conv=3, mamba_expand=1.5)
+             linear_num_key_heads=2, linear_num_value_heads=4, 
+             layer_types=["linear_attention", "full_attention", "linear_attention"])
 HEADS = dict(mamba_n_heads=8, mamba_n_groups=2, mamba_d_state=6, mamba_d_conv=3, mamba_expand=2)
 NEMOTRON = dict(IDS, hidden_size=32, intermediate_size=24, num_attention_heads=4, num_key_value_heads=2, head_dim=12,
                 max_position_embeddings=128, ssm_state_size=6, mamba_num_heads=6, mamba_head_dim=8, n_groups=2, conv_kernel=3,
@@ -36,8 +36,8 @@ GOLDENS = {
     "lfm2_moe-saved": ("lfm2_moe", dict(DENSE, layer_types=["full_attention", "conv", "conv"], num_dense_layers=0, num_experts=6,
                        num_experts_per_tok=2, moe_intermediate_size=12, use_expert_bias=False, norm_topk_prob=False),
                        dict(layout="saved", style=4)),
-    "jamba": ("jamba", dict(DENSE, num_hidden_layers=4, num_experts=4, intermediate_size=16, attn_layer_period=3,
-              attn_layer_offset=1, expert_layer_period=2, expert_layer_offset=1, mamba_d_state=6, mamba_d_conv=3, mamba_dt_rank=5),
+    "jamba": ("jamba", dict(DENSE, num_experts=3, intermediate_size=16, attn_layer_period=3, attn_layer_offset=1, mamba_expand=1,
+              expert_layer_period=2, expert_layer_offset=0, mamba_d_state=6, mamba_d_conv=3, mamba_dt_rank=5),
               dict(gguf=True)),
     "jamba-biased": ("jamba", dict(DENSE, num_hidden_layers=2, num_experts=4, intermediate_size=16, attn_layer_period=2,
                      attn_layer_offset=0, mamba_d_state=4, mamba_proj_bias=True, mamba_conv_bias=False,
@@ -55,17 +55,17 @@ GOLDENS = {
                     dict(gguf=True)),
     "nemotron_h": ("nemotron_h", dict(NEMOTRON, layers_block_type=["mamba", "moe", "attention", "mlp", "moe"], moe_latent_size=16,
                    n_group=3, topk_group=2, routed_scaling_factor=1.7, time_step_min=0.7), dict()),
-    "nemotron_h-pattern": ("nemotron_h", dict(NEMOTRON, layers_block_type=["mamba", "mlp", "attention", "mamba"], time_step_min=0.0,
+    "nemotron_h-pattern": ("nemotron_h", dict(NEMOTRON, layers_block_type=["mamba", "mlp", "attention", "mamba"], time_step_min=1e-9,
                            mlp_bias=True, use_bias=True, use_conv_bias=False),
                            dict(layout="saved", gguf=True, drop=["layers_block_type", "layer_types"],
                                 config=dict(hybrid_override_pattern="M-*M"))),
-    "nemotron_h-moe": ("nemotron_h", dict(NEMOTRON, layers_block_type=["mamba", "moe", "attention", "moe"], time_step_min=0.0,
+    "nemotron_h-moe": ("nemotron_h", dict(NEMOTRON, layers_block_type=["mamba", "moe", "attention", "moe"], time_step_min=1e-9,
                        moe_latent_size=16, norm_topk_prob=False), dict(gguf=True)),
     "bamba": ("bamba", dict(DENSE, **HEADS, attn_layer_indices=[1], mamba_d_head="auto"), dict()),
     "bamba-biased": ("bamba", dict(DENSE, **HEADS, num_hidden_layers=2, attn_layer_indices=[0], attention_bias=True, mlp_bias=True,
                      mamba_proj_bias=True, mamba_conv_bias=False, time_step_limit=(0.5, 0.9), tie_word_embeddings=True),
                      dict(style=4)),
-    "granitemoehybrid": ("granitemoehybrid", dict(DENSE, **HEADS, layer_types=["mamba", "attention", "mamba"], num_local_experts=4,
+    "granitemoehybrid": ("granitemoehybrid", dict(DENSE, **HEADS, num_hidden_layers=2, layer_types=["mamba", "attention"], num_local_experts=3,
                          intermediate_size=12, shared_intermediate_size=20, embedding_multiplier=3.0, logits_scaling=2.0,
                          residual_multiplier=0.6, attention_multiplier=0.2), dict(gguf=True)),
     "granitemoehybrid-rope": ("granitemoehybrid", dict(DENSE, num_hidden_layers=2, layer_types=["attention"] * 2, mamba_n_heads=8,
@@ -126,8 +126,8 @@ def write_gguf(model, path, arch_of=ARCH):
             continue
         for to, t in tensors(c, kind, name, t.float()):
             t = t.contiguous().numpy()
-            # Tables and vectors stay as they are; what matrices are in follows the golden.
-            if t.ndim > 1 and to.endswith(".weight") and not any(n in to for n in ("ssm_norm", "conv")):
+            # Tables and vectors stay as they are, and what is not BF16 any more.
+            if kind != "falcon_h1" and t.ndim > 1 and to.endswith(".weight") and not any(n in to for n in ("ssm_norm", "conv")):
                 w.add_tensor(to, gguf.quants.quantize(t, gguf.GGMLQuantizationType.BF16), raw_dtype=gguf.GGMLQuantizationType.BF16)
             else:
                 w.add_tensor(to, t)

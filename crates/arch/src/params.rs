@@ -561,6 +561,9 @@ impl<'a> Params<'a> {
 
     /// Computed values `[n]` in place of the stored ones of `w`, which is listed already.
     pub fn computed(&self, w: &W, f: impl Fn(&[f32]) -> Vec<f32>) -> W {
+        if matches!(self.core.source, Source::Describe) {
+            return w.clone();
+        }
         let values = f(w.vector());
         Weight::from_f32(w.name.clone(), 1, values.len(), &values)
     }

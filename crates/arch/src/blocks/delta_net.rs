@@ -1,6 +1,10 @@
 //! A gated delta net (arXiv 2412.06464): a short convolution over queries, keys and values, then a state per value head
 //! that forgets by a decay and is corrected towards each value.
-use super::{Block, mamba::rates, short_conv::convolution};
+use super::{
+    Block,
+    mamba::{KERNEL_MAX, STATE_MAX, rates},
+    short_conv::convolution,
+};
 use crate::{Config, Params, Result, Step};
 use pondera_ops::{Act, Activation, Conv, Linear, Norm, Ops, Scan, ScanKind, StateSpec};
 
@@ -35,7 +39,7 @@ impl DeltaNetConfig {
         }
         let (key_dim, value_dim) = (c.size("linear_key_head_dim")?, c.size("linear_value_head_dim")?);
         let values = [key_dim, value_dim].into_iter().try_fold(heads, |n, d| n.checked_mul(d));
-        if values.is_none_or(|n| n > 1 << 28) {
+        if values.is_none_or(|n| n > STATE_MAX) {
             return Err(c.bad("linear_value_head_dim", "the state of a layer is larger than that of any model"));
         }
         Ok(DeltaNetConfig {
@@ -43,7 +47,7 @@ impl DeltaNetConfig {
             heads,
             key_dim,
             value_dim,
-            kernel: c.size("linear_conv_kernel_dim")?,
+            kernel: c.size_max("linear_conv_kernel_dim", KERNEL_MAX)?,
             act: c.activation("hidden_act")?,
             eps: c.eps("rms_norm_eps")?,
             turns: false,

@@ -1,6 +1,6 @@
 //! Lightning attention (arXiv 2501.08313): attention without a softmax, whose past fades by a fixed factor per head.
-use super::Block;
-use crate::{Params, Result, Step};
+use super::{Block, mamba::STATE_MAX};
+use crate::{Error, Params, Result, Step};
 use pondera_ops::{Act, Linear, Norm, Ops, Scan, ScanKind, StateSpec, Weight};
 
 /// The stream as it is: the body of a branch that only normalises.
@@ -47,12 +47,15 @@ impl Lightning {
         (heads, head_dim): (usize, usize),
         (layer, layers): (usize, usize),
     ) -> Result<Lightning> {
+        let values = [head_dim, head_dim].into_iter().try_fold(heads, |n, d| n.checked_mul(d));
+        let values = values.filter(|n| *n <= STATE_MAX);
+        let values = values.ok_or_else(|| Error::config("head_dim", "the state of a layer is too large"))?;
         let width = heads * head_dim;
         let share = 1.0 - layer as f64 / (layers as f64 - 1.0 + 1e-5) + 1e-5;
         let rate = |head: usize| (-8.0 / heads as f64 * (head + 1) as f64).exp2() * share;
         let decay: Vec<f32> = (0..heads).map(|h| (-rate(h)).exp() as f32).collect();
         let scan = Scan {
-            state: p.state(StateSpec { values: width * head_dim }),
+            state: p.state(StateSpec { values }),
             kind: ScanKind::Linear { decay: Weight::from_f32("decay", 1, heads, &decay) },
         };
         Ok(Lightning {

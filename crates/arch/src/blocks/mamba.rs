@@ -34,8 +34,8 @@ impl MambaConfig {
         let auto = matches!(c.text("mamba_dt_rank"), Ok(Some("auto")));
         Ok(MambaConfig {
             inner,
-            state: c.size("mamba_d_state")?,
-            kernel: c.size("mamba_d_conv")?,
+            state: c.size_max("mamba_d_state", STATE_MAX / inner)?,
+            kernel: c.size_max("mamba_d_conv", KERNEL_MAX)?,
             rank: if auto { hidden.div_ceil(16) } else { c.size("mamba_dt_rank")? },
             act: c.activation("hidden_act")?,
             conv_bias: c.flag("mamba_conv_bias")?,
@@ -44,10 +44,15 @@ impl MambaConfig {
     }
 }
 
+/// No layer keeps more values of a sequence; keeps hostile configurations from costing memory.
+pub(super) const STATE_MAX: usize = 1 << 28;
+/// No convolution sees more inputs.
+pub(super) const KERNEL_MAX: usize = 256;
+
 /// `mamba_expand · hidden_size`.
 pub(super) fn inner_size(c: &Config, hidden: usize) -> Result<usize> {
     let inner = (f64::from(c.positive("mamba_expand")?) * hidden as f64) as usize;
-    if inner == 0 || inner > 1 << 28 {
+    if inner == 0 || inner > STATE_MAX {
         return Err(c.bad("mamba_expand", format!("{inner} channels are not a size")));
     }
     Ok(inner)

@@ -1,7 +1,7 @@
 //! Mamba 2's mixer (arXiv 2405.21060): one decay per head, B and C shared by groups of heads, a gated norm at the end.
 use super::{
     Block,
-    mamba::{inner_size, rates},
+    mamba::{KERNEL_MAX, STATE_MAX, inner_size, rates},
     short_conv::convolution_times,
 };
 use crate::{Config, Error, Layout, Params, Result, Step};
@@ -74,7 +74,7 @@ impl Mamba2Config {
             head_dim,
             groups: c.size("mamba_n_groups")?,
             state: c.size("mamba_d_state")?,
-            kernel: c.size("mamba_d_conv")?,
+            kernel: c.size_max("mamba_d_conv", KERNEL_MAX)?,
             act: Activation::Silu,
             conv_bias: c.flag("mamba_conv_bias")?,
             bias: [bias; 2],
@@ -92,7 +92,7 @@ impl Mamba2Config {
             return Err(c.bad("mamba_n_groups", what));
         }
         let widest = [self.head_dim, self.state].into_iter().try_fold(self.heads, |n, d| n.checked_mul(d));
-        if widest.is_none_or(|n| n > 1 << 28) {
+        if widest.is_none_or(|n| n > STATE_MAX) {
             return Err(c.bad("mamba_d_state", "the state of a layer is larger than that of any model"));
         }
         Ok(self)

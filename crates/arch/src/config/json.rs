@@ -148,3 +148,24 @@ pub(super) fn fill(keys: &mut Map<String, Value>, family: &Family) -> Result<()>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn infinity_is_a_number_where_python_wrote_it() {
+        let cases = [
+            (r#"{"limit": [0.0, Infinity]}"#, json!({"limit": [0.0, {SPECIAL: "Infinity"}]})),
+            (r#"{"a": -Infinity, "b": NaN}"#, json!({"a": {SPECIAL: "-Infinity"}, "b": {SPECIAL: "NaN"}})),
+            (r#"{"a \" NaN": "Infinity", "b": NaN}"#, json!({"a \" NaN": "Infinity", "b": {SPECIAL: "NaN"}})),
+        ];
+        for (text, want) in cases {
+            assert_eq!(parse(text.as_bytes()).unwrap(), want, "{text}");
+        }
+        for broken in ["{", "Infinit", r#""NaN"#, "[NaN", "NaN\\"] {
+            assert!(parse(broken.as_bytes()).is_err(), "{broken}");
+        }
+    }
+}

@@ -66,7 +66,7 @@ pub(super) fn load(
     ffn: impl Fn(&Params<'_>, usize) -> Result<Box<dyn Block>>,
 ) -> Result<Box<dyn Graph>> {
     let (hidden, eps) = (c.hidden_size()?, c.eps("norm_eps")?);
-    let (kernel, conv_bias) = (c.size("conv_L_cache")?, c.flag("conv_bias")?);
+    let (kernel, conv_bias) = (c.size_max("conv_L_cache", 256)?, c.flag("conv_bias")?);
     let gqa = GqaConfig::read(c)?;
     let rotary = Rotary::load(p, c, RotaryDims::whole(gqa.head_dim, false), "full_attention")?;
     let chosen = match c.get("full_attn_idxs") {

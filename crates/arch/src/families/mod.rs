@@ -158,12 +158,17 @@ fn has_experts(keys: &Map<String, Value>) -> bool {
     keys.get("num_experts").and_then(Value::as_u64).is_some_and(|n| n > 0)
 }
 
-/// `layer_types` from the layers that have key/value heads, where GGUF keys say so: `with` for those, else `without`.
+/// `layer_types` from the layers that have key/value heads, which GGUF files count per layer: `with` for those, else
+/// `without`.
 fn layer_types_of_heads(keys: &mut Map<String, Value>, with: &str, without: &str) {
-    if let Some(Value::Array(layers)) = keys.remove("num_key_value_heads of layers") {
-        let word = |v: &Value| if *v == Value::Bool(true) { with } else { without };
-        keys.insert("layer_types".into(), layers.iter().map(word).collect());
-    }
+    let word = |has: bool| Value::from(if has { with } else { without });
+    let size = |k: &str| keys.get(k).and_then(Value::as_u64).unwrap_or(0);
+    let (heads, layers) = (size("num_key_value_heads"), size("num_hidden_layers").min(1 << 13));
+    let types = match keys.remove("num_key_value_heads of layers") {
+        Some(Value::Array(layers)) => layers.iter().map(|v| word(*v == Value::Bool(true))).collect(),
+        _ => (0..layers).map(|_| word(heads > 0)).collect(),
+    };
+    keys.insert("layer_types".into(), types);
 }
 
 /// For architectures that mean one family.

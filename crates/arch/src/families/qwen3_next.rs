@@ -1,6 +1,6 @@
 //! Qwen3-Next: gated delta nets in three layers of four, gated attention in the fourth, many small experts.
 use super::{
-    Family, always,
+    Family, always, layer_types_of_heads,
     qwen2_moe::{is_sparse, moe},
 };
 use crate::{
@@ -56,7 +56,9 @@ pub(super) fn gguf_keys(keys: &mut Map<String, Value>) {
             keys.insert(key.into(), n.into());
         }
     }
-    super::layer_types_of_heads(keys, "full_attention", "linear_attention");
+    if keys.contains_key("num_key_value_heads of layers") {
+        layer_types_of_heads(keys, "full_attention", "linear_attention");
+    }
 }
 
 /// Projections grouped by key head; newer GGUF files have the larger one in two.

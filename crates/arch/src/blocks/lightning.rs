@@ -1,5 +1,5 @@
 //! Lightning attention (arXiv 2501.08313): attention without a softmax, whose past fades by a fixed factor per head.
-use super::{Block, mamba::STATE_MAX};
+use super::{Block, linears, mamba::STATE_MAX};
 use crate::{Error, Params, Result, Step};
 use pondera_ops::{Act, Linear, Norm, Ops, Scan, ScanKind, StateSpec, Weight};
 
@@ -71,13 +71,13 @@ impl Lightning {
 
 impl Block for Lightning {
     fn forward(&self, ops: &dyn Ops, step: &Step<'_>, x: &Act) -> Act {
-        let [qkv, gate] = &ops.linears(&[&self.qkv, &self.gate], x)[..] else { unreachable!("two linears") };
+        let [qkv, gate] = linears(ops, [&self.qkv, &self.gate], x);
         // silu
-        let qkv = ops.sigmoid_mul(qkv.clone(), qkv);
+        let qkv = ops.sigmoid_mul(qkv.clone(), &qkv);
         let d = self.head_dim;
         let part = |i: usize| ops.columns(&qkv, 3 * d, i * d, (i + 1) * d);
         let y = ops.scan(&self.scan, &[&part(0), &part(1), &part(2)], step.batch);
         let y = ops.norm(&self.norm, &y, y.cols);
-        ops.linear(&self.out, &ops.sigmoid_mul(y, gate))
+        ops.linear(&self.out, &ops.sigmoid_mul(y, &gate))
     }
 }

@@ -1,5 +1,5 @@
 //! Mamba's mixer (arXiv 2312.00752): a short convolution, then a selective scan with a state per channel.
-use super::{Block, short_conv::convolution};
+use super::{Block, linears, short_conv::convolution};
 use crate::{Config, Error, Layout, Params, Result, Step};
 use pondera_ops::{Act, Activation, Conv, Linear, Norm, Ops, Scan, ScanKind, StateSpec, by_runs, math};
 
@@ -118,9 +118,9 @@ pub(super) fn rates(stored: &[f32], gguf: bool) -> Vec<f32> {
 
 impl Block for Mamba {
     fn forward(&self, ops: &dyn Ops, step: &Step<'_>, x: &Act) -> Act {
-        let [u, z] = &ops.linears(&[&self.inputs[0], &self.inputs[1]], x)[..] else { unreachable!("two linears") };
-        let u = ops.conv(&self.conv, u, step.batch);
-        let mut parts = ops.linears(&[&self.parts[0], &self.parts[1], &self.parts[2]], &u);
+        let [u, z] = linears(ops, [&self.inputs[0], &self.inputs[1]], x);
+        let u = ops.conv(&self.conv, &u, step.batch);
+        let mut parts = linears(ops, [&self.parts[0], &self.parts[1], &self.parts[2]], &u);
         if let Some(norms) = &self.norms {
             for (part, n) in parts.iter_mut().zip(norms) {
                 *part = ops.norm(n, part, part.cols);
@@ -128,6 +128,6 @@ impl Block for Mamba {
         }
         let t = ops.linear(&self.step, &parts[0]);
         let y = ops.scan(&self.scan, &[&u, &t, &parts[1], &parts[2]], step.batch);
-        ops.linear(&self.out, &ops.glu(Activation::Silu, z.clone(), &y))
+        ops.linear(&self.out, &ops.glu(Activation::Silu, z, &y))
     }
 }

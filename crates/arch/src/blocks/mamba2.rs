@@ -1,6 +1,6 @@
 //! Mamba 2's mixer (arXiv 2405.21060): one decay per head, B and C shared by groups of heads, a gated norm at the end.
 use super::{
-    Block,
+    Block, linears,
     mamba::{KERNEL_MAX, STATE_MAX, inner_size, rates},
     short_conv::convolution_times,
 };
@@ -174,12 +174,10 @@ impl Mamba2 {
 
 impl Block for Mamba2 {
     fn forward(&self, ops: &dyn Ops, step: &Step<'_>, x: &Act) -> Act {
-        let [z, u, t] = &ops.linears(&[&self.inputs[0], &self.inputs[1], &self.inputs[2]], x)[..] else {
-            unreachable!("three linears")
-        };
-        let times = |x: &Act, f: f32| if f == 1.0 { x.clone() } else { ops.scale(x.clone(), f) };
+        let [z, u, t] = linears(ops, [&self.inputs[0], &self.inputs[1], &self.inputs[2]], x);
+        let times = |x: Act, f: f32| if f == 1.0 { x } else { ops.scale(x, f) };
         let (z, t) = (times(z, self.factors[0]), times(t, self.factors[1]));
-        let u = ops.conv(&self.conv, u, step.batch);
+        let u = ops.conv(&self.conv, &u, step.batch);
         let (inner, shared) = self.cols;
         let part = |from: usize, to: usize| ops.columns(&u, u.cols, from, to);
         let (b, c) = (part(inner, inner + shared), part(inner + shared, inner + 2 * shared));

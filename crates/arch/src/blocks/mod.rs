@@ -32,7 +32,13 @@ pub use scaled::{Scaled, ScaledMlp};
 pub use short_conv::{ShortConv, convolution, convolution_times};
 
 use crate::Step;
-use pondera_ops::{Act, Ops};
+use pondera_ops::{Act, Linear, Ops};
+
+/// Some linears of one input, each result the caller's own, so that what works in place need not copy it.
+fn linears<const N: usize>(ops: &dyn Ops, ls: [&Linear; N], x: &Act) -> [Act; N] {
+    let mut results = ops.linears(&ls, x).into_iter();
+    std::array::from_fn(|_| results.next().expect("a result for each linear"))
+}
 
 /// A mixer or feed-forward part of a layer: `[rows, hidden]` to `[rows, hidden]`.
 pub trait Block: Send + Sync {

@@ -66,7 +66,9 @@ pub fn experts(
     act: Activation,
 ) -> Result<Experts> {
     let share = top_k as f64 / count.max(1) as f64;
-    let parts = if p.is_gguf() {
+    let parts = if p.has(("", "ffn_gate_up_exps.weight")) {
+        stacked(p, ["ffn_gate_up_exps", "ffn_down_exps"], ".weight", count, inner, hidden)?
+    } else if p.is_gguf() {
         gguf(p, count, inner, hidden)?
     } else if p.has(("experts.gate_up_proj", "")) || p.has(("experts.gate_up_proj_blocks", "")) {
         stacked(p, ["experts.gate_up_proj", "experts.down_proj"], "", count, inner, hidden)?
@@ -103,11 +105,11 @@ fn stacked(
     hidden: usize,
 ) -> Result<[Part; 3]> {
     let twice = inner.checked_mul(2).ok_or_else(|| Error::config("moe_intermediate_size", "too large"))?;
-    let (name, both) = p.stack((both, ""), suffix, count, twice, hidden)?;
+    let (name, both) = p.stack((both, both), suffix, count, twice, hidden)?;
     let half = |first: usize| both.iter().map(|m| m.rows(first, 1, inner)).collect::<Option<Vec<_>>>();
     let rows = || Error::tensor(&name, "its rows do not cover gate and up");
     let (gate, up) = (half(0).ok_or_else(rows)?, half(inner).ok_or_else(rows)?);
-    let down = p.stack((down, ""), suffix, count, hidden, inner)?;
+    let down = p.stack((down, down), suffix, count, hidden, inner)?;
     Ok([(name.clone(), gate), (name, up), down])
 }
 

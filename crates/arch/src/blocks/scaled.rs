@@ -1,5 +1,5 @@
 //! Constant factors inside a layer, as models that were tuned at a smaller width have them (Falcon-H1).
-use super::Block;
+use super::{Block, linears};
 use crate::Step;
 use pondera_ops::{Act, Ops};
 
@@ -48,8 +48,8 @@ impl Block for ScaledMlp {
         let m = &self.mlp;
         let y = match &m.gate {
             Some(gate) if self.gate != 1.0 => {
-                let [g, u] = &ops.linears(&[gate, &m.up], x)[..] else { unreachable!("two linears") };
-                ops.linear(&m.down, &ops.glu(m.act, ops.scale(g.clone(), self.gate), u))
+                let [g, u] = linears(ops, [gate, &m.up], x);
+                ops.linear(&m.down, &ops.glu(m.act, ops.scale(g, self.gate), &u))
             }
             _ => ops.mlp(m, x),
         };

@@ -1,6 +1,6 @@
 //! A gated short convolution in place of attention (LFM2, arXiv 2511.23404), and the convolution that other recurrent
 //! mixers begin with.
-use super::Block;
+use super::{Block, linears};
 use crate::{Error, Layout, Name, Params, Result, Step};
 use pondera_ops::{Act, Activation, Conv, Linear, Ops, StateSpec, by_runs};
 
@@ -69,10 +69,8 @@ impl ShortConv {
 
 impl Block for ShortConv {
     fn forward(&self, ops: &dyn Ops, step: &Step<'_>, x: &Act) -> Act {
-        let [b, c, u] = &ops.linears(&[&self.inputs[0], &self.inputs[1], &self.inputs[2]], x)[..] else {
-            unreachable!("three linears")
-        };
-        let y = ops.conv(&self.conv, &ops.mul(u.clone(), b), step.batch);
-        ops.linear(&self.out, &ops.mul(y, c))
+        let [b, c, u] = linears(ops, [&self.inputs[0], &self.inputs[1], &self.inputs[2]], x);
+        let y = ops.conv(&self.conv, &ops.mul(u, &b), step.batch);
+        ops.linear(&self.out, &ops.mul(y, &c))
     }
 }

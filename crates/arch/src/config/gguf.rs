@@ -10,10 +10,8 @@ enum Kind {
     Size,
     Number,
     Flag,
-    /// A size, or an array whose elements must all be equal.
+    /// A size, or an array of one value and, for layers that lack what the key counts, 0.
     Uniform,
-    /// The same, but that some layers may have 0: they lack what the key counts.
-    Sparse,
     Text,
 }
 use Kind::*;
@@ -24,9 +22,9 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("num_hidden_layers", "block_count", Size),
     ("max_position_embeddings", "context_length", Size),
     ("vocab_size", "vocab_size", Size),
-    ("intermediate_size", "feed_forward_length", Sparse),
+    ("intermediate_size", "feed_forward_length", Uniform),
     ("num_attention_heads", "attention.head_count", Uniform),
-    ("num_key_value_heads", "attention.head_count_kv", Sparse),
+    ("num_key_value_heads", "attention.head_count_kv", Uniform),
     ("head_dim", "attention.key_length", Size),
     ("v_head_dim", "attention.value_length", Size),
     ("rms_norm_eps", "attention.layer_norm_rms_epsilon", Number),
@@ -66,7 +64,7 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("moe_latent_size", "moe_latent_size", Size),
 ];
 
-/// Behind a key of kind [`Kind::Sparse`]: which layers have it, where some lack it.
+/// Behind a key of kind [`Kind::Uniform`]: which layers have it, where some lack it.
 const LAYERS: &str = " of layers";
 
 /// The same for what lies in `rope_parameters`.
@@ -180,8 +178,7 @@ fn read(m: &Gguf, arch: &str, table: &[(&str, &str, Kind)], keys: &mut Map<Strin
             Number => m.f64(&key).map_err(read_error)?.map(Value::from),
             Flag => m.bool(&key).map_err(read_error)?.map(Value::from),
             Text => m.str(&key).map_err(read_error)?.map(Value::from),
-            Uniform => uniform(m, &key)?,
-            Sparse => match sparse(m, &key)? {
+            Uniform => match uniform(m, &key)? {
                 Some((n, layers)) => {
                     if let Some(layers) = layers {
                         keys.insert(format!("{ours}{LAYERS}"), layers);
@@ -202,21 +199,12 @@ fn read_error(e: pondera_weights::Error) -> Error {
     Error::config(e.item().unwrap_or("metadata"), e.to_string())
 }
 
-fn uniform(m: &Gguf, key: &str) -> Result<Option<Value>> {
-    // A single number counts as a list of one.
-    let Some(list) = m.u64s(key).map_err(read_error)? else { return Ok(None) };
-    match list.split_first() {
-        Some((first, rest)) if rest.iter().all(|n| n == first) => Ok(Some((*first).into())),
-        _ => Err(per_layer(key)),
-    }
-}
-
 fn per_layer(key: &str) -> Error {
     Error::unsupported(key, "different values per layer are not implemented for this architecture")
 }
 
 /// The one value of a list that some layers may lack, and which layers have it, where some do and others not.
-fn sparse(m: &Gguf, key: &str) -> Result<Option<(Value, Option<Value>)>> {
+fn uniform(m: &Gguf, key: &str) -> Result<Option<(Value, Option<Value>)>> {
     let Some(list) = m.u64s(key).map_err(read_error)? else { return Ok(None) };
     let value = list.iter().copied().find(|n| *n > 0).unwrap_or(0);
     if list.is_empty() || list.iter().any(|n| *n > 0 && *n != value) {

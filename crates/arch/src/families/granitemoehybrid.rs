@@ -9,6 +9,7 @@ use crate::{
     },
 };
 use pondera_ops::{Linear, Route, Score};
+use serde_json::Value;
 
 pub(super) const FAMILY: Family = Family {
     model_type: "granitemoehybrid",
@@ -26,15 +27,15 @@ pub(super) const FAMILY: Family = Family {
         if keys.get("gguf_rope_finetuned") == Some(&true.into()) {
             keys.insert("position_embedding_type".into(), "rope".into());
         }
-        for (ours, theirs) in [
-            ("logits_scaling", "logit_scale"),
-            ("attention_multiplier", "gguf_attention_scale"),
-            ("shared_intermediate_size", "shared_expert_intermediate_size"),
-        ] {
+        for (ours, theirs) in
+            [("logits_scaling", "logit_scale"), ("shared_intermediate_size", "shared_expert_intermediate_size")]
+        {
             if let Some(v) = keys.get(theirs).cloned() {
                 keys.insert(ours.into(), v);
             }
         }
+        // Where the file names none, scores are divided by the root of a head's width.
+        keys.insert("attention_multiplier".into(), Value::Null);
         if !super::has_experts(keys) {
             keys.insert("num_experts".into(), 0.into());
             // The one part there is.
@@ -51,8 +52,8 @@ pub(super) const FAMILY: Family = Family {
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     let (hidden, eps) = (c.hidden_size()?, c.eps("rms_norm_eps")?);
     let bias = c.flag("attention_bias")?;
-    let scale = c.positive("attention_multiplier")?;
-    let gqa = GqaConfig { qkv_bias: bias, o_bias: bias, scale, ..GqaConfig::read(c)? };
+    let mut gqa = GqaConfig { qkv_bias: bias, o_bias: bias, ..GqaConfig::read(c)? };
+    gqa.scale = c.positive_opt("attention_multiplier")?.unwrap_or(gqa.scale);
     c.only("position_embedding_type", &["rope", "nope"])?;
     let rotary = match c.text("position_embedding_type")? {
         // GGUF's converter permutes the rows of queries and keys so that halves become neighbours.

@@ -19,6 +19,12 @@ pub(super) const FAMILY: Family = Family {
         "expert_layer_period": 2, "expert_layer_offset": 1, "attn_layer_period": 8, "attn_layer_offset": 4,
         "mamba_d_state": 16, "mamba_d_conv": 4, "mamba_expand": 2, "mamba_dt_rank": "auto", "mamba_conv_bias": true,
         "mamba_proj_bias": false}"#,
+    // One expert is none.
+    json_keys: Some(|keys| {
+        if keys.get("num_experts") == Some(&1.into()) {
+            keys.insert("num_experts".into(), 0.into());
+        }
+    }),
     gguf_keys: Some(|keys| layer_types_of_heads(keys, "attention", "mamba")),
     gguf_reads: &["layers"],
     load,
@@ -56,7 +62,7 @@ fn ffn(c: &Config, p: &Params<'_>, layer: usize) -> Result<Box<dyn Block>> {
     let (period, offset) = (c.size("expert_layer_period")?, c.count("expert_layer_offset")?);
     let sparse = match p.is_gguf() {
         true => p.has(("", "ffn_gate_inp.weight")),
-        false => c.count("num_experts")? > 1 && layer % period == offset,
+        false => c.count("num_experts")? > 0 && layer % period == offset,
     };
     if !sparse {
         return Ok(Box::new(Mlp(gated(p, hidden, inner, false, act)?)));

@@ -169,6 +169,10 @@ fn layer_types_of_heads(keys: &mut Map<String, Value>, with: &str, without: &str
         _ => (0..layers).map(|_| word(heads > 0)).collect(),
     };
     keys.insert("layer_types".into(), types);
+    // Nobody reads it, but it must be a number of heads.
+    if let (0, Some(n)) = (heads, keys.get("num_attention_heads").cloned()) {
+        keys.insert("num_key_value_heads".into(), n);
+    }
 }
 
 /// For architectures that mean one family.

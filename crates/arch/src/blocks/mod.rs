@@ -15,6 +15,7 @@ mod parallel;
 mod rope;
 mod scaled;
 mod short_conv;
+mod softmax_moe;
 
 pub use decoder::{Branch, Decoder, Embedding, Head, layers};
 pub use delta_net::{DeltaNet, DeltaNetConfig, Joined};
@@ -30,6 +31,7 @@ pub use parallel::Parallel;
 pub use rope::{Rotary, RotaryDims, attention_mscale};
 pub use scaled::{Scaled, ScaledMlp};
 pub use short_conv::{ShortConv, convolution, convolution_times};
+pub use softmax_moe::{SoftmaxMoe, gated_shared, softmax_moe};
 
 use crate::Step;
 use pondera_ops::{Act, Linear, Ops};

@@ -55,6 +55,9 @@ impl ExpertNames<'static> {
     pub const USUAL: ExpertNames<'static> = ExpertNames { each: ["gate_proj", "up_proj", "down_proj"] };
 }
 
+/// Gate and up of all experts in one tensor; the second name is Granite's, as published.
+const STACKED: &str = "experts.gate_up_proj|input_linear.weight";
+
 /// Experts `[count; inner, hidden]`, `[count; hidden, inner]` in any layout: one tensor each, gate and up stacked over
 /// each other `[count, 2 · inner, hidden]`, or GGUF's stacks. `top_k` of them take part in one token.
 pub fn experts(
@@ -66,14 +69,10 @@ pub fn experts(
     act: Activation,
 ) -> Result<Experts> {
     let share = top_k as f64 / count.max(1) as f64;
-    let parts = if p.has(("", "ffn_gate_up_exps.weight")) {
-        stacked(p, ["ffn_gate_up_exps", "ffn_down_exps"], ".weight", count, inner, hidden)?
-    } else if p.is_gguf() {
+    let parts = if p.is_gguf() {
         gguf(p, count, inner, hidden)?
-    } else if p.has(("experts.gate_up_proj", "")) || p.has(("experts.gate_up_proj_blocks", "")) {
-        stacked(p, ["experts.gate_up_proj", "experts.down_proj"], "", count, inner, hidden)?
-    } else if p.has(("input_linear.weight", "")) {
-        stacked(p, ["input_linear", "output_linear"], ".weight", count, inner, hidden)?
+    } else if p.has((STACKED, "")) || p.has(("experts.gate_up_proj_blocks", "")) {
+        stacked(p, count, inner, hidden)?
     } else {
         let at = p.at(("experts", ""));
         let part = |i: usize, out, inp| each(&at, names.each[i], count, out, inp);
@@ -95,21 +94,14 @@ pub(super) fn each(p: &Params<'_>, name: &str, count: usize, out: usize, inp: us
     Ok((listed, groups))
 }
 
-/// Stacks of these names: gate and up, gate rows first, and down.
-fn stacked(
-    p: &Params<'_>,
-    [both, down]: [&str; 2],
-    suffix: &str,
-    count: usize,
-    inner: usize,
-    hidden: usize,
-) -> Result<[Part; 3]> {
+/// `experts.gate_up_proj`, gate rows first, and `experts.down_proj`.
+fn stacked(p: &Params<'_>, count: usize, inner: usize, hidden: usize) -> Result<[Part; 3]> {
     let twice = inner.checked_mul(2).ok_or_else(|| Error::config("moe_intermediate_size", "too large"))?;
-    let (name, both) = p.stack((both, both), suffix, count, twice, hidden)?;
+    let (name, both) = p.stack((STACKED, ""), "", count, twice, hidden)?;
     let half = |first: usize| both.iter().map(|m| m.rows(first, 1, inner)).collect::<Option<Vec<_>>>();
     let rows = || Error::tensor(&name, "its rows do not cover gate and up");
     let (gate, up) = (half(0).ok_or_else(rows)?, half(inner).ok_or_else(rows)?);
-    let down = p.stack((down, down), suffix, count, hidden, inner)?;
+    let down = p.stack(("experts.down_proj|output_linear.weight", ""), "", count, hidden, inner)?;
     Ok([(name.clone(), gate), (name, up), down])
 }
 

@@ -4,10 +4,10 @@ use super::{Family, always, layer_types_of_heads};
 use crate::{
     Config, Graph, Params, Result,
     blocks::{
-        Block, Branch, Decoder, Embedding, ExpertNames, Gqa, GqaConfig, Mamba, MambaConfig, Mlp, Moe, experts, gated,
+        Block, Branch, Decoder, Embedding, ExpertNames, Gqa, GqaConfig, Mamba, MambaConfig, Mlp, SoftmaxMoe, gated,
+        softmax_moe,
     },
 };
-use pondera_ops::{Route, Score};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "jamba",
@@ -67,14 +67,9 @@ fn ffn(c: &Config, p: &Params<'_>, layer: usize) -> Result<Box<dyn Block>> {
     if !sparse {
         return Ok(Box::new(Mlp(gated(p, hidden, inner, false, act)?)));
     }
-    let (count, top_k) = c.experts_needed()?;
-    Ok(Box::new(Moe {
-        layer,
-        router: p.linear(("router", "ffn_gate_inp"), count, hidden, false)?,
-        route: Route { top_k, score: Score::Softmax, bias: None, groups: None, renormalize: None, scale: 1.0 },
-        experts: experts(p, ExpertNames::USUAL, (count, top_k), inner, hidden, act)?,
-        shared: None,
-    }))
+    let names = ExpertNames::USUAL;
+    let experts = SoftmaxMoe { router: "router", names, inner: "intermediate_size", renormalize: false };
+    Ok(Box::new(softmax_moe(c, p, layer, experts)?))
 }
 
 /// A decoder under the names that Jamba and its heirs have: `mixer` reads at the layer, `ffn` at its feed-forward part.

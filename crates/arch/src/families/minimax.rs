@@ -1,9 +1,12 @@
 //! MiniMax-Text-01: lightning attention in every other layer, experts in all; norms renew the stream itself, and both
 //! the stream and what joins it have factors (arXiv 2501.08313).
-use super::{Family, mixtral::moe};
+use super::Family;
 use crate::{
     Config, Graph, Params, Result,
-    blocks::{Block, Branch, Decoder, Embedding, Gqa, GqaConfig, Lightning, Rotary, RotaryDims},
+    blocks::{
+        Block, Branch, Decoder, Embedding, ExpertNames, Gqa, GqaConfig, Lightning, Rotary, RotaryDims, SoftmaxMoe,
+        softmax_moe,
+    },
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -41,7 +44,9 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
         } else {
             (Box::new(Lightning::load(&at, hidden, (gqa.heads, gqa.head_dim), (i, layers))?), linear)
         };
-        let ffn = moe(c, &l.at(("block_sparse_moe|mlp", "")), i)?;
+        let names = ExpertNames { each: ["w1|gate_proj", "w3|up_proj", "w2|down_proj"] };
+        let experts = SoftmaxMoe { router: "gate", names, inner: "intermediate_size", renormalize: true };
+        let ffn = softmax_moe(c, &l.at(("block_sparse_moe|mlp", "")), i, experts)?;
         Ok(vec![
             Branch::renewed(l.rms(("input_layernorm", ""), hidden, eps, false)?),
             Branch { pre: None, body: mixer, post: None, keep, scale, after: None },

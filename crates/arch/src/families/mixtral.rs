@@ -18,31 +18,35 @@ pub(super) const FAMILY: Family = Family {
     ..Family::BASE
 };
 
-/// Experts by softmax, the chosen weights renormalised.
-pub(super) fn moe(c: &Config, p: &Params<'_>, layer: usize) -> Result<Moe> {
-    let (hidden, inner) = (c.hidden_size()?, c.size("intermediate_size")?);
-    let (count, top_k) = c.experts_needed()?;
-    let names = ExpertNames { each: ["w1|gate_proj", "w3|up_proj", "w2|down_proj"] };
-    Ok(Moe {
-        layer,
-        router: p.linear(("gate", "ffn_gate_inp"), count, hidden, false)?,
-        route: Route { top_k, score: Score::Softmax, bias: None, groups: None, renormalize: Some(0.0), scale: 1.0 },
-        experts: experts(p, names, (count, top_k), inner, hidden, c.activation("hidden_act")?)?,
-        shared: None,
-    })
-}
-
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
-    let hidden = c.hidden_size()?;
+    let (hidden, inner) = (c.hidden_size()?, c.size("intermediate_size")?);
     let gqa = GqaConfig { window: c.size_opt("sliding_window")?, ..GqaConfig::read(c)? };
     // GGUF's converter permutes the rows of queries and keys so that halves become neighbours.
     let rotary = Rotary::load(p, c, RotaryDims::whole(gqa.head_dim, p.is_gguf()), "full_attention")?;
+    let act = c.activation("hidden_act")?;
+    let (count, top_k) = c.experts_needed()?;
+    let route = Route { top_k, score: Score::Softmax, bias: None, groups: None, renormalize: Some(0.0), scale: 1.0 };
     let decoder = Decoder::pre_norm_at(
         c,
         p,
         ("self_attn", "block_sparse_moe|mlp"),
         |p, _| Gqa::load(p, &gqa, hidden, Some(rotary)),
-        |p, layer| Ok(Box::new(moe(c, p, layer)?)),
+        |p, layer| {
+            Ok(Box::new(Moe {
+                layer,
+                router: p.linear(("gate", "ffn_gate_inp"), count, hidden, false)?,
+                route: route.clone(),
+                experts: experts(
+                    p,
+                    ExpertNames { each: ["w1|gate_proj", "w3|up_proj", "w2|down_proj"] },
+                    (count, top_k),
+                    inner,
+                    hidden,
+                    act,
+                )?,
+                shared: None,
+            }))
+        },
     )?;
     Ok(Box::new(decoder))
 }

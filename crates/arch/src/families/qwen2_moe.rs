@@ -26,30 +26,6 @@ pub(super) fn is_sparse(c: &Config, layer: usize) -> Result<bool> {
     Ok(!dense && c.count("num_experts")? > 0 && (layer + 1).is_multiple_of(c.size("decoder_sparse_step")?))
 }
 
-/// Experts by softmax beside one that all tokens share behind a gate; with `renormalize` the chosen weights are divided
-/// by their sum plus this.
-pub(super) fn moe(c: &Config, p: &Params<'_>, layer: usize, renormalize: Option<f32>) -> Result<Moe> {
-    let (hidden, act) = (c.hidden_size()?, c.activation("hidden_act")?);
-    let (count, top_k) = c.experts_needed()?;
-    let inner = c.size("moe_intermediate_size")?;
-    let wide = c.size("shared_expert_intermediate_size")?;
-    let at = p.at(("shared_expert", ""));
-    let shared = pondera_ops::Mlp {
-        gate: Some(at.linear(("gate_proj", "ffn_gate_shexp"), wide, hidden, false)?),
-        up: at.linear(("up_proj", "ffn_up_shexp"), wide, hidden, false)?,
-        down: at.linear(("down_proj", "ffn_down_shexp"), hidden, wide, false)?,
-        act,
-    };
-    let gate = p.linear(("shared_expert_gate", "ffn_gate_inp_shexp"), 1, hidden, false)?;
-    Ok(Moe {
-        layer,
-        router: p.linear(("gate", "ffn_gate_inp"), count, hidden, false)?,
-        route: Route { top_k, score: Score::Softmax, bias: None, groups: None, renormalize, scale: 1.0 },
-        experts: experts(p, ExpertNames::USUAL, (count, top_k), inner, hidden, act)?,
-        shared: Some(SharedExpert { mlp: shared, gate: Some(gate) }),
-    })
-}
-
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     let hidden = c.hidden_size()?;
     let gqa = GqaConfig { qkv_bias: c.flag("qkv_bias")?, ..GqaConfig::read(c)? };
@@ -68,7 +44,24 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
             if !is_sparse(c, layer)? {
                 return Ok(Box::new(Mlp(gated(p, hidden, c.size("intermediate_size")?, false, act)?)) as Box<dyn Block>);
             }
-            Ok(Box::new(moe(c, p, layer, renormalize)?))
+            let (count, top_k) = c.experts_needed()?;
+            let inner = c.size("moe_intermediate_size")?;
+            let wide = c.size("shared_expert_intermediate_size")?;
+            let at = p.at(("shared_expert", ""));
+            let shared = pondera_ops::Mlp {
+                gate: Some(at.linear(("gate_proj", "ffn_gate_shexp"), wide, hidden, false)?),
+                up: at.linear(("up_proj", "ffn_up_shexp"), wide, hidden, false)?,
+                down: at.linear(("down_proj", "ffn_down_shexp"), hidden, wide, false)?,
+                act,
+            };
+            let gate = p.linear(("shared_expert_gate", "ffn_gate_inp_shexp"), 1, hidden, false)?;
+            Ok(Box::new(Moe {
+                layer,
+                router: p.linear(("gate", "ffn_gate_inp"), count, hidden, false)?,
+                route: Route { top_k, score: Score::Softmax, bias: None, groups: None, renormalize, scale: 1.0 },
+                experts: experts(p, ExpertNames::USUAL, (count, top_k), inner, hidden, act)?,
+                shared: Some(SharedExpert { mlp: shared, gate: Some(gate) }),
+            }))
         },
     )?;
     Ok(Box::new(decoder))

@@ -1,9 +1,8 @@
 //! Qwen 3.5 with experts, whose weights are renormalised always.
 use super::{
     Family, always,
-    qwen2_moe::moe,
     qwen3_5::{delta, inputs},
-    qwen3_next::{decoder, gguf_keys},
+    qwen3_next::{decoder, gguf_keys, moe},
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -19,6 +18,6 @@ pub(super) const FAMILY: Family = Family {
         "full_attention_interval": 4}"#,
     gguf_keys: Some(gguf_keys),
     gguf_reads: &["layers"],
-    load: |c, p| decoder(c, p, &delta(c)?, inputs, |p, layer| Ok(Box::new(moe(c, p, layer, Some(0.0))?))),
+    load: |c, p| decoder(c, p, &delta(c)?, inputs, |p, layer| Ok(Box::new(moe(c, p, layer, true)?))),
     ..Family::BASE
 };

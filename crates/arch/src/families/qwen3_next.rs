@@ -1,13 +1,10 @@
 //! Qwen3-Next: gated delta nets in three layers of four, gated attention in the fourth, many small experts.
-use super::{
-    Family, always, layer_types_of_heads,
-    qwen2_moe::{is_sparse, moe},
-};
+use super::{Family, always, layer_types_of_heads, qwen2_moe::is_sparse};
 use crate::{
     Config, Graph, Params, Result,
     blocks::{
-        Block, Branch, Decoder, DeltaNet, DeltaNetConfig, Embedding, Gqa, GqaConfig, Joined, Mlp, Projection, Rotary,
-        RotaryDims, gated,
+        Block, Branch, Decoder, DeltaNet, DeltaNetConfig, Embedding, ExpertNames, Gqa, GqaConfig, Joined, Mlp, Moe,
+        Projection, Rotary, RotaryDims, SoftmaxMoe, gated, gated_shared, softmax_moe,
     },
 };
 use serde_json::{Map, Value};
@@ -28,7 +25,7 @@ pub(super) const FAMILY: Family = Family {
     gguf_reads: &["layers"],
     load: |c, p| {
         let (hidden, act) = (c.hidden_size()?, c.activation("hidden_act")?);
-        let renormalize = c.flag("norm_topk_prob")?.then_some(0.0);
+        let renormalize = c.flag("norm_topk_prob")?;
         let ffn = |p: &Params<'_>, layer: usize| {
             if !is_sparse(c, layer)? {
                 return Ok(Box::new(Mlp(gated(p, hidden, c.size("intermediate_size")?, false, act)?)) as Box<dyn Block>);
@@ -39,6 +36,13 @@ pub(super) const FAMILY: Family = Family {
     },
     ..Family::BASE
 };
+
+/// Experts beside one that all tokens share behind a gate.
+pub(super) fn moe(c: &Config, p: &Params<'_>, layer: usize, renormalize: bool) -> Result<Moe> {
+    let names = ExpertNames::USUAL;
+    let experts = SoftmaxMoe { router: "gate", names, inner: "moe_intermediate_size", renormalize };
+    Ok(Moe { shared: Some(gated_shared(c, p)?), ..softmax_moe(c, p, layer, experts)? })
+}
 
 /// GGUF files keep the numbers of delta nets under the names of Mamba's.
 pub(super) fn gguf_keys(keys: &mut Map<String, Value>) {
@@ -97,7 +101,9 @@ pub(super) fn decoder(
     let tokens = body.weight(("embed_tokens", "token_embd"), c.vocab_size()?, hidden)?;
     let norm = body.rms(("norm", "output_norm"), hidden, eps, true)?;
     let decoder = Decoder::build(c, p, (Embedding::new(tokens), Some(norm)), "layers", |l, i| {
-        let mixer: Box<dyn Block> = if attends[i] {
+        // GGUF files say it by the tensors they have.
+        let has = |name| l.has(("", name));
+        let mixer: Box<dyn Block> = if has("attn_q.weight") || attends[i] && !has("ssm_a") {
             Box::new(attention(&l.at(("self_attn", "")), &gqa, hidden, eps, rotary)?)
         } else {
             let at = l.at(("linear_attn", ""));

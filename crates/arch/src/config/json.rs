@@ -30,11 +30,9 @@ const ALIASES: &[(&str, &str)] = &[
 pub(super) const SPECIAL: &str = "__float__";
 
 /// Parses JSON, and the `Infinity` and `NaN` that Python writes where JSON has no such numbers.
-pub(super) fn parse(text: &[u8]) -> Result<Value> {
+pub(super) fn parse(text: &[u8]) -> serde_json::Result<Value> {
     let strict = |text: &[u8]| serde_json::from_slice(text);
-    strict(text)
-        .or_else(|e| spelled(text).map_or(Err(e), |t| strict(&t)))
-        .map_err(|e| Error::config("config.json", format!("not valid JSON: {e}")))
+    strict(text).or_else(|e| spelled(text).map_or(Err(e), |t| strict(&t)))
 }
 
 /// The text with bare words for numbers as objects; none where it has none.

@@ -42,7 +42,14 @@ pub struct Config {
 impl Config {
     /// Reads the text of a `config.json`, in the style of transformers 4 or 5.
     pub fn from_json(text: &[u8]) -> Result<Config> {
-        Config::from_value(&json::parse(text)?)
+        let value = Config::parse(text);
+        Config::from_value(&value.map_err(|e| Error::config("config.json", format!("not valid JSON: {e}")))?)
+    }
+
+    /// JSON as model repositories have it: with Python's `Infinity` where JSON has no such number, which becomes
+    /// `{"__float__": "Infinity"}`.
+    pub fn parse(text: &[u8]) -> serde_json::Result<Value> {
+        json::parse(text)
     }
 
     /// As [`Config::from_json`], from parsed JSON.

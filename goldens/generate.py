@@ -20,6 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, Mistral4ForCausalLM
 
+import recurrent
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROMPT, GREEDY = 24, 6
 # Those that the library's own table leaves out.
@@ -180,12 +182,36 @@ GOLDENS = {
                       "intermediate_size": 32, "sliding_window": 16, "rope_parameters": rope("yarn", 150000.0, factor=8.0,
                       beta_fast=32.0, beta_slow=1.0, truncate=False, original_max_position_embeddings=16)},
                       dict(post="mxfp4", style=4, gguf=True)),
+    "arcee": ("arcee", dict(DENSE, mlp_bias=True), dict(gguf=False)),
+    "ernie4_5": ("ernie4_5", dict(DENSE, head_dim=8, use_bias=True), dict(style=4)),
+    "glm": ("glm", dict(DENSE, head_dim=8, rms_norm_eps=1e-5), dict()),
+    "glm4": ("glm4", dict(DENSE, head_dim=8, rms_norm_eps=1e-5), dict()),
+    "granite": ("granite", dict(DENSE, embedding_multiplier=3.0, logits_scaling=0.5, residual_multiplier=0.7,
+                attention_multiplier=0.4), dict(style=4)),
+    "hunyuan_v1_dense": ("hunyuan_v1_dense", dict(DENSE, head_dim=8, rope_parameters=rope("dynamic", alpha=50.0, factor=1.0)), dict()),
+    "smollm3": ("smollm3", dict(DENSE, num_hidden_layers=4, use_sliding_window=True, sliding_window=8,
+                layer_types=["sliding_attention", "full_attention"] * 2), dict()),
+    "seed_oss": ("seed_oss", dict(DENSE, head_dim=8, attention_out_bias=True), dict()),
+    "olmo": ("olmo", dict(DENSE, clip_qkv=1.0), dict()),
+    "olmo2": ("olmo2", dict(DENSE), dict(style=4)),
+    "olmo3": ("olmo3", dict(DENSE, num_hidden_layers=4, sliding_window=8), dict()),
+    "exaone4": ("exaone4", dict(DENSE, num_hidden_layers=4, sliding_window=8, sliding_window_pattern=4), dict()),
+    "gemma3_text": ("gemma3_text", dict(DENSE, head_dim=8, num_hidden_layers=6, sliding_window=8, query_pre_attn_scalar=12), dict()),
+    "cohere": ("cohere", dict(DENSE, use_qk_norm=True, logit_scale=0.5), dict(style=4)),
+    "cohere2": ("cohere2", dict(DENSE, head_dim=8, num_hidden_layers=4, sliding_window=8, logit_scale=0.5), dict()),
+    "nemotron": ("nemotron", dict(DENSE, head_dim=8), dict()),
+    "ministral3": ("ministral3", dict(DENSE, head_dim=8, rope_parameters=dict(rope_type="yarn", rope_theta=10000.0, factor=4.0,
+                   original_max_position_embeddings=8, beta_fast=32.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0,
+                   llama_4_scaling_beta=0.4)), dict()),
+    "apertus": ("apertus", dict(DENSE), dict()),
     "gpt2": ("gpt2", dict(vocab_size=64, n_positions=48, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2),
              dict(gguf=True)),
     "gpt2-scaled": ("gpt2", dict(vocab_size=64, n_positions=48, n_embd=32, n_layer=3, n_head=2, n_inner=40, bos_token_id=1,
                     eos_token_id=2, scale_attn_by_inverse_layer_idx=True, activation_function="gelu",
                     tie_word_embeddings=False), dict()),
 }
+
+GOLDENS.update(recurrent.GOLDENS)
 
 
 def build(name):
@@ -216,9 +242,12 @@ def build(name):
 
 def fill(model):
     """Values that every mechanism shows in: nothing near zero, nothing equal; stored in bfloat16."""
-    for name, p in list(model.named_parameters()) + [(n, b) for n, b in model.named_buffers() if "correction_bias" in n]:
+    for name, p in list(model.named_parameters()) + [(n, b) for n, b in model.named_buffers() 
+                                                 if "correction_bias" in n or "expert_bias" in n]:
         if "norm" in name or ".ln_" in name:
-            centre = 0.0 if "gemma" in model.config.model_type or name.endswith("bias") else 1.0
+            kind = model.config.model_type
+            zero = "gemma" in kind or kind.startswith(("qwen3_next", "qwen3_5")) and "linear_attn" not in name
+            centre = 0.0 if zero or name.endswith("bias") else 1.0
             v = centre + 0.3 * torch.randn(p.shape)
         elif p.dim() == 1 or name.endswith("bias"):
             v = 0.2 * torch.randn(p.shape)
@@ -229,7 +258,7 @@ def fill(model):
 
 def save(model, folder, options):
     if options.get("layout") == "saved":
-        state = {k: v.bfloat16().contiguous() for k, v in model.state_dict().items()}
+        state = {k: v.bfloat16().contiguous() for k, v in model.state_dict().items() if not k.endswith(recurrent.DERIVED)}
         if model.config.tie_word_embeddings:
             state.pop("lm_head.weight", None)
         save_file(state, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
@@ -237,7 +266,10 @@ def save(model, folder, options):
         model.config.save_pretrained(folder)
         return
     # A copy, for the tables of rotary frequencies would be rounded too.
-    copy.deepcopy(model).bfloat16().save_pretrained(folder)
+    small = copy.deepcopy(model).bfloat16()
+    derived = any(k.endswith(recurrent.DERIVED) for k in model.state_dict())
+    state = {k: v for k, v in small.state_dict().items() if not k.endswith(recurrent.DERIVED)} if derived else None
+    small.save_pretrained(folder, state_dict=state)
     for extra in os.listdir(folder):
         if extra not in ("config.json", "model.safetensors"):
             os.remove(os.path.join(folder, extra))
@@ -251,7 +283,7 @@ def write_config(folder, options):
     if options.get("style") == 4:
         c["torch_dtype"] = c.pop("dtype")
         r = c.pop("rope_parameters", {})
-        c["rope_theta"] = r.pop("rope_theta")
+        c.update({k: r.pop(k) for k in ("rope_theta", "partial_rotary_factor") if k in r})
         if r.get("rope_type", "default") != "default":
             # Both spellings were in use.
             c["rope_scaling"] = {("type" if k == "rope_type" and "mscale" in r else k): v for k, v in r.items()}
@@ -318,6 +350,9 @@ def reference(model, folder):
     seen = []
     body = model.model if hasattr(model, "model") else model.base_model
     layers, norm = (body.h, body.ln_f) if hasattr(body, "h") else (body.layers, body.norm)
+    body = model.base_model
+    names = ("ln_f", "norm", "norm_f", "final_layernorm", "embedding_norm")
+    layers, norm = getattr(body, "h", None) or body.layers, next(getattr(body, n) for n in names if hasattr(body, n))
     hooks = [m.register_forward_pre_hook(lambda _, a, k: seen.append((a[0] if a else k["hidden_states"])[0].clone()), with_kwargs=True)
              for m in list(layers) + [norm]]
     logits = model(ids, use_cache=False).logits[0]
@@ -370,6 +405,8 @@ GGUF_NAMES = {
 
 def to_gguf(model, folder):
     c, kind = model.config, model.config.model_type
+    if kind in recurrent.ARCH:
+        return recurrent.write_gguf(model, os.path.join(folder, "model.gguf"))
     arch = GGUF_ARCH[kind]
     w = gguf.GGUFWriter(os.path.join(folder, "model.gguf"), arch)
     hidden, layers, heads = c.hidden_size, c.num_hidden_layers, c.num_attention_heads

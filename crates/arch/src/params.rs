@@ -127,6 +127,13 @@ const IGNORED: &[&str] = &[
     "v_scale",
     "weight_shape",
     ".g_idx",
+    // Worked out from the configuration.
+    ".slope_rate",
+    ".query_decay",
+    ".key_decay",
+    ".diagonal_decay",
+    // Layers that predict further tokens, where they have a tree of their own.
+    "mtp.",
 ];
 
 impl<'a> Core<'a> {
@@ -371,8 +378,14 @@ fn beyond(name: &str, layers: usize) -> bool {
 
 /// Names in files to names as families spell them: known prefixes replaced, a missing base prefix added.
 fn canonical(names: Vec<String>, base: &str) -> HashMap<String, String> {
+    let (base, others) = base.split_once('|').unwrap_or((base, ""));
     let base = format!("{base}.");
     let replaced = |n: &str| {
+        if let Some(rest) =
+            n.strip_prefix(others).and_then(|rest| rest.strip_prefix('.')).filter(|_| !others.is_empty())
+        {
+            return format!("{base}{rest}");
+        }
         PREFIXES
             .iter()
             .find_map(|(from, to)| n.strip_prefix(from).map(|rest| format!("{to}{rest}")))
@@ -406,7 +419,8 @@ impl<'a> Params<'a> {
 
     /// The reader at the body of the model (`model` in most repositories, nothing in GGUF).
     pub fn body(&self) -> Params<'a> {
-        self.at((self.core.config.family().base, ""))
+        let base = self.core.config.family().base;
+        self.at((base.split_once('|').map_or(base, |(first, _)| first), ""))
     }
 
     /// The reader at layer `i`, where layers are called `layers`.
@@ -547,6 +561,9 @@ impl<'a> Params<'a> {
 
     /// Computed values `[n]` in place of the stored ones of `w`, which is listed already.
     pub fn computed(&self, w: &W, f: impl Fn(&[f32]) -> Vec<f32>) -> W {
+        if matches!(self.core.source, Source::Describe) {
+            return w.clone();
+        }
         let values = f(w.vector());
         Weight::from_f32(w.name.clone(), 1, values.len(), &values)
     }
@@ -554,6 +571,25 @@ impl<'a> Params<'a> {
     /// A vector `[n]` of this full name.
     pub fn vector(&self, name: Name<'_>, n: usize) -> Result<W> {
         self.named(name, "", n, Fill::Zero)
+    }
+
+    /// A small table of this full name whose shape is `shape` but for dimensions of 1, as one vector in row order.
+    pub fn table(&self, name: Name<'_>, shape: &[usize]) -> Result<W> {
+        let n = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        let n = n.ok_or_else(|| Error::config(name.0, "its size overflows"))?;
+        let names = self.names(name, "");
+        if self.without_files() {
+            return self.named(name, "", n, Fill::Zero);
+        }
+        let (stored, view) = self.find(&names)?;
+        let wide = |d: &[usize]| d.iter().copied().filter(|d| *d != 1).collect::<Vec<_>>();
+        if wide(&view.shape) != wide(shape) {
+            return Err(wrong_shape(&stored, shape, &view.shape));
+        }
+        numeric(&stored, &view)?;
+        let flat = TensorView { shape: vec![n], ..view };
+        let m = Matrix::new(&flat).ok_or_else(|| Error::tensor(&stored, "its bytes do not fit its shape"))?;
+        self.list(stored, vec![m], 1.0)
     }
 
     /// `{name}.bias` `[out]` if the family has one; GGUF files say by its presence.

@@ -100,6 +100,26 @@ fn unknown_mechanisms_are_refused_by_name() {
             Unsupported,
             "layer_types",
         ),
+        ("mamba", json!({"hidden_act": "xielu"}), Unsupported, "hidden_act"),
+        ("falcon_mamba", json!({"hidden_act": "xielu"}), Unsupported, "hidden_act"),
+        ("mamba2", json!({"hidden_act": "xielu"}), Unsupported, "hidden_act"),
+        ("jamba", json!({"hidden_act": "tanh"}), Unsupported, "hidden_act"),
+        ("lfm2", json!({"layer_types": ["conv", "full_attention", "mamba"]}), Unsupported, "layer_types"),
+        ("lfm2_moe", json!({"layer_types": ["conv", "full_attention", "mamba"]}), Unsupported, "layer_types"),
+        ("qwen3_next", json!({"layer_types": ["mamba", "mamba", "full_attention"]}), Unsupported, "layer_types"),
+        ("qwen3_5", json!({"layer_types": ["full_attention", "sliding_attention"]}), Unsupported, "layer_types"),
+        ("qwen3_5_moe", json!({"layer_types": ["full_attention", "sliding_attention"]}), Unsupported, "layer_types"),
+        (
+            "nemotron_h",
+            json!({"layers_block_type": ["mamba", "moe", "attention", "mlp", "rwkv"]}),
+            Unsupported,
+            "layer_types",
+        ),
+        ("nemotron_h-pattern", json!({"hybrid_override_pattern": "M-*X"}), Unsupported, "layer_types"),
+        ("bamba", json!({"rope_parameters": {"rope_type": "spiral"}}), Unsupported, "rope_parameters.rope_type"),
+        ("granitemoehybrid", json!({"position_embedding_type": "alibi"}), Unsupported, "position_embedding_type"),
+        ("falcon_h1", json!({"rope_parameters": {"rope_type": "spiral"}}), Unsupported, "rope_parameters.rope_type"),
+        ("minimax", json!({"hidden_act": "gelu"}), Unsupported, "hidden_act"),
     ];
     for (golden, changes, kind, item) in cases {
         let e = changed(golden, changes).err().unwrap_or_else(|| panic!("{golden} {changes} was accepted"));
@@ -159,6 +179,14 @@ fn contradictions_and_hostile_sizes_are_refused_at_once() {
             json!({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}),
             "rope_parameters.llama_4_scaling_beta",
         ),
+        ("mamba", json!({"conv_kernel": huge}), "mamba_d_conv"),
+        ("mamba", json!({"expand": 0}), "mamba_expand"),
+        ("mamba2", json!({"n_groups": 4}), "mamba_n_groups"),
+        ("mamba2", json!({"time_step_limit": [0.1]}), "time_step_limit"),
+        ("falcon_h1", json!({"mamba_n_heads": 5}), "mamba_d_head"),
+        ("qwen3_next", json!({"linear_num_value_heads": 3}), "linear_num_value_heads"),
+        ("lfm2", json!({"conv_L_cache": 0}), "conv_L_cache"),
+        ("minimax", json!({"layer_types": ["full_attention"]}), "layer_types"),
     ];
     let start = Instant::now();
     for (golden, changes, item) in cases {
@@ -188,6 +216,17 @@ fn large_claims_end_at_the_first_tensor() {
         "num_hidden_layers",
         "num_experts",
         "first_k_dense_replace",
+        "state_size",
+        "conv_kernel",
+        "time_step_rank",
+        "mamba_d_state",
+        "mamba_d_conv",
+        "mamba_n_heads",
+        "mamba_n_groups",
+        "mamba_d_ssm",
+        "linear_key_head_dim",
+        "linear_num_value_heads",
+        "conv_L_cache",
     ];
     let start = Instant::now();
     for family in FAMILIES {
@@ -215,6 +254,7 @@ fn tensors(golden: &str, change: impl FnMut(&mut Vec<(String, TensorView)>)) -> 
 fn logits(model: &Model) -> Vec<f32> {
     let ops = Reference::new();
     ops.reserve(model.caches(), KvType::F32, 1);
+    ops.reserve_states(model.states(), 1);
     let mut out = Vec::new();
     ops.read(&model.forward(&ops, &Batch::single(&[3, 1, 4, 1, 5], 0)), &mut out);
     out
@@ -391,6 +431,7 @@ fn described_and_random_models_have_the_shapes_of_files() {
             assert_eq!(stored.description().parameters_total, other.description().parameters_total, "{family:?}");
             assert_eq!(stored.description().parameters_active, other.description().parameters_active, "{family:?}");
             assert_eq!(stored.caches(), other.caches(), "{family:?}");
+            assert_eq!(stored.states(), other.states(), "{family:?}");
         }
         let values = logits(&random);
         assert!(values.iter().all(|v| v.is_finite()) && values.iter().any(|v| *v != 0.0), "{family:?}: {values:?}");

@@ -5,7 +5,7 @@
 //! x = keep · x + scale · post(body(pre(x)))      for each branch of each layer
 //! logits = cap(scale · head(project(norm(x))))
 //! ```
-use super::{Block, Parallel};
+use super::{Block, Parallel, Same};
 use crate::{Config, Graph, Name, Params, Result, Step};
 use pondera_ops::{Act, Batch, Index, Linear, Norm, Ops, Point, W};
 
@@ -70,6 +70,16 @@ impl Branch {
     /// `x += body(norm(x))`.
     pub fn pre_norm(norm: Norm, body: impl Block + 'static) -> Branch {
         Branch { pre: Some(norm), ..Branch::plain(body) }
+    }
+
+    /// `x = norm(x)`.
+    pub fn renewed(norm: Norm) -> Branch {
+        Branch { keep: 0.0, ..Branch::pre_norm(norm, Same) }
+    }
+
+    /// [`Branch::pre_norm`] of a body whose kind is not known here.
+    pub fn boxed(norm: Norm, body: Box<dyn Block>) -> Branch {
+        Branch { pre: Some(norm), body, post: None, keep: 1.0, scale: 1.0, after: None }
     }
 
     /// `x += norm(body(x))`.
@@ -325,6 +335,20 @@ pub fn layers(count: usize, build: impl FnMut(usize) -> Result<Vec<Branch>>) -> 
 }
 
 impl Decoder {
+    /// A decoder whose layers are called `name`, from what stands around them.
+    pub fn layered(
+        c: &Config,
+        p: &Params<'_>,
+        (embedding, norm): (Embedding, Option<Norm>),
+        name: &str,
+        mut layer: impl FnMut(&Params<'_>, usize) -> Result<Vec<Branch>>,
+    ) -> Result<Decoder> {
+        let body = p.body();
+        let layers = layers(c.num_hidden_layers()?, |i| layer(&body.layer(name, i), i))?;
+        let head = Head::load(p, norm, &embedding.tokens, c.flag("tie_word_embeddings")?)?;
+        Ok(Decoder { embedding, layers, head })
+    }
+
     /// The pre-norm tree of names that most families have: `mixer` reads from `self_attn`, `ffn` from `mlp`, both
     /// given the reader of their part and the layer's number.
     pub fn pre_norm<M: Block + 'static>(

@@ -112,7 +112,7 @@ impl Gqa {
             p.linear(("k_proj", "attn_k"), kv, hidden, g.qkv_bias)?,
             p.linear(("v_proj", "attn_v"), g.kv_heads * v_dim, hidden, g.qkv_bias)?,
         ];
-        let o = p.linear(("o_proj|dense", "attn_output"), hidden, g.heads * v_dim, g.o_bias)?;
+        let o = p.linear(("o_proj|dense|out_proj", "attn_output"), hidden, g.heads * v_dim, g.o_bias)?;
         Ok(Gqa::new(p, g, Projection::Three(qkv), o, rotary))
     }
 

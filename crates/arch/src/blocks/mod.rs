@@ -2,15 +2,28 @@
 //!
 //! A different number is configuration; a different equation is another block.
 mod decoder;
+mod delta_net;
 mod gqa;
+mod latent_moe;
+mod lightning;
+mod mamba;
+mod mamba2;
 mod mla;
 mod mlp;
 mod moe;
 mod parallel;
 mod rope;
+mod scaled;
+mod short_conv;
+mod softmax_moe;
 
 pub use decoder::{Branch, Decoder, Embedding, Head, NormKind, Tree, layers};
+pub use delta_net::{DeltaNet, DeltaNetConfig, Joined};
 pub use gqa::{Gqa, GqaConfig, Projection, QkNorm};
+pub use latent_moe::{LatentMoe, plain_experts};
+pub use lightning::{Lightning, Same};
+pub use mamba::{Mamba, MambaConfig};
+pub use mamba2::{GateOrder, Mamba2, Mamba2Config};
 pub use mla::{Mla, MlaConfig};
 pub use mlp::{Mlp, fused_mlp, gated, gated_mlp, plain, plain_mlp};
 pub use moe::{ExpertNames, Moe, SharedExpert, experts};
@@ -18,9 +31,18 @@ pub use moe::{InputScaled, MoeConfig, deepseek_ffn, deepseek_route, is_sparse, r
 pub use parallel::Parallel;
 pub use parallel::Scaled;
 pub use rope::{Rotary, RotaryDims, attention_mscale, llama4_scaling};
+pub use scaled::{Multiplied, ScaledMlp};
+pub use short_conv::{ShortConv, convolution, convolution_times};
+pub use softmax_moe::{SoftmaxMoe, gated_shared, softmax_moe};
 
 use crate::Step;
-use pondera_ops::{Act, Ops};
+use pondera_ops::{Act, Linear, Ops};
+
+/// Some linears of one input, each result the caller's own, so that what works in place need not copy it.
+fn linears<const N: usize>(ops: &dyn Ops, ls: [&Linear; N], x: &Act) -> [Act; N] {
+    let mut results = ops.linears(&ls, x).into_iter();
+    std::array::from_fn(|_| results.next().expect("a result for each linear"))
+}
 
 /// A mixer or feed-forward part of a layer: `[rows, hidden]` to `[rows, hidden]`.
 pub trait Block: Send + Sync {

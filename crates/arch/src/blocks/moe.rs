@@ -287,7 +287,7 @@ fn experts_in(
 type Part = (String, Vec<Matrix>);
 
 /// `experts.N.{name}`.
-fn each(p: &Params<'_>, name: &str, count: usize, out: usize, inp: usize) -> Result<Part> {
+pub(super) fn each(p: &Params<'_>, name: &str, count: usize, out: usize, inp: usize) -> Result<Part> {
     let mut groups = Vec::new();
     for e in 0..count {
         groups.push(p.matrix((&format!("{e}.{name}"), ""), out, inp, Rows)?.1);

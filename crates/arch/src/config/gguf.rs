@@ -10,7 +10,7 @@ enum Kind {
     Size,
     Number,
     Flag,
-    /// A size, or an array whose elements must all be equal.
+    /// A size, or an array of one value and, for layers that lack what the key counts, 0.
     Uniform,
     Text,
 }
@@ -52,7 +52,20 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("value_length_mla", "attention.value_length_mla", Size),
     ("rope_dimension_count", "rope.dimension_count", Size),
     ("swiglu_limit", "swiglu_clamp_exp", Number),
+    ("full_attention_interval", "full_attention_interval", Size),
+    ("mamba_d_conv", "ssm.conv_kernel", Size),
+    ("mamba_d_ssm", "ssm.inner_size", Size),
+    ("mamba_d_state", "ssm.state_size", Size),
+    ("mamba_dt_rank", "ssm.time_step_rank", Size),
+    ("mamba_n_groups", "ssm.group_count", Size),
+    ("gguf_rope_finetuned", "rope.scaling.finetuned", Flag),
+    ("gguf_dt_b_c_rms", "ssm.dt_b_c_rms", Flag),
+    ("conv_L_cache", "shortconv.l_cache", Size),
+    ("moe_latent_size", "moe_latent_size", Size),
 ];
+
+/// Behind a key of kind [`Kind::Uniform`]: which layers have it, where some lack it.
+const LAYERS: &str = " of layers";
 
 /// The same for what lies in `rope_parameters`.
 const ROPE: &[(&str, &str, Kind)] = &[
@@ -120,6 +133,11 @@ pub(super) fn translate(m: &Gguf) -> Result<(&'static Family, Map<String, Value>
 
     let family = families::find_gguf(arch, &keys).ok_or_else(|| unknown(arch))?;
     foreign(m, arch, family, &mut keys)?;
+    if let Some(key) = keys.keys().find(|k| k.ends_with(LAYERS)).filter(|_| !family.gguf_reads.contains(&"layers")) {
+        let ours = key.trim_end_matches(LAYERS);
+        let theirs = KEYS.iter().find(|k| k.0 == ours).map_or(ours, |k| k.1);
+        return Err(per_layer(&format!("{arch}.{theirs}")));
+    }
     keys.insert("model_type".into(), family.model_type.into());
     if let Some(adapt) = family.gguf_keys {
         adapt(&mut keys);
@@ -160,7 +178,15 @@ fn read(m: &Gguf, arch: &str, table: &[(&str, &str, Kind)], keys: &mut Map<Strin
             Number => m.f64(&key).map_err(read_error)?.map(Value::from),
             Flag => m.bool(&key).map_err(read_error)?.map(Value::from),
             Text => m.str(&key).map_err(read_error)?.map(Value::from),
-            Uniform => uniform(m, &key)?,
+            Uniform => match uniform(m, &key)? {
+                Some((n, layers)) => {
+                    if let Some(layers) = layers {
+                        keys.insert(format!("{ours}{LAYERS}"), layers);
+                    }
+                    Some(n)
+                }
+                None => None,
+            },
         };
         if let Some(v) = value {
             keys.insert((*ours).to_string(), v);
@@ -173,13 +199,19 @@ fn read_error(e: pondera_weights::Error) -> Error {
     Error::config(e.item().unwrap_or("metadata"), e.to_string())
 }
 
-fn uniform(m: &Gguf, key: &str) -> Result<Option<Value>> {
-    // A single number counts as a list of one.
+fn per_layer(key: &str) -> Error {
+    Error::unsupported(key, "different values per layer are not implemented for this architecture")
+}
+
+/// The one value of a list that some layers may lack, and which layers have it, where some do and others not.
+fn uniform(m: &Gguf, key: &str) -> Result<Option<(Value, Option<Value>)>> {
     let Some(list) = m.u64s(key).map_err(read_error)? else { return Ok(None) };
-    match list.split_first() {
-        Some((first, rest)) if rest.iter().all(|n| n == first) => Ok(Some((*first).into())),
-        _ => Err(Error::unsupported(key, "different values per layer are not implemented for this architecture")),
+    let value = list.iter().copied().find(|n| *n > 0).unwrap_or(0);
+    if list.is_empty() || list.iter().any(|n| *n > 0 && *n != value) {
+        return Err(per_layer(key));
     }
+    let some = value > 0 && list.contains(&0);
+    Ok(Some((value.into(), some.then(|| list.iter().map(|n| *n > 0).collect()))))
 }
 
 /// GGUF's rope keys to the reference's: the same factors under other names.

@@ -22,7 +22,50 @@ const ALIASES: &[(&str, &str)] = &[
     ("num_shared_experts", "n_shared_experts"),
     ("router_scaling_factor", "routed_scaling_factor"),
     ("num_mtp_layers", "num_nextn_predict_layers"),
+    ("state_size", "mamba_d_state"),
+    ("ssm_state_size", "mamba_d_state"),
+    ("conv_kernel", "mamba_d_conv"),
+    ("expand", "mamba_expand"),
+    ("n_groups", "mamba_n_groups"),
+    ("time_step_rank", "mamba_dt_rank"),
+    ("use_conv_bias", "mamba_conv_bias"),
+    ("layers_block_type", "layer_types"),
+    ("tie_embedding", "tie_word_embeddings"),
 ];
+
+/// How [`parse`] spells a number that JSON does not have: `{SPECIAL: "Infinity"}`, as transformers 5 writes it.
+pub(super) const SPECIAL: &str = "__float__";
+
+/// Parses JSON, and the `Infinity` and `NaN` that Python writes where JSON has no such numbers.
+pub(super) fn parse(text: &[u8]) -> serde_json::Result<Value> {
+    let strict = |text: &[u8]| serde_json::from_slice(text);
+    strict(text).or_else(|e| spelled(text).map_or(Err(e), |t| strict(&t)))
+}
+
+/// The text with bare words for numbers as objects; none where it has none.
+fn spelled(text: &[u8]) -> Option<Vec<u8>> {
+    const WORDS: &[&str] = &["-Infinity", "Infinity", "NaN"];
+    let (mut out, mut rest, mut quoted, mut found) = (Vec::with_capacity(text.len()), text, false, false);
+    while let Some((&byte, after)) = rest.split_first() {
+        if let Some(word) = WORDS.iter().find(|w| !quoted && rest.starts_with(w.as_bytes())) {
+            out.extend(format!("{{\"{SPECIAL}\":\"{word}\"}}").bytes());
+            rest = &rest[word.len()..];
+            found = true;
+            continue;
+        }
+        out.push(byte);
+        rest = after;
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\\' if quoted => {
+                out.extend(rest.first());
+                rest = rest.get(1..).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    found.then_some(out)
+}
 
 /// Where multimodal configurations keep the language model's keys.
 const NESTED: &[&str] = &["text_config", "llm_config", "language_config"];
@@ -48,6 +91,9 @@ pub(super) fn normalize(value: &Value) -> Result<(&'static Family, Map<String, V
     // Null is the reference's default, not a model without a rope.
     if keys.get("rope_parameters").is_some_and(Value::is_null) {
         keys.remove("rope_parameters");
+    }
+    if let Some(adapt) = family.json_keys {
+        adapt(&mut keys);
     }
     // Before the ropes are merged, for a family's default rope parameters give way to either style.
     fill(&mut keys, family)?;
@@ -110,4 +156,25 @@ pub(super) fn fill(keys: &mut Map<String, Value>, family: &Family) -> Result<()>
         keys.entry(key).or_insert(value);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn infinity_is_a_number_where_python_wrote_it() {
+        let cases = [
+            (r#"{"limit": [0.0, Infinity]}"#, json!({"limit": [0.0, {SPECIAL: "Infinity"}]})),
+            (r#"{"a": -Infinity, "b": NaN}"#, json!({"a": {SPECIAL: "-Infinity"}, "b": {SPECIAL: "NaN"}})),
+            (r#"{"a \" NaN": "Infinity", "b": NaN}"#, json!({"a \" NaN": "Infinity", "b": {SPECIAL: "NaN"}})),
+        ];
+        for (text, want) in cases {
+            assert_eq!(parse(text.as_bytes()).unwrap(), want, "{text}");
+        }
+        for broken in ["{", "Infinit", r#""NaN"#, "[NaN", "NaN\\"] {
+            assert!(parse(broken.as_bytes()).is_err(), "{broken}");
+        }
+    }
 }

@@ -42,9 +42,14 @@ pub struct Config {
 impl Config {
     /// Reads the text of a `config.json`, in the style of transformers 4 or 5.
     pub fn from_json(text: &[u8]) -> Result<Config> {
-        let value: Value =
-            serde_json::from_slice(text).map_err(|e| Error::config("config.json", format!("not valid JSON: {e}")))?;
-        Config::from_value(&value)
+        let value = Config::parse(text);
+        Config::from_value(&value.map_err(|e| Error::config("config.json", format!("not valid JSON: {e}")))?)
+    }
+
+    /// JSON as model repositories have it: with Python's `Infinity` where JSON has no such number, which becomes
+    /// `{"__float__": "Infinity"}`.
+    pub fn parse(text: &[u8]) -> serde_json::Result<Value> {
+        json::parse(text)
     }
 
     /// As [`Config::from_json`], from parsed JSON.
@@ -354,6 +359,18 @@ impl Config {
         list.iter().map(word).collect::<Result<_>>().map(Some)
     }
 
+    /// `N` finite numbers; absent and null are none. Infinity may be spelled as [`json::parse`] leaves it.
+    pub fn numbers<const N: usize>(&self, key: &str) -> Result<Option<[f64; N]>> {
+        let Some(v) = self.get(key) else { return Ok(None) };
+        let number = |v: &Value| match v.get(json::SPECIAL).and_then(Value::as_str) {
+            Some("Infinity") => Some(f64::INFINITY),
+            _ => v.as_f64(),
+        };
+        let list = v.as_array().and_then(|a| a.iter().map(number).collect::<Option<Vec<f64>>>());
+        let list = list.and_then(|l| <[f64; N]>::try_from(l).ok());
+        list.map(Some).ok_or_else(|| self.bad(key, format!("expected a list of {N} numbers, got {}", shown(v))))
+    }
+
     /// The one string this family implements for `key`; absent and null mean it.
     pub fn only(&self, key: &str, implemented: &[&str]) -> Result<()> {
         match self.text(key)? {
@@ -416,6 +433,28 @@ impl Config {
             return Err(self.bad("layer_types", "sliding_attention without a sliding_window"));
         }
         Ok(sliding.into_iter().map(|s| if s { window } else { None }).collect())
+    }
+
+    /// What each layer is: the words of `key` by this table where the configuration has it, `otherwise(layer)` where not.
+    pub fn layer_kinds<T: Copy>(
+        &self,
+        key: &str,
+        words: &[(&str, T)],
+        otherwise: impl Fn(usize) -> T,
+    ) -> Result<Vec<T>> {
+        let layers = self.num_hidden_layers()?;
+        let listed = match self.get(key) {
+            None => return Ok((0..layers).map(otherwise).collect()),
+            Some(Value::Array(listed)) => listed,
+            Some(v) => return Err(self.bad(key, format!("expected a list, got {}", shown(v)))),
+        };
+        if listed.len() != layers {
+            let what = format!("expected {layers} entries (num_hidden_layers), got {}", listed.len());
+            return Err(self.bad(key, what));
+        }
+        let known = |v: &Value| words.iter().find(|(w, _)| v.as_str() == Some(w)).map(|(_, kind)| *kind);
+        let unknown = |v: &Value| self.unknown(key, &shown(v), &words.iter().map(|(w, _)| *w).collect::<Vec<_>>());
+        listed.iter().map(|v| known(v).ok_or_else(|| unknown(v))).collect()
     }
 
     fn layer_types(&self, types: &[Value], layers: usize) -> Result<Vec<bool>> {

@@ -5,49 +5,53 @@ use serde_json::{Map, Value};
 
 mod apertus;
 mod arcee;
+mod bamba;
+mod beam;
 mod cohere;
 mod cohere2;
+mod cohere2_moe;
 mod deepseek_v2;
 mod deepseek_v3;
+mod dots1;
 mod ernie4_5;
+mod ernie4_5_moe;
 mod exaone4;
+mod exaone_moe;
+mod falcon_h1;
+mod falcon_mamba;
+mod flex_olmo;
 mod gemma;
 mod gemma2;
 mod gemma3_text;
 mod glm;
 mod glm4;
-mod gpt2;
-mod gpt_oss;
-mod granite;
-mod hunyuan_v1_dense;
-mod llama;
-mod ministral3;
-mod beam;
-mod cohere2_moe;
-mod deepseek_v2;
-mod deepseek_v3;
-mod dots1;
-mod ernie4_5_moe;
-mod exaone_moe;
-mod flex_olmo;
-mod gemma;
-mod gemma2;
 mod glm4_moe;
 mod gpt2;
 mod gpt_oss;
+mod granite;
 mod granitemoe;
 mod granitemoe_swa;
+mod granitemoehybrid;
 mod granitemoeshared;
+mod hunyuan_v1_dense;
 mod hunyuan_v1_moe;
 mod hy_v3;
+mod jamba;
+mod lfm2;
+mod lfm2_moe;
 mod llama;
 mod llama4_text;
+mod mamba;
+mod mamba2;
 mod mimo_v2_flash;
+mod minimax;
 mod minimax_m2;
+mod ministral3;
 mod mistral;
 mod mistral4;
 mod mixtral;
 mod nemotron;
+mod nemotron_h;
 mod olmo;
 mod olmo2;
 mod olmo3;
@@ -56,7 +60,10 @@ mod phimoe;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
+mod qwen3_5;
+mod qwen3_5_moe;
 mod qwen3_moe;
+mod qwen3_next;
 mod seed_oss;
 mod smollm3;
 mod solar_open;
@@ -70,12 +77,15 @@ pub struct Family {
     pub model_type: &'static str,
     /// What people call it.
     pub title: &'static str,
-    /// Architecture in GGUF files, where converters have one, and which of its files are this family's.
+    /// Architecture in GGUF files, where converters have one (`|` separates several), and which of its files are this
+    /// family's.
     pub gguf: Option<(&'static str, GgufTest)>,
-    /// Prefix of the body's tensors in repositories.
+    /// Prefix of the body's tensors in repositories; behind `|` another that it may have.
     pub base: &'static str,
     /// Keys that the reference's configuration class fills in, as JSON.
     pub defaults: &'static str,
+    /// Changes keys of a `config.json`, before defaults fill in what is absent: older ways to say the same.
+    pub json_keys: Option<fn(&mut Map<String, Value>)>,
     /// Changes keys read from GGUF where a converter means something else by them.
     pub gguf_keys: Option<fn(&mut Map<String, Value>)>,
     /// Mechanisms that `load` implements and that GGUF files of other architectures are refused for: keys of
@@ -89,49 +99,53 @@ pub struct Family {
 pub static FAMILIES: &[Family] = &[
     apertus::FAMILY,
     arcee::FAMILY,
+    bamba::FAMILY,
+    beam::FAMILY,
     cohere::FAMILY,
     cohere2::FAMILY,
+    cohere2_moe::FAMILY,
     deepseek_v2::FAMILY,
     deepseek_v3::FAMILY,
+    dots1::FAMILY,
     ernie4_5::FAMILY,
+    ernie4_5_moe::FAMILY,
     exaone4::FAMILY,
+    exaone_moe::FAMILY,
+    falcon_h1::FAMILY,
+    falcon_mamba::FAMILY,
+    flex_olmo::FAMILY,
     gemma::FAMILY,
     gemma2::FAMILY,
     gemma3_text::FAMILY,
     glm::FAMILY,
     glm4::FAMILY,
-    gpt2::FAMILY,
-    gpt_oss::FAMILY,
-    granite::FAMILY,
-    hunyuan_v1_dense::FAMILY,
-    llama::FAMILY,
-    ministral3::FAMILY,
-    beam::FAMILY,
-    cohere2_moe::FAMILY,
-    deepseek_v2::FAMILY,
-    deepseek_v3::FAMILY,
-    dots1::FAMILY,
-    ernie4_5_moe::FAMILY,
-    exaone_moe::FAMILY,
-    flex_olmo::FAMILY,
-    gemma::FAMILY,
-    gemma2::FAMILY,
     glm4_moe::FAMILY,
     gpt2::FAMILY,
     gpt_oss::FAMILY,
+    granite::FAMILY,
     granitemoe::FAMILY,
     granitemoe_swa::FAMILY,
+    granitemoehybrid::FAMILY,
     granitemoeshared::FAMILY,
+    hunyuan_v1_dense::FAMILY,
     hunyuan_v1_moe::FAMILY,
     hy_v3::FAMILY,
+    jamba::FAMILY,
+    lfm2::FAMILY,
+    lfm2_moe::FAMILY,
     llama::FAMILY,
     llama4_text::FAMILY,
+    mamba::FAMILY,
+    mamba2::FAMILY,
     mimo_v2_flash::FAMILY,
+    minimax::FAMILY,
     minimax_m2::FAMILY,
+    ministral3::FAMILY,
     mistral::FAMILY,
     mistral4::FAMILY,
     mixtral::FAMILY,
     nemotron::FAMILY,
+    nemotron_h::FAMILY,
     olmo::FAMILY,
     olmo2::FAMILY,
     olmo3::FAMILY,
@@ -140,7 +154,10 @@ pub static FAMILIES: &[Family] = &[
     qwen2::FAMILY,
     qwen2_moe::FAMILY,
     qwen3::FAMILY,
+    qwen3_5::FAMILY,
+    qwen3_5_moe::FAMILY,
     qwen3_moe::FAMILY,
+    qwen3_next::FAMILY,
     seed_oss::FAMILY,
     smollm3::FAMILY,
     solar_open::FAMILY,
@@ -158,6 +175,7 @@ impl Family {
         gguf: None,
         base: "model",
         defaults: "{}",
+        json_keys: None,
         gguf_keys: None,
         gguf_reads: &[],
         load: |c, _| Err(c.bad("model_type", "its family has no equations")),
@@ -211,19 +229,21 @@ impl std::fmt::Debug for Family {
     }
 }
 
-/// The family of this model type.
+/// The family of this model type. The language model of a wrapper whose family it is may be called `…_text`.
 pub fn find(model_type: &str) -> Option<&'static Family> {
-    FAMILIES.iter().find(|f| f.model_type == model_type)
+    let exact = |name: &str| FAMILIES.iter().find(|f| f.model_type == name);
+    exact(model_type).or_else(|| model_type.strip_suffix("_text").and_then(exact))
 }
 
 /// Whether some family is stored under this GGUF architecture.
 pub(crate) fn knows_gguf(arch: &str) -> bool {
-    FAMILIES.iter().any(|f| f.gguf.is_some_and(|(a, _)| a == arch))
+    FAMILIES.iter().any(|f| f.gguf.is_some_and(|(a, _)| a.split('|').any(|a| a == arch)))
 }
 
 /// The family of a GGUF architecture with these keys.
 pub(crate) fn find_gguf(arch: &str, keys: &Map<String, Value>) -> Option<&'static Family> {
-    FAMILIES.iter().find(|f| f.gguf.is_some_and(|(a, when)| a == arch && when(keys)))
+    let is = |f: &&Family| f.gguf.is_some_and(|(a, when)| a.split('|').any(|a| a == arch) && when(keys));
+    FAMILIES.iter().find(is)
 }
 
 /// The known model type that is spelled most like this one.
@@ -263,6 +283,23 @@ fn deepseek_routing_keys(keys: &mut Map<String, Value>) {
         None | Some(0) => {}
         Some(2) => _ = keys.insert("scoring_func".into(), "sigmoid".into()),
         Some(other) => _ = keys.insert("scoring_func".into(), format!("expert_gating_func {other}").into()),
+    }
+}
+
+/// `layer_types` from the layers that have key/value heads, which GGUF files count per layer: `with` for those, else
+/// `without`.
+fn layer_types_of_heads(keys: &mut Map<String, Value>, with: &str, without: &str) {
+    let word = |has: bool| Value::from(if has { with } else { without });
+    let size = |k: &str| keys.get(k).and_then(Value::as_u64).unwrap_or(0);
+    let (heads, layers) = (size("num_key_value_heads"), size("num_hidden_layers").min(1 << 13));
+    let types = match keys.remove("num_key_value_heads of layers") {
+        Some(Value::Array(layers)) => layers.iter().map(|v| word(*v == Value::Bool(true))).collect(),
+        _ => (0..layers).map(|_| word(heads > 0)).collect(),
+    };
+    keys.insert("layer_types".into(), types);
+    // Nobody reads it, but it must be a number of heads.
+    if let (0, Some(n)) = (heads, keys.get("num_attention_heads").cloned()) {
+        keys.insert("num_key_value_heads".into(), n);
     }
 }
 

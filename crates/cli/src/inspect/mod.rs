@@ -359,7 +359,7 @@ pub fn read_json(file: &Path) -> Result<Option<Value>> {
     }
     let text = std::fs::read(file).map_err(|e| Error::io(file.display(), &e))?;
     let broken = |e: serde_json::Error| Error::new(Exit::File, format!("{}: {e}", file.display()));
-    serde_json::from_slice(&text).map(Some).map_err(broken).map_err(|e| e.hint("the file is broken: fetch it again"))
+    Config::parse(&text).map(Some).map_err(broken).map_err(|e| e.hint("the file is broken: fetch it again"))
 }
 
 fn model(config: &Config, source: &pondera_arch::Source<'_>, ctx: Option<usize>) -> Result<ModelFacts> {

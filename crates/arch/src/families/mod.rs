@@ -164,8 +164,39 @@ pub static FAMILIES: &[Family] = &[
 ];
 
 /// Families of which a GGUF file is among the goldens; from `config.json` and safetensors every family has one.
-pub const GGUF_VERIFIED: &[&str] =
-    &["deepseek_v2", "deepseek_v3", "gemma", "gemma2", "gpt2", "gpt_oss", "llama", "mixtral", "qwen2_moe", "qwen3"];
+pub const GGUF_VERIFIED: &[&str] = &[
+    "deepseek_v2",
+    "deepseek_v3",
+    "dots1",
+    "ernie4_5_moe",
+    "falcon_h1",
+    "falcon_mamba",
+    "gemma",
+    "gemma2",
+    "glm4_moe",
+    "gpt2",
+    "gpt_oss",
+    "granitemoe",
+    "granitemoehybrid",
+    "granitemoeshared",
+    "hunyuan_v1_moe",
+    "jamba",
+    "lfm2",
+    "lfm2_moe",
+    "llama",
+    "llama4_text",
+    "mamba",
+    "mamba2",
+    "minimax_m2",
+    "mixtral",
+    "nemotron_h",
+    "olmoe",
+    "qwen2_moe",
+    "qwen3",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "qwen3_next",
+];
 
 impl Family {
     /// What most rows share; `model_type`, `title`, `defaults` and `load` are every family's own.

@@ -41,6 +41,9 @@ pub fn run(engine: &Engine, states: &mut States, id: StateId, work: &Work<'_>, b
     for (_, slot) in batch.sequences.iter().flat_map(|s| &s.keep) {
         slots[*slot as usize].resize(len, 0.0);
     }
+    for slot in batch.sequences.iter().filter_map(|s| s.state) {
+        assert_eq!(slots[slot as usize].len(), len, "state slot {slot} is read that was never written");
+    }
     let (parts, cols) = (work.parts(), work.cols());
     let (table, threads, level) = (Ptr(slots.as_mut_ptr()), &states.threads, engine.level);
     for s in batch.sequences.iter().filter(|s| !s.rows.is_empty()) {

@@ -393,7 +393,8 @@ fn canonical(names: Vec<String>, base: &str) -> HashMap<String, String> {
     };
     let mut index: HashMap<String, String> = names.into_iter().map(|n| (replaced(&n), n)).collect();
     if !index.keys().any(|n| n.starts_with(&base)) {
-        let bare = |n: String| if n.starts_with("lm_head.") { n } else { format!("{base}{n}") };
+        let bare =
+            |n: String| if n.starts_with("lm_head.") || n.starts_with("embed_out.") { n } else { format!("{base}{n}") };
         index = index.into_iter().map(|(n, stored)| (bare(n), stored)).collect();
     }
     index
@@ -439,18 +440,17 @@ impl<'a> Params<'a> {
         self.names(name, "").iter().any(|n| self.core.has(n))
     }
 
-    /// What a GGUF file divides rotary frequencies by (`rope_freqs.weight`), one per pair, where it has it.
-    pub(crate) fn rope_factors(&self, pairs: usize) -> Result<Option<Vec<f32>>> {
-        const NAME: &str = "rope_freqs.weight";
-        let Some(view) = self.core.get(NAME)?.filter(|_| self.is_gguf()) else { return Ok(None) };
-        numeric(NAME, &view)?;
+    /// What a GGUF file divides rotary frequencies by (`rope_freqs.weight` and its kin), one per pair, where it has it.
+    pub(crate) fn rope_factors(&self, name: &str, pairs: usize) -> Result<Option<Vec<f32>>> {
+        let Some(view) = self.core.get(name)?.filter(|_| self.is_gguf()) else { return Ok(None) };
+        numeric(name, &view)?;
         let m = Matrix::new(&view)
             .filter(|m| (m.out(), m.inp()) == (1, pairs))
-            .ok_or_else(|| wrong_shape(NAME, &[pairs], &view.shape))?;
+            .ok_or_else(|| wrong_shape(name, &[pairs], &view.shape))?;
         let mut values = vec![0.0; pairs];
         m.decode_rows(0..1, &mut values);
         if values.iter().any(|v| !v.is_finite() || *v <= 0.0) {
-            return Err(Error::tensor(NAME, "expected positive factors"));
+            return Err(Error::tensor(name, "expected positive factors"));
         }
         Ok(Some(values))
     }

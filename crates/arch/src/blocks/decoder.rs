@@ -198,7 +198,7 @@ impl Head {
         let tied = if p.is_gguf() { !p.has(("", "output.weight")) } else { tied };
         let linear = match tied {
             true => Linear { weight: embedding.clone(), bias: None },
-            false => p.linear(("lm_head", "output"), embedding.out, embedding.inp, false)?,
+            false => p.linear(("lm_head|embed_out", "output"), embedding.out, embedding.inp, false)?,
         };
         Ok(Head { norm: norm.into(), project: None, linear, scale: 1.0, softcap: None })
     }
@@ -237,8 +237,12 @@ pub struct Tree<'a> {
     pub pre: [Option<Name<'a>>; 2],
     /// Norms after both, before the sum.
     pub post: [Option<Name<'a>>; 2],
+    /// Norms of the stream after both.
+    pub after: [Option<Name<'a>>; 2],
     /// Both read the same stream; without a second norm, what the first gives.
     pub parallel: bool,
+    /// The head has a bias.
+    pub head_bias: bool,
     /// The norm after the last layer.
     pub norm: Option<Name<'a>>,
     /// What kind all norms are.
@@ -258,6 +262,8 @@ impl Tree<'static> {
                 Some(("post_attention_layernorm", "ffn_norm|post_attention_norm")),
             ],
             post: [None, None],
+            after: [None, None],
+            head_bias: false,
             parallel: false,
             norm: Some(("norm", "output_norm")),
             kind: NormKind::Rms { eps: c.eps_or("rms_norm_eps", 1e-6)?, one_plus: false },
@@ -380,26 +386,36 @@ impl Decoder {
         mixer: impl Fn(&Params<'_>, usize) -> Result<Box<dyn Block>>,
         ffn: impl Fn(&Params<'_>, usize) -> Result<Box<dyn Block>>,
     ) -> Result<Decoder> {
+        Decoder::build_over(c, p, (tree, c.hidden_size()?), mixer, ffn)
+    }
+
+    /// The same over an embedding of another width than the stream's.
+    pub fn build_over(
+        c: &Config,
+        p: &Params<'_>,
+        (tree, width): (&Tree<'_>, usize),
+        mixer: impl Fn(&Params<'_>, usize) -> Result<Box<dyn Block>>,
+        ffn: impl Fn(&Params<'_>, usize) -> Result<Box<dyn Block>>,
+    ) -> Result<Decoder> {
         let (hidden, body) = (c.hidden_size()?, p.body());
-        let tokens = body.weight(tree.tokens, c.vocab_size()?, hidden)?;
+        let tokens = body.weight(tree.tokens, c.vocab_size()?, width)?;
         let layers = layers(c.num_hidden_layers()?, |i| {
             let l = body.layer(tree.layers, i);
             let norms = |names: &[Option<Name<'_>>; 2]| -> Result<[Option<Norm>; 2]> {
                 let one = |n: Option<Name<'_>>| n.map(|n| tree.kind.load(&l, n, hidden)).transpose();
                 Ok([one(names[0])?, one(names[1])?])
             };
-            let (pre, post) = (norms(&tree.pre)?, norms(&tree.post)?);
+            let (pre, post, after) = (norms(&tree.pre)?, norms(&tree.post)?, norms(&tree.after)?);
             let bodies = [mixer(&l.at((tree.mixer, "")), i)?, ffn(&l.at((tree.ffn, "")), i)?];
             if tree.parallel {
                 return Ok(vec![Branch::plain(Parallel { norms: pre, bodies })]);
             }
-            let parts = pre.into_iter().zip(post).zip(bodies);
-            Ok(parts
-                .map(|((pre, post), body)| Branch { pre, body, post, keep: 1.0, scale: 1.0, after: None })
-                .collect())
+            let parts = pre.into_iter().zip(post).zip(after).zip(bodies);
+            let branch = |(((pre, post), after), body)| Branch { pre, body, post, keep: 1.0, scale: 1.0, after };
+            Ok(parts.map(branch).collect())
         })?;
         let norm = tree.norm.map(|n| tree.kind.load(&body, n, hidden)).transpose()?;
-        let head = Head::load(p, norm, &tokens, c.flag("tie_word_embeddings")?)?;
+        let head = Head::load(p, norm, &tokens, c.flag("tie_word_embeddings")?)?.with_bias(p, tree.head_bias)?;
         Ok(Decoder { embedding: Embedding::new(tokens), layers, head })
     }
 

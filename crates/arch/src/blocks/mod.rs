@@ -1,6 +1,7 @@
 //! The equations that families are made of, one file each, written once over [`pondera_ops::Ops`].
 //!
 //! A different number is configuration; a different equation is another block.
+mod alibi;
 mod decoder;
 mod delta_net;
 mod gqa;
@@ -17,6 +18,7 @@ mod scaled;
 mod short_conv;
 mod softmax_moe;
 
+pub use alibi::{slopes, slopes_above};
 pub use decoder::{Branch, Decoder, Embedding, Head, NormKind, Tree, layers};
 pub use delta_net::{DeltaNet, DeltaNetConfig, Joined};
 pub use gqa::{Gqa, GqaConfig, Projection, QkNorm};

@@ -77,8 +77,13 @@ impl Rotary {
             let got = r.number("partial_rotary_factor")?.unwrap_or_default().to_string();
             return Err(c.unknown("rope_parameters.partial_rotary_factor", &got, &["1"]));
         }
-        let factors = p.rope_factors(dims.dims / 2)?;
-        Ok(Rotary::declared(p, r.rope(dims.dims, factors)?, dims))
+        let factors = |name| p.rope_factors(name, dims.dims / 2);
+        if let (Some(short), Some(long)) = (factors("rope_factors_short.weight")?, factors("rope_factors_long.weight")?)
+        {
+            return Ok(Rotary::of(p, r.long(dims.dims, &short, &long)?, dims));
+        }
+        let factors = factors("rope_freqs.weight")?;
+        Ok(Rotary::of(p, r.rope(dims.dims, factors)?, dims))
     }
 
     /// The rope of layers with windows: that of `sliding_attention` where parameters are per layer type; otherwise no
@@ -93,13 +98,7 @@ impl Rotary {
             None => Parameters::read(c, "")?.positive("rope_theta")?.unwrap_or(10_000.0),
         };
         let rope = Rope { frequencies: Frequencies::Fixed(default_frequencies(theta, dims.dims)), scale: 1.0 };
-        Ok(Rotary::declared(p, rope, dims))
-    }
-
-    /// This rope at its place in a head.
-    fn declared(p: &Params<'_>, rope: Rope, dims: RotaryDims) -> Rotary {
-        let RotaryDims { head_dim, offset, interleaved, .. } = dims;
-        Rotary { rope: p.rope(rope), layout: RopeLayout { head_dim, offset, interleaved } }
+        Ok(Rotary::of(p, rope, dims))
     }
 
     /// The same parameters with another base; none where the base is 0.
@@ -215,6 +214,10 @@ impl<'a> Parameters<'a> {
             }
             "dynamic" => (self.dynamic(theta, dims)?, 1.0),
             // The factors are this scaling, worked out.
+            "longrope" | "su" => {
+                let list = |key| self.list(key, dims / 2);
+                return self.long(dims, &list("short_factor")?, &list("long_factor")?);
+            }
             "llama3" if factors.is_some() => (Frequencies::Fixed(plain), 1.0),
             "llama3" => (Frequencies::Fixed(self.llama3(plain)?), 1.0),
             "yarn" => (Frequencies::Fixed(self.yarn(theta, dims, plain)?), self.yarn_scale()? as f32),
@@ -222,7 +225,7 @@ impl<'a> Parameters<'a> {
                 return Err(self.c.unknown(
                     "rope_parameters.rope_type",
                     kind,
-                    &["default", "linear", "dynamic", "llama3", "yarn"],
+                    &["default", "linear", "dynamic", "llama3", "yarn", "longrope"],
                 ));
             }
         };
@@ -234,6 +237,28 @@ impl<'a> Parameters<'a> {
             }
         }
         Ok(Rope { frequencies, scale })
+    }
+
+    /// LongRoPE (arXiv 2402.13753): a divisor for each frequency, by whether the sequence is longer than the original
+    /// context; cosines and sines grow with the ratio of the contexts.
+    fn long(&self, dims: usize, short: &[f32], long: &[f32]) -> Result<Rope> {
+        let theta = self.theta.or(self.positive("rope_theta")?).unwrap_or(10_000.0);
+        let original = self.original()?;
+        let plain = default_frequencies(theta, dims);
+        let divided = |by: &[f32]| plain.iter().zip(by).map(|(w, f)| w / f64::from(*f)).collect();
+        let factor = self.positive("factor")?.unwrap_or(self.c.max_positions()? as f64 / original);
+        let grown = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / original.ln()).sqrt() };
+        let scale = self.number("attention_factor")?.unwrap_or(grown) as f32;
+        let original = original as u32; // a size, below 2^28
+        Ok(Rope { frequencies: Frequencies::Long { short: divided(short), long: divided(long), original }, scale })
+    }
+
+    /// A list of `n` positive numbers.
+    fn list(&self, key: &str, n: usize) -> Result<Vec<f32>> {
+        let bad = || self.c.bad(&format!("rope_parameters.{key}"), format!("expected {n} positive numbers"));
+        let list = self.keys.get(key).and_then(Value::as_array).filter(|l| l.len() == n).ok_or_else(bad)?;
+        let one = |v: &Value| v.as_f64().map(|f| f as f32).filter(|f| *f > 0.0 && f.is_finite());
+        list.iter().map(one).collect::<Option<_>>().ok_or_else(bad)
     }
 
     fn dynamic(&self, theta: f64, dims: usize) -> Result<Frequencies> {

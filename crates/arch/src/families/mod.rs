@@ -7,6 +7,7 @@ mod apertus;
 mod arcee;
 mod bamba;
 mod beam;
+mod bloom;
 mod cohere;
 mod cohere2;
 mod cohere2_moe;
@@ -17,6 +18,7 @@ mod ernie4_5;
 mod ernie4_5_moe;
 mod exaone4;
 mod exaone_moe;
+mod falcon;
 mod falcon_h1;
 mod falcon_mamba;
 mod flex_olmo;
@@ -27,7 +29,10 @@ mod glm;
 mod glm4;
 mod glm4_moe;
 mod gpt2;
+mod gpt_bigcode;
+mod gpt_neox;
 mod gpt_oss;
+mod gptj;
 mod granite;
 mod granitemoe;
 mod granitemoe_swa;
@@ -44,18 +49,23 @@ mod llama4_text;
 mod mamba;
 mod mamba2;
 mod mimo_v2_flash;
+mod minicpm3;
 mod minimax;
 mod minimax_m2;
 mod ministral3;
 mod mistral;
 mod mistral4;
 mod mixtral;
+mod mpt;
 mod nemotron;
 mod nemotron_h;
 mod olmo;
 mod olmo2;
 mod olmo3;
 mod olmoe;
+mod opt;
+mod phi;
+mod phi3;
 mod phimoe;
 mod qwen2;
 mod qwen2_moe;
@@ -67,6 +77,8 @@ mod qwen3_next;
 mod seed_oss;
 mod smollm3;
 mod solar_open;
+mod stablelm;
+mod starcoder2;
 
 /// Whether a GGUF file with these keys is of a family, where several share an architecture name.
 pub type GgufTest = fn(&Map<String, Value>) -> bool;
@@ -101,6 +113,7 @@ pub static FAMILIES: &[Family] = &[
     arcee::FAMILY,
     bamba::FAMILY,
     beam::FAMILY,
+    bloom::FAMILY,
     cohere::FAMILY,
     cohere2::FAMILY,
     cohere2_moe::FAMILY,
@@ -111,6 +124,7 @@ pub static FAMILIES: &[Family] = &[
     ernie4_5_moe::FAMILY,
     exaone4::FAMILY,
     exaone_moe::FAMILY,
+    falcon::FAMILY,
     falcon_h1::FAMILY,
     falcon_mamba::FAMILY,
     flex_olmo::FAMILY,
@@ -121,7 +135,10 @@ pub static FAMILIES: &[Family] = &[
     glm4::FAMILY,
     glm4_moe::FAMILY,
     gpt2::FAMILY,
+    gpt_bigcode::FAMILY,
+    gpt_neox::FAMILY,
     gpt_oss::FAMILY,
+    gptj::FAMILY,
     granite::FAMILY,
     granitemoe::FAMILY,
     granitemoe_swa::FAMILY,
@@ -138,18 +155,23 @@ pub static FAMILIES: &[Family] = &[
     mamba::FAMILY,
     mamba2::FAMILY,
     mimo_v2_flash::FAMILY,
+    minicpm3::FAMILY,
     minimax::FAMILY,
     minimax_m2::FAMILY,
     ministral3::FAMILY,
     mistral::FAMILY,
     mistral4::FAMILY,
     mixtral::FAMILY,
+    mpt::FAMILY,
     nemotron::FAMILY,
     nemotron_h::FAMILY,
     olmo::FAMILY,
     olmo2::FAMILY,
     olmo3::FAMILY,
     olmoe::FAMILY,
+    opt::FAMILY,
+    phi::FAMILY,
+    phi3::FAMILY,
     phimoe::FAMILY,
     qwen2::FAMILY,
     qwen2_moe::FAMILY,
@@ -161,6 +183,8 @@ pub static FAMILIES: &[Family] = &[
     seed_oss::FAMILY,
     smollm3::FAMILY,
     solar_open::FAMILY,
+    stablelm::FAMILY,
+    starcoder2::FAMILY,
 ];
 
 /// Families of which a GGUF file is among the goldens; from `config.json` and safetensors every family has one.

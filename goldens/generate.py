@@ -40,6 +40,10 @@ GRANITE = {**DENSE, "num_local_experts": 6, "num_experts_per_tok": 2, "intermedi
            "logits_scaling": 0.5, "residual_multiplier": 0.4, "attention_multiplier": 0.5}
 ERNIE = dict(DENSE, num_hidden_layers=4, moe_k=2, moe_num_experts=6, moe_intermediate_size=8, moe_num_shared_experts=2,
              moe_layer_start_index=1)
+FALCON = dict(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=128,
+              ffn_hidden_size=48, bos_token_id=1, eos_token_id=2)
+OPT = dict(vocab_size=64, hidden_size=32, ffn_dim=40, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=48,
+           word_embed_proj_dim=32, bos_token_id=1, eos_token_id=2, pad_token_id=0)
 YARN_MSCALE = dict(rope_type="yarn", rope_theta=10000.0, factor=8.0, beta_fast=32.0, beta_slow=1.0, mscale=0.8,
                    mscale_all_dim=0.6, original_max_position_embeddings=16)
 
@@ -50,7 +54,7 @@ def rope(kind, theta=10000.0, **keys):
 
 # name -> (model type, configuration, options). Options: style 4 writes the configuration as transformers 4 did;
 # layout "saved" keeps the library's own stacked names, "published" writes what the hub has; drop leaves keys out;
-# post changes the written tensors; gguf also writes a GGUF file.
+# post changes the written tensors; gguf also writes a GGUF file; attention names the reference's path.
 GOLDENS = {
     "llama": ("llama", dict(DENSE), dict(gguf=True)),
     "llama-linear-bias-tied": ("llama", dict(DENSE, attention_bias=True, mlp_bias=True, tie_word_embeddings=True,
@@ -204,6 +208,39 @@ GOLDENS = {
                    original_max_position_embeddings=8, beta_fast=32.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0,
                    llama_4_scaling_beta=0.4)), dict()),
     "apertus": ("apertus", dict(DENSE), dict()),
+    "phi": ("phi", dict(DENSE, num_key_value_heads=4, rope_parameters=rope("default", partial_rotary_factor=0.5), qk_layernorm=True), dict()),
+    "phi3": ("phi3", dict(DENSE, sliding_window=8), dict()),
+    "phi3-longrope": ("phi3", dict(DENSE, max_position_embeddings=128, original_max_position_embeddings=64,
+                      rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=1.0,
+                      original_max_position_embeddings=64, short_factor=[1.0, 1.5, 2.0, 3.0],
+                      long_factor=[1.0, 3.0, 6.0, 9.0])), dict(style=4)),
+    "stablelm": ("stablelm", dict(DENSE, head_dim=8, use_qkv_bias=True, rope_parameters=rope("default", partial_rotary_factor=0.5)),
+                 dict(style=4)),
+    "stablelm-parallel": ("stablelm", dict(DENSE, qk_layernorm=True, use_parallel_residual=True,
+                          rope_parameters=rope("default", partial_rotary_factor=0.5)), dict()),
+    "starcoder2": ("starcoder2", dict(DENSE, sliding_window=8), dict(style=4)),
+    "gpt_neox": ("gpt_neox", dict(DENSE, num_key_value_heads=4, rope_parameters=rope("default", partial_rotary_factor=0.5)), dict()),
+    "gpt_neox-sequential": ("gpt_neox", dict(DENSE, num_key_value_heads=4, use_parallel_residual=False, attention_bias=False,
+                            rope_parameters=rope("default", partial_rotary_factor=1.0)), dict()),
+    "gpt_bigcode": ("gpt_bigcode", dict(vocab_size=64, n_positions=48, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2),
+                    dict()),
+    "gpt_bigcode-heads": ("gpt_bigcode", dict(vocab_size=64, n_positions=48, n_embd=32, n_layer=2, n_head=4, bos_token_id=1,
+                          eos_token_id=2, multi_query=False, n_inner=40, tie_word_embeddings=False), dict()),
+    "gptj": ("gptj", dict(vocab_size=64, n_positions=48, n_embd=32, n_layer=2, n_head=4, rotary_dim=4, bos_token_id=1, eos_token_id=2),
+             dict()),
+    "bloom": ("bloom", dict(vocab_size=64, hidden_size=24, n_layer=2, n_head=3, bos_token_id=1, eos_token_id=2), dict()),
+    "mpt": ("mpt", dict(vocab_size=64, d_model=24, n_layers=2, n_heads=3, max_seq_len=48, attn_config=dict(clip_qkv=1.5),
+            bos_token_id=1, eos_token_id=2), dict()),
+    "falcon": ("falcon", dict(FALCON, multi_query=True, parallel_attn=True), dict()),
+    "falcon-grouped": ("falcon", dict(FALCON, new_decoder_architecture=True, num_kv_heads=2, tie_word_embeddings=False), dict()),
+    "falcon-one-norm": ("falcon", dict(FALCON, new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1, bias=True), dict()),
+    "falcon-alibi": ("falcon", dict(FALCON, alibi=True, multi_query=False, parallel_attn=False, bias=True),
+                     # The eager path of the reference adds the biases twice; its default, as the published code, once.
+                     dict(attention="sdpa")),
+    "opt": ("opt", dict(OPT), dict()),
+    "opt-after": ("opt", dict(OPT, do_layer_norm_before=False, word_embed_proj_dim=24), dict()),
+    "minicpm3": ("minicpm3", dict(DENSE, num_key_value_heads=4, kv_lora_rank=16, q_lora_rank=20, qk_nope_head_dim=8,
+                 qk_rope_head_dim=4, v_head_dim=8, scale_emb=3, scale_depth=0.9, dim_model_base=16), dict()),
     "gpt2": ("gpt2", dict(vocab_size=64, n_positions=48, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2),
              dict(gguf=True)),
     "gpt2-scaled": ("gpt2", dict(vocab_size=64, n_positions=48, n_embd=32, n_layer=3, n_head=2, n_inner=40, bos_token_id=1,
@@ -218,7 +255,7 @@ def build(name):
     kind, keys, options = GOLDENS[name]
     torch.manual_seed(zlib.crc32(name.encode()))
     config = AutoConfig.for_model(kind, **keys)
-    config._attn_implementation = "eager"
+    config._attn_implementation = options.get("attention", "eager")
     config._experts_implementation = "eager"
     model = CLASSES[kind](config) if kind in CLASSES else AutoModelForCausalLM.from_config(config)
     model = model.eval().float()
@@ -232,7 +269,7 @@ def build(name):
     logits, ids = reference(model, folder)
     if "post" not in options:
         model_class = CLASSES.get(kind, AutoModelForCausalLM)
-        loaded = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
+        loaded = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation=options.get("attention", "eager"),
                                              experts_implementation="eager").eval()
         with torch.no_grad():
             assert torch.equal(loaded(ids, use_cache=False).logits[0], logits), f"{name}: loads to another model"
@@ -348,13 +385,12 @@ def reference(model, folder):
     for _ in range(GREEDY):
         ids = torch.cat([ids, model(ids, use_cache=False).logits[:, -1:].argmax(-1)], 1)
     seen = []
-    body = model.model if hasattr(model, "model") else model.base_model
-    layers, norm = (body.h, body.ln_f) if hasattr(body, "h") else (body.layers, body.norm)
-    body = model.base_model
-    names = ("ln_f", "norm", "norm_f", "final_layernorm", "embedding_norm")
-    layers, norm = getattr(body, "h", None) or body.layers, next(getattr(body, n) for n in names if hasattr(body, n))
+    body = getattr(model.base_model, "decoder", model.base_model)
+    layers = next(getattr(body, n) for n in ("h", "layers", "blocks") if hasattr(body, n))
     hooks = [m.register_forward_pre_hook(lambda _, a, k: seen.append((a[0] if a else k["hidden_states"])[0].clone()), with_kwargs=True)
-             for m in list(layers) + [norm]]
+             for m in layers]
+    # What the last layer gives: before the final norm, where there is one.
+    hooks.append(layers[-1].register_forward_hook(lambda _, a, out: seen.append((out[0] if isinstance(out, tuple) else out).reshape(seen[0].shape).clone())))
     logits = model(ids, use_cache=False).logits[0]
     for h in hooks:
         h.remove()

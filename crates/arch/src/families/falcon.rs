@@ -37,7 +37,8 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
         (false, false) => read.heads,
     };
     let gqa = GqaConfig { qkv_bias: bias, o_bias: bias, kv_heads: groups, ..read };
-    let rotary = Rotary::load(p, c, RotaryDims::whole(gqa.head_dim, false), "full_attention")?;
+    let dims = RotaryDims::whole(gqa.head_dim, false);
+    let rotary = if alibi { None } else { Some(Rotary::load(p, c, dims, "full_attention")?) };
     let norms = c.size_opt("num_ln_in_parallel_attn")?.unwrap_or(if grouped { 2 } else { 1 });
     let two = if p.is_gguf() { p.has(("", "blk.0.attn_norm_2.weight")) } else { grouped && norms == 2 };
     let parallel = c.flag("parallel_attn")? || grouped;
@@ -57,7 +58,6 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
         ..Tree::pre_norm(c)?
     };
     let attention = |p: &Params<'_>| -> Result<Gqa> {
-        let rotary = (!alibi).then_some(rotary);
         let mut attention = Gqa::fused(p, &gqa, (hidden, groups), ("query_key_value", "dense"), rotary)?;
         if alibi {
             // Scores are scaled after the bias has joined them.

@@ -10,7 +10,7 @@ use crate::{
     words::Words,
 };
 use pondera_arch::{Config, Description, Model};
-use pondera_ops::{Act, Batch, CacheSpec, KvType, Layout, Ops, PAGE, Settled};
+use pondera_ops::{Act, Batch, CacheSpec, KvType, Layout, Ops, PAGE, Settled, StateSpec};
 use pondera_text::Tokenizer;
 use pondera_weights::Weights;
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
@@ -40,12 +40,13 @@ impl Engine {
         let Opened { config, model, weights, tokenizer } = open::open(source, progress)?;
         let model = Arc::new(model);
         let (ctx, plan) = context(&model, options)?;
+        let plan = plan.with_states(options.max_sequences, state_bytes(&model));
         ops.lay_out(plan.layout(options.layout));
         let limits = Limits {
             ctx,
             chunk: options.chunk,
             max_rows: options.max_rows,
-            max_sequences: options.max_sequences,
+            max_sequences: plan.sequences(options.max_sequences, state_bytes(&model)),
             max_prefixes: options.max_prefixes,
         };
         let runner = Runner::new(Parts {
@@ -70,6 +71,11 @@ impl Engine {
         let Opened { model, weights, tokenizer, .. } = open::open(source, progress)?;
         let mine = self.tokenizer()?.map(|t| &**t);
         draft::same_vocabulary(mine, tokenizer?.as_deref(), [self.model.vocab_size(), model.vocab_size()])?;
+        if !model.states().is_empty() {
+            let what =
+                format!("draft model: {} has recurrent states, which cannot go back", model.description().family);
+            return Err(Error::invalid(what).hint("take a draft model with attention alone, or --lookup"));
+        }
         let (kv, tokens) = self.runner.kv();
         let plan = self.plan.with(&self::plan(&model, kv, tokens));
         plan.check()?;
@@ -282,6 +288,9 @@ impl Net for Shared {
     fn caches(&self) -> &[CacheSpec] {
         self.0.caches()
     }
+    fn states(&self) -> &[StateSpec] {
+        self.0.states()
+    }
     fn rope_epoch(&self, length: u32) -> u32 {
         self.0.rope_epoch(length)
     }
@@ -293,6 +302,11 @@ impl Net for Shared {
 /// What a model takes on this machine for a KV cache of `tokens` tokens. Nothing is allocated.
 pub fn plan(model: &Model, kv: KvType, tokens: usize) -> MemoryPlan {
     MemoryPlan::new(model.description().weight_bytes, kv_bytes_per_token(model, kv), tokens)
+}
+
+/// Bytes of one sequence's recurrent states.
+fn state_bytes(model: &Model) -> u64 {
+    model.states().iter().map(|s| s.bytes() as u64).sum()
 }
 
 fn kv_bytes_per_token(model: &Model, kv: KvType) -> u64 {

@@ -25,6 +25,7 @@ mod sampler;
 mod scheduler;
 mod sequence;
 mod speculation;
+mod states;
 mod stop;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,8 @@ pub struct MemoryPlan {
     pub kv_bytes: u64,
     /// Tokens that the KV cache holds.
     pub kv_tokens: usize,
+    /// Recurrent states of as many sequences as may run at once, when all of them do.
+    pub states_bytes: u64,
     /// Estimate of everything else.
     pub work_bytes: u64,
     /// Physical memory, or the limit that this process runs under.
@@ -32,10 +34,25 @@ impl MemoryPlan {
             weights_bytes: weights,
             kv_bytes: per_token.saturating_mul(tokens as u64),
             kv_tokens: tokens,
+            states_bytes: 0,
             work_bytes: WORK,
             limit_bytes: m.limit,
             available_bytes: m.available,
         }
+    }
+
+    /// How many of `wanted` sequences may run at once whose recurrent states take `bytes` each: states take no more than a
+    /// quarter of the memory that is left, and one sequence always may.
+    pub(crate) fn sequences(&self, wanted: usize, bytes: u64) -> usize {
+        let room = self.kv_room_bytes().saturating_sub(self.kv_bytes) / 4;
+        let most = room.checked_div(bytes).and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+        wanted.min(most.max(1))
+    }
+
+    /// With the states of [`MemoryPlan::sequences`].
+    pub(crate) fn with_states(self, wanted: usize, bytes: u64) -> MemoryPlan {
+        let n = self.sequences(wanted, bytes) as u64;
+        MemoryPlan { states_bytes: n.saturating_mul(bytes), ..self }
     }
 
     /// Both at once, at the same length.
@@ -44,6 +61,7 @@ impl MemoryPlan {
             weights_bytes: self.weights_bytes.saturating_add(other.weights_bytes),
             kv_bytes: self.kv_bytes.saturating_add(other.kv_bytes),
             work_bytes: self.work_bytes.saturating_add(other.work_bytes),
+            states_bytes: self.states_bytes.saturating_add(other.states_bytes),
             kv_tokens: other.kv_tokens,
             ..*other
         }
@@ -51,7 +69,7 @@ impl MemoryPlan {
 
     /// All of it.
     pub fn total_bytes(&self) -> u64 {
-        self.weights_bytes.saturating_add(self.kv_bytes).saturating_add(self.work_bytes)
+        [self.kv_bytes, self.states_bytes, self.work_bytes].iter().fold(self.weights_bytes, |n, b| n.saturating_add(*b))
     }
 
     /// Bytes that are left for a KV cache.
@@ -196,6 +214,7 @@ mod tests {
             weights_bytes: 1000,
             kv_bytes: 500,
             kv_tokens: 64,
+            states_bytes: 0,
             work_bytes: 10,
             limit_bytes: limit,
             available_bytes: available,

@@ -1,5 +1,5 @@
 //! What the scheduler needs of a model and of a vocabulary, and no more; tests put models of their own here.
-use pondera_ops::{Act, Batch, CacheSpec, Ops};
+use pondera_ops::{Act, Batch, CacheSpec, Ops, StateSpec};
 
 /// From a step's tokens to logits.
 pub(crate) trait Net {
@@ -7,6 +7,8 @@ pub(crate) trait Net {
     fn forward(&self, ops: &dyn Ops, batch: &Batch) -> Act;
     /// What the layers keep per position.
     fn caches(&self) -> &[CacheSpec];
+    /// What the layers keep of a whole sequence.
+    fn states(&self) -> &[StateSpec];
     /// Sequences that grow into another epoch are computed again from their start.
     fn rope_epoch(&self, length: u32) -> u32;
     /// Width of the logits.

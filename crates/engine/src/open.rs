@@ -31,7 +31,6 @@ pub(crate) fn open(source: &Source<'_>, progress: &mut dyn FnMut(Progress)) -> R
                 None => Weighing::Random { format: *format, seed: *seed },
             };
             let model = Model::load(&config, &source).map_err(|e| about(name, &e))?;
-            stateless(&model)?;
             stage("random weights", 3);
             return Ok(Opened { config, model, weights: None, tokenizer: Ok(None) });
         }
@@ -41,7 +40,6 @@ pub(crate) fn open(source: &Source<'_>, progress: &mut dyn FnMut(Progress)) -> R
     let config = read_config(&weights)?;
     stage("weights", 2);
     let model = Model::load(&config, &Weighing::Files(&weights)).map_err(|e| about(&place, &e))?;
-    stateless(&model)?;
     for warning in model.warnings() {
         tracing::warn!("{place}: {warning}");
     }
@@ -117,15 +115,6 @@ fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
         return Err(Error::new(ErrorKind::File, what));
     }
     Ok(Some(text))
-}
-
-/// Sequences do not keep recurrent states yet.
-fn stateless(model: &Model) -> Result<()> {
-    if model.states().is_empty() {
-        return Ok(());
-    }
-    let what = format!("{}: its recurrent layers are not run by the engine yet", model.description().family);
-    Err(Error::new(ErrorKind::File, what).hint("inspect and the library's Model::forward take it"))
 }
 
 /// The configuration of a published shape.

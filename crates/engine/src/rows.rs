@@ -123,13 +123,15 @@ impl<'a> Logits<'a> {
         if part.is_empty() {
             return Ok(None);
         }
-        let mut batch = Batch::single(part, self.done as u32);
+        let before = self.done;
+        let mut batch = Batch::single(part, before as u32);
         self.done += part.len();
         for s in &mut batch.sequences {
             s.pages.clear();
             s.pages.extend_from_slice(&self.pages);
             // Length-dependent rotary frequencies are those of the whole sequence, whatever the chunk.
             s.rope_length = tokens.len() as u32;
+            self.scheduler.slots.apart(before, s);
         }
         let ops = &*self.scheduler.ops;
         let logits = self.net.forward(&Watch { inner: ops, watch: observe }, &batch);

@@ -12,6 +12,7 @@ use crate::{
     net::{Net, Vocabulary},
     sampler::Sampler,
     sequence::{Buffers, Sequence},
+    states::Slots,
 };
 use pondera_ops::{Batch, KvType, Ops, PAGE, Point, Settled, trace::Watch};
 use std::{cell::Cell, collections::VecDeque, mem::take, ops::Range, time::Duration};
@@ -40,6 +41,7 @@ pub(crate) struct Scheduler {
     pub limits: Limits,
     pub pages: Pages,
     pub prefixes: Prefixes,
+    pub slots: Slots,
     pub waiting: VecDeque<Sequence>,
     /// In order of arrival.
     pub running: Vec<Sequence>,
@@ -70,12 +72,16 @@ impl Scheduler {
     pub fn new(ops: Box<dyn Ops>, net: &dyn Net, limits: Limits, kv: KvType, kv_tokens: usize) -> Scheduler {
         let pages = Pages::new(kv_tokens.div_ceil(PAGE));
         ops.reserve(net.caches(), kv, pages.count());
-        let (waiting, running, prefixes) = (VecDeque::new(), Vec::new(), Prefixes::new(limits.max_prefixes));
+        let slots = Slots::new(&*ops, net.states(), limits.max_sequences);
+        // What a sequence leaves behind are pages; states at their ends are not kept.
+        let prefixes = Prefixes::new(if slots.any() { 0 } else { limits.max_prefixes });
+        let (waiting, running) = (VecDeque::new(), Vec::new());
         Scheduler {
             ops,
             limits,
             pages,
             prefixes,
+            slots,
             waiting,
             running,
             drafter: None,
@@ -120,9 +126,10 @@ impl Scheduler {
     }
 
     fn drop_cancelled(&mut self, emit: Emit<'_>) {
-        let Scheduler { running, waiting, pages, prefixes, step, drafter, .. } = self;
+        let Scheduler { running, waiting, pages, prefixes, slots, step, drafter, .. } = self;
         let mut gone = |s: &mut Sequence| {
             if s.cancelled {
+                slots.release(s);
                 emit(s.id, s.finish(crate::FinishReason::Cancelled, &mut step.buffers));
                 drafter.iter_mut().for_each(|d| d.end(s));
                 prefixes.keep(take(&mut s.tokens), take(&mut s.pages), s.cached, s.epoch, pages);
@@ -191,6 +198,8 @@ impl Scheduler {
     /// never cross into another rotary epoch.
     fn guess(&mut self, net: &dyn Net, mut budget: usize) {
         let mut any = false;
+        let starting = self.running.iter().filter(|s| s.rows > 0 && s.slot.is_none()).count();
+        let mut slots = self.slots.guesses(usize::MAX, starting);
         for s in &mut self.running {
             s.guess.tokens.clear();
             s.guess.room = 0;
@@ -199,7 +208,7 @@ impl Scheduler {
             }
             let length = s.tokens.len();
             let pages = (s.pages.len() + self.pages.free()).saturating_mul(PAGE);
-            let mut room = s.guesses_left(self.limits.ctx).min(budget).min(pages.saturating_sub(length));
+            let mut room = s.guesses_left(self.limits.ctx).min(budget).min(pages.saturating_sub(length)).min(slots);
             while room > 0 && net.rope_epoch((length + room) as u32) != s.epoch {
                 room -= 1;
             }
@@ -214,6 +223,7 @@ impl Scheduler {
                 s.guess.look_up(&s.tokens);
             }
             budget -= room;
+            slots = slots.saturating_sub(room);
             any = true;
         }
         if let Some(d) = self.drafter.as_mut().filter(|_| any) {
@@ -254,6 +264,7 @@ impl Scheduler {
             std::mem::swap(&mut part.pages, &mut s.pages);
             part.rows = first..batch.tokens.len();
             part.rope_length = s.tokens.len() as u32;
+            self.slots.lend(s, s.rows, &mut part);
             batch.sequences.push(part);
             if s.rows == s.missing() {
                 batch.logit_rows.extend((first + s.rows - 1) as u32..batch.tokens.len() as u32);
@@ -268,6 +279,7 @@ impl Scheduler {
         let owners = self.running.iter_mut().filter(|s| s.rows > 0);
         for (s, mut part) in owners.zip(batch.sequences.drain(..)) {
             std::mem::swap(&mut part.pages, &mut s.pages);
+            self.slots.settle(s, batch.positions[part.rows.start] as usize, s.rows);
             spare.push(part);
             if s.guess.room > 0 {
                 self.pages.release_after(&mut s.pages, s.cached.div_ceil(PAGE));
@@ -351,6 +363,7 @@ impl Scheduler {
         while let Some(i) = self.step.ended.pop() {
             let mut s = self.running.remove(i);
             self.drafter.iter_mut().for_each(|d| d.end(&mut s));
+            self.slots.release(&mut s);
             self.prefixes.keep(s.tokens, s.pages, s.cached, s.epoch, &mut self.pages);
         }
     }
@@ -365,6 +378,7 @@ impl Scheduler {
     fn preempt_last(&mut self) {
         if let Some(mut s) = self.running.pop() {
             self.pages.release(&mut s.pages);
+            self.slots.release(&mut s);
             (s.cached, s.rows) = (0, 0);
             self.waiting.push_front(s);
             self.preemptions += 1;
@@ -377,7 +391,7 @@ fn pages_wanted(s: &Sequence, rows: usize) -> usize {
     (s.cached + rows).div_ceil(PAGE).saturating_sub(s.pages.len())
 }
 
-/// Computes the step again and looks where the values of `rows` stopped being finite.
+/// Computes the step again, which leaves states as they are, and looks where the values of `rows` stopped being finite.
 pub(crate) fn blame(ops: &dyn Ops, net: &dyn Net, batch: &Batch, rows: Range<usize>) -> Error {
     let first: Cell<Option<Point>> = Cell::new(None);
     let watch = Watch {
@@ -393,7 +407,9 @@ pub(crate) fn blame(ops: &dyn Ops, net: &dyn Net, batch: &Batch, rows: Range<usi
             }
         },
     };
-    net.forward(&watch, batch);
+    let mut batch = batch.clone();
+    batch.sequences.iter_mut().for_each(|s| s.keep.clear());
+    net.forward(&watch, &batch);
     match first.get() {
         Some(Point::Hidden(0)) => Error::non_finite("the embedding", None),
         Some(Point::Hidden(i)) => Error::non_finite(&format!("layer {}", i - 1), Some(i - 1)),

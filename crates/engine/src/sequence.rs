@@ -20,6 +20,10 @@ pub(crate) struct Sequence {
     pub reused: usize,
     /// Pages held; lent to the batch during a step.
     pub pages: Vec<u32>,
+    /// Where its recurrent states are, once it has any.
+    pub slot: Option<u32>,
+    /// Where those after each guess of the step under way go.
+    pub trials: Vec<u32>,
     /// Rotary epoch of what is cached.
     pub epoch: u32,
     /// Rows of the step under way, those of guesses not counted.
@@ -75,6 +79,8 @@ impl Sequence {
             cached: 0,
             reused: 0,
             pages,
+            slot: None,
+            trials: Vec::new(),
             epoch: 0,
             rows: 0,
             guess,

@@ -11,7 +11,7 @@ use crate::{
     words,
 };
 use pondera_arch::{Config, Description, Model};
-use pondera_ops::{CacheSpec, KvType};
+use pondera_ops::KvType;
 use pondera_weights::{ErrorKind, Kind, TensorInfo, Weights};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -151,7 +151,9 @@ pub struct MemoryFacts {
     pub kv_f32: u64,
     /// Bytes of a q8 cache.
     pub kv_q8: u64,
-    /// Weights and f16 cache.
+    /// Bytes of recurrent states, the same at any length.
+    pub states: u64,
+    /// Weights, f16 cache and states.
     pub total_f16: u64,
     /// Bytes that one more token takes in an f16 cache.
     pub kv_bytes_per_token_f16: u64,
@@ -382,7 +384,7 @@ fn model(config: &Config, source: &pondera_arch::Source<'_>, ctx: Option<usize>)
             parameters: in_experts(d, experts),
         }),
         windows: model.caches().iter().map(|c| c.window).collect(),
-        memory: memory(model.caches(), d.weight_bytes, ctx),
+        memory: memory(&model, ctx),
         config: config.keys().clone(),
         warnings: model.warnings().to_vec(),
     })
@@ -393,16 +395,18 @@ fn in_experts(d: &Description, experts: usize) -> u64 {
 }
 
 /// Bytes for one sequence of `ctx` tokens.
-fn memory(caches: &[CacheSpec], weights: u64, ctx: usize) -> MemoryFacts {
-    let kv = |positions: usize, kv: KvType| Description::kv_bytes(caches, positions, kv);
-    let kv_f16 = kv(ctx, KvType::F16);
+fn memory(model: &Model, ctx: usize) -> MemoryFacts {
+    let kv = |positions: usize, kv: KvType| Description::kv_bytes(model.caches(), positions, kv);
+    let (weights, kv_f16) = (model.description().weight_bytes, kv(ctx, KvType::F16));
+    let states = model.states().iter().map(|s| s.bytes() as u64).sum();
     MemoryFacts {
         ctx,
         weights,
+        states,
         kv_f16,
         kv_f32: kv(ctx, KvType::F32),
         kv_q8: kv(ctx, KvType::Q8),
-        total_f16: weights.saturating_add(kv_f16),
+        total_f16: weights.saturating_add(kv_f16).saturating_add(states),
         kv_bytes_per_token_f16: kv(1, KvType::F16),
     }
 }

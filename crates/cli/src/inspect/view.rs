@@ -139,6 +139,9 @@ fn memory(s: &mut Sheet, m: &MemoryFacts) {
     );
     s.bar("cache f32", m.kv_f32 as f64 / total, &bytes(m.kv_f32));
     s.bar("cache q8", m.kv_q8 as f64 / total, &bytes(m.kv_q8));
+    if m.states > 0 {
+        s.bar("states", m.states as f64 / total, &format!("{}  (at any length)", bytes(m.states)));
+    }
 }
 
 fn tensors(s: &mut Sheet, t: &TensorFacts) {

@@ -207,6 +207,8 @@ fn prefixes_of_earlier_requests_move_no_bit() {
             match *name {
                 // Every length past 48 has frequencies of its own.
                 "dynamic" => assert_eq!(reused, [0; 4]),
+                // Nobody keeps the states at the end of a page.
+                _ if !model.states().is_empty() => assert_eq!(reused, [0; 4], "{name}"),
                 // 84, 139 and 194 tokens are cached when the first three turns end.
                 _ => assert_eq!(reused, [0, 64, 128, 192], "{name}"),
             }

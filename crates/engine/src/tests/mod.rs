@@ -13,13 +13,13 @@ use crate::{
     scheduler::Limits,
 };
 use pondera_arch::{Config, Model, Source};
-use pondera_ops::{Act, Batch, CacheSpec, Ops, PAGE};
+use pondera_ops::{Act, Batch, CacheSpec, Ops, PAGE, StateSpec};
 use pondera_quant::{Bytes, Format, TensorView};
 use pondera_weights::Weights;
 use std::{collections::BTreeMap, rc::Rc};
 
 /// Tiny shapes of every mechanism that a cache or batch can get wrong: grouped queries, windows, experts, latents, sinks,
-/// length-dependent rotary frequencies, learnt positions.
+/// length-dependent rotary frequencies, learnt positions, recurrent states alone and beside a cache.
 pub const MODELS: &[(&str, &str)] = &[
     (
         "llama",
@@ -57,6 +57,20 @@ pub const MODELS: &[(&str, &str)] = &[
         r#"{"model_type": "gemma2", "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48,
         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
         "query_pre_attn_scalar": 8, "sliding_window": 24, "max_position_embeddings": 512}"#,
+    ),
+    (
+        "mamba2",
+        r#"{"model_type": "mamba2", "vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_heads": 8,
+        "head_dim": 8, "state_size": 6, "n_groups": 2, "conv_kernel": 3, "expand": 2, "max_position_embeddings": 512}"#,
+    ),
+    (
+        "qwen3_next",
+        r#"{"model_type": "qwen3_next", "vocab_size": 96, "hidden_size": 32, "intermediate_size": 40, "head_dim": 8,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "linear_conv_kernel_dim": 3,
+        "linear_key_head_dim": 6, "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_value_head_dim": 8,
+        "layer_types": ["linear_attention", "full_attention"], "moe_intermediate_size": 12,
+        "num_experts": 6, "num_experts_per_tok": 2, "shared_expert_intermediate_size": 12, "norm_topk_prob": true,
+        "max_position_embeddings": 512}"#,
     ),
     (
         "gpt2",
@@ -105,6 +119,9 @@ impl Net for Shared {
     }
     fn caches(&self) -> &[CacheSpec] {
         self.0.caches()
+    }
+    fn states(&self) -> &[StateSpec] {
+        self.0.states()
     }
     fn rope_epoch(&self, length: u32) -> u32 {
         self.0.rope_epoch(length)
@@ -251,6 +268,7 @@ fn assert_no_page_is_lost(r: &mut Runner) {
     let s = &mut r.scheduler;
     s.prefixes.make_free(s.pages.count(), &mut s.pages);
     assert_eq!(s.pages.free(), s.pages.count(), "pages are lost");
+    assert!(s.slots.all_are_back(), "slots of states are lost");
     assert!(s.drafter.as_mut().is_none_or(|d| d.all_pages_are_back()), "pages of the draft model are lost");
 }
 

@@ -17,6 +17,8 @@ enum Who {
 const ALL: [Who; 4] = [Who::Lookup, Who::Twin, Who::Stranger, Who::LookupAndStranger];
 
 fn stranger(name: &str) -> Rc<Model> {
+    // States cannot go back, so no model that has some drafts.
+    let name = if random(name).states().is_empty() { name } else { "llama" };
     Rc::new(Model::load(&config(name), &Source::Random { format: Format::F32, seed: 8 }).unwrap())
 }
 
@@ -97,7 +99,7 @@ fn nothing_that_is_promised_depends_on_guesses() {
         for kv in [KvType::F32, KvType::F16, KvType::Q8] {
             let base = Setup { kv, ..Setup::default() };
             let want = alone(&model, base);
-            for who in ALL {
+            for who in ALL.into_iter().filter(|w| model.states().is_empty() || *w != Who::Twin) {
                 let (mut r, s) = guessing(&model, name, base, who, 6);
                 let (got, g) = together(&mut r, s);
                 assert!(got == want, "{name} {kv:?} {who:?}");
@@ -114,10 +116,10 @@ fn nothing_that_is_promised_depends_on_guesses() {
 
 #[test]
 fn company_few_pages_and_small_steps_change_nothing() {
-    for name in ["llama", "mistral", "dynamic", "mixtral", "deepseek_v3"] {
+    for name in ["llama", "mistral", "dynamic", "mixtral", "deepseek_v3", "mamba2", "qwen3_next"] {
         let model = random(name);
         let want = alone(&model, Setup::default());
-        for who in ALL {
+        for who in ALL.into_iter().filter(|w| model.states().is_empty() || *w != Who::Twin) {
             // Few rows, so that guesses are cut; then few pages, so that sequences give way to one another.
             let rows = Setup { chunk: 7, max_rows: 9, max_sequences: 4, ..Setup::default() };
             let pages = Setup { ctx: 160, kv_tokens: 192, chunk: 33, ..Setup::default() };
@@ -142,6 +144,9 @@ fn guesses_take_only_the_rows_that_are_left() {
         }
         fn caches(&self) -> &[CacheSpec] {
             self.0.caches()
+        }
+        fn states(&self) -> &[pondera_ops::StateSpec] {
+            self.0.states()
         }
         fn rope_epoch(&self, length: u32) -> u32 {
             self.0.rope_epoch(length)

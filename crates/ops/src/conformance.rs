@@ -38,7 +38,7 @@ type Section = (&'static str, fn(&mut Suite));
 pub fn run(candidates: &[Candidate<'_>], same: Same, seed: u64) -> Report {
     let mut s =
         Suite { reference: Reference::new(), backends: vec![], same, random: Random(seed), report: Report::default() };
-    let sections: [Section; 13] = [
+    let sections: [Section; 15] = [
         ("linear", linear),
         ("layouts", layouts),
         ("broken rows", broken_rows),
@@ -52,6 +52,8 @@ pub fn run(candidates: &[Candidate<'_>], same: Same, seed: u64) -> Report {
         ("route", route),
         ("experts", experts),
         ("attention", attention),
+        ("convolution", convolution),
+        ("scan", scan),
     ];
     for (_, section) in sections {
         s.reference = Reference::new();
@@ -360,6 +362,17 @@ fn norm(s: &mut Suite) {
     for (rows, groups, group) in [(1, 1, 1), (3, 1, 7), (2, 4, 16), (5, 3, 33), (300, 1, 100), (2, 1, 1000)] {
         let x = s.random.values(rows * groups * group);
         let (w, b) = (s.vector(group), s.vector(group));
+        // Vectors of two groups take turns.
+        let (long, long_bias) = (s.vector(2 * group), s.vector(2 * group));
+        let turns = [
+            Norm::Rms { weight: Some(long.clone()), eps: 1e-6, one_plus: true },
+            Norm::Layer { weight: Some(long), bias: Some(long_bias), eps: 1e-5 },
+        ];
+        for n in turns.iter().filter(|_| groups % 2 == 0) {
+            s.check(&format!("norm in turns {groups} x {group}"), |o| {
+                o.norm(n, &o.input(rows, groups * group, &x), group)
+            });
+        }
         for weight in [None, Some(w)] {
             for one_plus in [false, true] {
                 let n = Norm::Rms { weight: weight.clone(), eps: 1e-6, one_plus };
@@ -467,12 +480,21 @@ fn pointwise(s: &mut Suite) {
             o.add(sum, &a)
         });
         s.check("scale", |o| o.scale(o.input(rows, cols, &x), 0.37));
+        for limit in [0.5, 20.0] {
+            s.check("clamp", |o| o.clamp(o.input(rows, cols, &x), limit));
+        }
+        for act in NONLINEAR.into_iter().chain([XIELU]) {
+            s.check(&format!("glu {act:?}"), |o| o.glu(act, o.input(rows, cols, &x), &o.input(rows, cols, &z)));
+        }
         s.check("softcap", |o| o.softcap(o.input(rows, cols, &x), 30.0));
         let widths = [1, 2, cols].into_iter().filter(|w| cols % w == 0);
         for width in widths.collect::<Vec<_>>() {
             let gate = s.random.values(rows * cols / width);
             s.check(&format!("gate over {width}"), |o| {
                 o.sigmoid_mul(o.input(rows, cols, &x), &o.input(rows, cols / width, &gate))
+            });
+            s.check(&format!("factor over {width}"), |o| {
+                o.mul(o.input(rows, cols, &x), &o.input(rows, cols / width, &gate))
             });
         }
         s.check("columns", |o| o.columns(&o.input(rows, cols, &x), cols, cols / 3, cols));
@@ -520,8 +542,11 @@ const NONLINEAR: [Activation; 6] = [
     Activation::ClampedSwiglu { alpha: 1.702, limit: 0.5 },
 ];
 
+/// Bounds that both sides of its branches and of its exponential meet.
+const XIELU: Activation = Activation::Xielu { positive: 0.8, negative: 0.7, beta: 0.5, eps: -1e-6 };
+
 fn mlp(s: &mut Suite) {
-    for (i, act) in NONLINEAR.into_iter().enumerate() {
+    for (i, act) in NONLINEAR.into_iter().chain([XIELU]).enumerate() {
         for gated in [true, false] {
             if !gated && matches!(act, Activation::ClampedSwiglu { .. }) {
                 continue;
@@ -626,10 +651,18 @@ fn attention(s: &mut Suite) {
     let masks = [Mask::Causal, Mask::Window(1), Mask::Window(40), Mask::Window(64), Mask::Chunk(48), Mask::Window(130)];
     for (i, shape) in shapes.into_iter().enumerate() {
         for kv in [KvType::F32, KvType::F16, KvType::Q8] {
+            for mask in [Mask::Full, Mask::Around(0), Mask::Around(5), Mask::Around(70)] {
+                encode(s, shape, kv, mask, i % 3);
+            }
+        }
+    }
+    for (i, shape) in shapes.into_iter().enumerate() {
+        for kv in [KvType::F32, KvType::F16, KvType::Q8] {
             // All masks on the first shapes, some on the rest.
             for (j, mask) in masks.into_iter().enumerate().filter(|(j, _)| i < 2 || (i + j) % 3 == 0) {
                 let variant = (i + j) % 3;
                 attend(s, shape, kv, mask, variant);
+                attend(s, shape, kv, mask, variant + 3);
             }
         }
     }
@@ -648,9 +681,9 @@ fn attend(s: &mut Suite, (heads, kv_heads, qk_dim, v): Shape, kv: KvType, mask: 
         v_dim,
         scale: 0.3,
         mask,
-        softcap: (variant == 1).then_some(5.0),
-        sinks: (variant == 2).then(|| s.vector(heads)),
-        slopes: None,
+        softcap: (variant % 3 == 1).then_some(5.0),
+        sinks: (variant % 3 == 2).then(|| s.vector(heads)),
+        slopes: (variant >= 3).then(|| s.vector(heads)),
     };
     // A step: per sequence how many rows it gets.
     let steps: [&[usize]; 7] = [&[5, 70], &[1, 1], &[60, 30], &[1, 0], &[0, 100], &[3, 1], &[1, 1]];
@@ -675,6 +708,126 @@ fn attend(s: &mut Suite, (heads, kv_heads, qk_dim, v): Shape, kv: KvType, mask: 
             o.append(1, &o.input(n, kv_heads * qk_dim, &k), vs.as_ref(), &b);
             o.attention(&a, &o.input(n, heads * qk_dim, &q), &b)
         });
+    }
+}
+
+/// Whole sequences that see later tokens too.
+fn encode(s: &mut Suite, (heads, kv_heads, qk_dim, v): Shape, kv: KvType, mask: Mask, variant: usize) {
+    let (v_dim, stored) = v.map_or_else(|v| (v, None), |v| (v, Some(v)));
+    s.reserve(&[CacheSpec { kv_heads, k_dim: qk_dim, v_dim: stored, window: None }], kv);
+    let a = Attention {
+        cache: 0,
+        heads,
+        kv_heads,
+        qk_dim,
+        v_dim,
+        scale: 0.3,
+        mask,
+        softcap: (variant == 1).then_some(5.0),
+        sinks: (variant == 2).then(|| s.vector(heads)),
+        slopes: None,
+    };
+    let b = batch(&[(0, 1), (0, 75), (0, 30), (0, 128)], &mut s.random);
+    let n = b.len();
+    let (q, k) = (s.random.values(n * heads * qk_dim), s.random.values(n * kv_heads * qk_dim));
+    let vs = stored.map(|v| s.random.values(n * kv_heads * v));
+    s.check(&format!("attention {heads}/{kv_heads} {qk_dim} {v:?} {kv:?} {mask:?} {variant}"), |o| {
+        let vs = vs.as_ref().map(|v| o.input(n, v.len() / n, v));
+        o.append(0, &o.input(n, kv_heads * qk_dim, &k), vs.as_ref(), &b);
+        o.attention(&a, &o.input(n, heads * qk_dim, &q), &b)
+    });
+}
+
+/// Slots of states in the tests.
+const SLOTS: usize = 8;
+
+/// Steps of two sequences: one that begins, goes on in its slot, then from a copy that was kept on the way; one beside it.
+fn stateful(s: &mut Suite, name: &str, values: usize, widths: &[usize], run: &dyn Fn(&dyn Ops, &[Act], &Batch) -> Act) {
+    let states = [StateSpec { values: 3 }, StateSpec { values }];
+    s.reference.reserve_states(&states, SLOTS);
+    s.backends.iter().for_each(|(_, b)| b.reserve_states(&states, SLOTS));
+    // Of each sequence: rows, where from, where to after which rows.
+    type Part<'a> = (usize, Option<u32>, &'a [(u32, u32)]);
+    let steps: [&[Part<'_>]; 5] = [
+        &[(9, None, &[(2, 4), (5, 5), (8, 1)]), (1, None, &[(0, 2)])],
+        &[(1, Some(1), &[(0, 1)]), (1, Some(2), &[(0, 2)])],
+        &[(70, Some(2), &[(69, 2)])],
+        &[(3, Some(4), &[(2, 1)]), (2, Some(5), &[(0, 6), (1, 7), (1, 3)])],
+        &[(1, Some(3), &[]), (4, Some(1), &[(3, 1)])],
+    ];
+    for (i, step) in steps.into_iter().enumerate() {
+        let mut b = Batch::default();
+        for (n, state, keep) in step {
+            let first = b.tokens.len();
+            b.tokens.resize(first + n, 0);
+            b.positions.extend(0..*n as u32);
+            b.sequences.push(Sequence {
+                rows: first..first + n,
+                state: *state,
+                keep: keep.to_vec(),
+                ..Sequence::default()
+            });
+        }
+        let n = b.len();
+        let inputs: Vec<Vec<f32>> = widths.iter().map(|w| s.random.values(n * w)).collect();
+        s.check(&format!("{name} step {i}"), |o| {
+            let acts: Vec<Act> = inputs.iter().zip(widths).map(|(x, w)| o.input(n, *w, x)).collect();
+            run(o, &acts, &b)
+        });
+    }
+}
+
+fn convolution(s: &mut Suite) {
+    for (channels, kernel) in [(1, 1), (5, 4), (64, 3), (130, 2), (1000, 4)] {
+        for (act, biased) in [(None, false), (Some(Activation::Silu), true), (Some(Activation::GeluTanh), false)] {
+            let (weight, bias) = (s.vector(channels * kernel), biased.then(|| s.vector(channels)));
+            let c = Conv { state: 1, weight, bias, kernel, act };
+            stateful(
+                s,
+                &format!("conv {channels} {kernel} {act:?}"),
+                channels * (kernel - 1),
+                &[channels],
+                &|o, x, b| o.conv(&c, &x[0], b),
+            );
+        }
+    }
+}
+
+fn scan(s: &mut Suite) {
+    let rates = |s: &mut Suite, n: usize| {
+        let v: Vec<f32> = s.random.values(n).iter().map(|v| -v.abs() - 0.01).collect();
+        Weight::from_f32("rates", 1, n, &v)
+    };
+    let mut go = |s: &mut Suite, name: String, values: usize, widths: &[usize], kind: ScanKind| {
+        let scan = Scan { state: 1, kind };
+        stateful(s, &name, values, widths, &|o, x, b| o.scan(&scan, &x.iter().collect::<Vec<_>>(), b));
+    };
+    for (channels, n) in [(1, 1), (7, 5), (64, 16), (200, 16)] {
+        let kind =
+            ScanKind::Selective { rates: rates(s, channels * n), step_bias: s.vector(channels), d: s.vector(channels) };
+        go(s, format!("selective {channels} {n}"), channels * n, &[channels, channels, n, n], kind);
+    }
+    for (heads, dim, groups, n) in [(1, 1, 1, 1), (4, 7, 2, 5), (6, 64, 1, 16), (12, 33, 3, 40)] {
+        for limit in [(0.0, f32::INFINITY), (0.2, 0.9)] {
+            let (step_bias, d) = (s.vector(heads), s.vector(heads));
+            let kind = ScanKind::Heads { rates: rates(s, heads), step_bias, d, groups, limit };
+            let widths = [heads * dim, heads, groups * n, groups * n];
+            go(s, format!("heads {heads} {dim} {groups} {n} {limit:?}"), heads * dim * n, &widths, kind);
+        }
+    }
+    for (key_heads, heads, dk, dv) in [(1, 1, 1, 1), (2, 4, 6, 8), (2, 2, 33, 20), (4, 8, 64, 64)] {
+        for (each, beta_scale) in [(false, 1.0), (true, 2.0)] {
+            let decays = if each { heads * dk } else { heads };
+            let (rates, step_bias) = (rates(s, heads), s.vector(decays));
+            let kind = ScanKind::Delta { rates, step_bias, key_heads, heads, beta_scale };
+            let widths = [key_heads * dk, key_heads * dk, heads * dv, decays, heads];
+            go(s, format!("delta {key_heads} {heads} {dk} {dv} {each}"), heads * dk * dv, &widths, kind);
+        }
+    }
+    for (heads, dim) in [(1, 1), (3, 7), (4, 64)] {
+        let decay: Vec<f32> = (0..heads).map(|h| 0.9 - 0.1 * h as f32).collect();
+        let kind = ScanKind::Linear { decay: Weight::from_f32("decay", 1, heads, &decay) };
+        go(s, format!("linear {heads} {dim}"), heads * dim * dim, &[heads * dim; 3], kind);
     }
 }
 

@@ -14,6 +14,11 @@ pub(super) const FAMILY: Family = Family {
         "layer_norm_eps": 1e-05, "apply_residual_connection_post_layernorm": false, "tie_word_embeddings": true,
         "max_position_embeddings": 2048}"#,
     base: "transformer",
+    // Converters write the width where the configuration names no length: there are no positions to run out of.
+    gguf_keys: Some(|keys| {
+        let n = keys.get("max_position_embeddings").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        keys.insert("max_position_embeddings".into(), n.max(2048).into());
+    }),
     gguf_reads: &["max_alibi_bias"],
     load,
     ..Family::BASE

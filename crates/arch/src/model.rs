@@ -17,6 +17,11 @@ pub trait Graph: Send + Sync {
     /// What the last layer gives for those rows, normalised: `[logit_rows, hidden]`.
     fn hidden(&self, ops: &dyn Ops, step: &Step<'_>) -> Act;
 
+    /// Whether it is an encoder: its `forward` is its `hidden`, and a sequence comes whole in one step.
+    fn is_encoder(&self) -> bool {
+        false
+    }
+
     /// The number of positions that exist at all, where a table of learnt positions ends; none otherwise.
     fn positions_end(&self) -> Option<usize>;
 }
@@ -179,6 +184,12 @@ impl Model {
             factors.push(ops.input(batch.len(), 1, &row));
         }
         Step { batch, rotary, factors }
+    }
+
+    /// Whether it is an encoder: it has no logits ([`Model::forward`] gives [`Model::hidden`]), and a sequence must come
+    /// whole in one step.
+    pub fn is_encoder(&self) -> bool {
+        self.graph.is_encoder()
     }
 
     /// What recurrent layers keep of a sequence, in the order of their ids.

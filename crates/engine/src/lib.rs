@@ -10,6 +10,7 @@
 
 mod backend;
 mod draft;
+mod embed;
 mod engine;
 mod error;
 mod kv;
@@ -35,6 +36,7 @@ pub use backend::{Backend, Ceiling, Isa, Roof, ceiling};
 pub use engine::{Engine, plan};
 pub use error::{Error, ErrorKind, Result};
 pub use math::log_sum_exp;
+pub use embed::{Pooling, normalize};
 pub use memory::MemoryPlan;
 pub use open::{read_config, shape};
 pub use options::{EngineOptions, Progress, Source};

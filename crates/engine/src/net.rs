@@ -5,6 +5,8 @@ use pondera_ops::{Act, Batch, CacheSpec, Ops, StateSpec};
 pub(crate) trait Net {
     /// Logits of the rows in `batch.logit_rows`, `[logit_rows, vocab]`.
     fn forward(&self, ops: &dyn Ops, batch: &Batch) -> Act;
+    /// What comes before the logits: `[logit_rows, hidden]`.
+    fn hidden(&self, ops: &dyn Ops, batch: &Batch) -> Act;
     /// What the layers keep per position.
     fn caches(&self) -> &[CacheSpec];
     /// What the layers keep of a whole sequence.

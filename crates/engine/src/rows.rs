@@ -6,7 +6,7 @@ use crate::{
     net::Net,
     scheduler::{SETTLE, Scheduler, Trust, blame},
 };
-use pondera_ops::{Act, Batch, PAGE, Point, trace::Watch};
+use pondera_ops::{Act, Batch, Ops, PAGE, Point, trace::Watch};
 use std::cell::RefCell;
 
 /// Most bytes of logits that a step of scoring makes.
@@ -116,8 +116,35 @@ impl<'a> Logits<'a> {
         }
     }
 
-    /// Computes the next chunk into `values`.
+    /// The hidden states of the next chunk into [`Logits::values`]: their columns, and the step; none after the last.
+    pub(crate) fn next_hidden(&mut self) -> Result<Option<(usize, Batch)>> {
+        let mut width = 0;
+        let hidden = |net: &dyn Net, ops: &dyn Ops, batch: &Batch| {
+            let x = net.hidden(ops, batch);
+            width = x.cols.max(1);
+            x
+        };
+        let batch = self.compute(hidden)?;
+        Ok(batch.map(|b| (width, b)))
+    }
+
+    /// What the last step gave.
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// What computes.
+    pub(crate) fn ops(&self) -> &dyn Ops {
+        &*self.scheduler.ops
+    }
+
+    /// Computes the next chunk's logits into `values`.
     fn step(&mut self, observe: &dyn Fn(Point, &Act)) -> Result<Option<Batch>> {
+        self.compute(|net, ops, batch| net.forward(&Watch { inner: ops, watch: observe }, batch))
+    }
+
+    /// Computes something of the next chunk into `values`.
+    fn compute(&mut self, what: impl FnOnce(&dyn Net, &dyn Ops, &Batch) -> Act) -> Result<Option<Batch>> {
         let tokens = self.rows.tokens;
         let part = &tokens[self.done..tokens.len().min(self.done + self.rows.chunk.max(1))];
         if part.is_empty() {
@@ -134,10 +161,10 @@ impl<'a> Logits<'a> {
             self.scheduler.slots.apart(before, s);
         }
         let ops = &*self.scheduler.ops;
-        let logits = self.net.forward(&Watch { inner: ops, watch: observe }, &batch);
+        let rows = what(self.net, ops, &batch);
         self.values.clear();
-        ops.read(&logits, &mut self.values);
-        drop(logits);
+        ops.read(&rows, &mut self.values);
+        drop(rows);
         (self.rows.trust)()?;
         if self.done < tokens.len() {
             ops.settle(SETTLE);

@@ -529,6 +529,7 @@ fn pointwise(s: &mut Suite) {
     for format in formats() {
         let table = s.weight(format, 1, 64, unit(format) * 2);
         s.check("embed tokens", |o| o.embed(&table, Index::Tokens, 1.0, &b));
+        s.check("embed a row", |o| o.embed(&table, Index::Row(3), 1.0, &b));
         s.check("embed positions", |o| o.embed(&table, Index::Positions(2), 3.5, &b));
     }
 }
@@ -798,7 +799,7 @@ fn scan(s: &mut Suite) {
         let v: Vec<f32> = s.random.values(n).iter().map(|v| -v.abs() - 0.01).collect();
         Weight::from_f32("rates", 1, n, &v)
     };
-    let mut go = |s: &mut Suite, name: String, values: usize, widths: &[usize], kind: ScanKind| {
+    let go = |s: &mut Suite, name: String, values: usize, widths: &[usize], kind: ScanKind| {
         let scan = Scan { state: 1, kind };
         stateful(s, &name, values, widths, &|o, x, b| o.scan(&scan, &x.iter().collect::<Vec<_>>(), b));
     };

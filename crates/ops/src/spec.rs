@@ -9,6 +9,8 @@ pub enum Index {
     Tokens,
     /// Cache positions, plus this offset (learnt position embeddings).
     Positions(u32),
+    /// The same row for all.
+    Row(u32),
 }
 
 /// A matrix with an optional bias.

@@ -17,6 +17,8 @@ pub struct Embedding {
     pub scale: f32,
     /// `[positions, hidden]`: learnt positions, added, and the row of the first.
     pub positions: Option<(W, u32)>,
+    /// `[types, hidden]`: kinds of tokens, of which all are the first; added.
+    pub types: Option<W>,
     /// Of the sum.
     pub norm: Option<Norm>,
     /// From the width of the table to that of the stream.
@@ -26,7 +28,7 @@ pub struct Embedding {
 impl Embedding {
     /// The rows of `tokens` as they are.
     pub fn new(tokens: W) -> Embedding {
-        Embedding { tokens, scale: 1.0, positions: None, norm: None, project: None }
+        Embedding { tokens, scale: 1.0, positions: None, types: None, norm: None, project: None }
     }
 
     /// `[rows, hidden]`.
@@ -38,10 +40,18 @@ impl Embedding {
         if let Some((table, first)) = &self.positions {
             x = ops.add(x, &ops.embed(table, Index::Positions(*first), 1.0, batch));
         }
+        if let Some(types) = &self.types {
+            x = ops.add(x, &ops.embed(types, Index::Row(0), 1.0, batch));
+        }
         match &self.norm {
             Some(n) => ops.norm(n, &x, x.cols),
             None => x,
         }
+    }
+
+    /// Positions that exist, where they are learnt.
+    fn positions_end(&self) -> Option<usize> {
+        self.positions.as_ref().map(|(table, first)| table.out.saturating_sub(*first as usize))
     }
 }
 
@@ -77,9 +87,9 @@ impl Branch {
         Branch { keep: 0.0, ..Branch::pre_norm(norm, Same) }
     }
 
-    /// [`Branch::pre_norm`] of a body whose kind is not known here.
-    pub fn boxed(norm: Norm, body: Box<dyn Block>) -> Branch {
-        Branch { pre: Some(norm), body, post: None, keep: 1.0, scale: 1.0, after: None }
+    /// [`Branch::pre_norm`], or without a norm [`Branch::plain`], of a body whose kind is not known here.
+    pub fn boxed(norm: impl Into<Option<Norm>>, body: Box<dyn Block>) -> Branch {
+        Branch { pre: norm.into(), body, post: None, keep: 1.0, scale: 1.0, after: None }
     }
 
     /// `x += norm(body(x))`.
@@ -428,43 +438,11 @@ impl Decoder {
 
 impl Graph for Decoder {
     fn positions_end(&self) -> Option<usize> {
-        self.embedding.positions.as_ref().map(|(table, first)| table.out.saturating_sub(*first as usize))
+        self.embedding.positions_end()
     }
 
     fn hidden(&self, ops: &dyn Ops, step: &Step<'_>) -> Act {
-        let batch = step.batch;
-        let x = self.embedding.forward(ops, batch);
-        let mut x = Stream { sum: Some(x), rest: None, point: None };
-        // Once rows mix for the last time, those whose logits nobody wants are done with.
-        let unread = batch.len() - batch.logit_rows.len();
-        let wanted = if unread < UNREAD_MIN { None } else { batch.wanted() };
-        let narrowed = wanted.as_ref().map(|w| step.narrowed(ops, w));
-        let last = self.layers.last().and_then(|l| l.iter().rposition(|b| b.body.mixes()));
-        let last = last.map(|branch| (self.layers.len() - 1, branch));
-        let mut now = step;
-        for (i, branches) in self.layers.iter().enumerate() {
-            x.point = Some(Point::Hidden(i));
-            for (j, b) in branches.iter().enumerate() {
-                let y = match &narrowed {
-                    Some(wanted) if last == Some((i, j)) => {
-                        let y = b.forward(ops, &mut x, |h| b.body.forward_wanted(ops, step, wanted, h));
-                        x.select(ops, &batch.logit_rows);
-                        now = wanted;
-                        y
-                    }
-                    _ => b.forward(ops, &mut x, |h| b.body.forward(ops, now, h)),
-                };
-                x.join(ops, b, y);
-            }
-        }
-        x.point = Some(Point::Hidden(self.layers.len()));
-        if now.batch.len() != batch.logit_rows.len() {
-            x.select(ops, &batch.logit_rows);
-        }
-        match &self.head.norm {
-            Some(n) => x.norm(ops, n),
-            None => x.settled(ops).clone(),
-        }
+        run(ops, step, (&self.embedding, &self.layers, self.head.norm.as_ref()))
     }
 
     fn forward(&self, ops: &dyn Ops, step: &Step<'_>) -> Act {
@@ -480,5 +458,70 @@ impl Graph for Decoder {
             Some(cap) => ops.softcap(logits, cap),
             None => logits,
         }
+    }
+}
+
+/// From tokens through layers to the rows whose logits are wanted, normalised.
+fn run(ops: &dyn Ops, step: &Step<'_>, (embedding, layers, norm): (&Embedding, &[Vec<Branch>], Option<&Norm>)) -> Act {
+    let batch = step.batch;
+    let x = embedding.forward(ops, batch);
+    let mut x = Stream { sum: Some(x), rest: None, point: None };
+    // Once rows mix for the last time, those whose logits nobody wants are done with.
+    let unread = batch.len() - batch.logit_rows.len();
+    let wanted = if unread < UNREAD_MIN { None } else { batch.wanted() };
+    let narrowed = wanted.as_ref().map(|w| step.narrowed(ops, w));
+    let last = layers.last().and_then(|l| l.iter().rposition(|b| b.body.mixes()));
+    let last = last.map(|branch| (layers.len() - 1, branch));
+    let mut now = step;
+    for (i, branches) in layers.iter().enumerate() {
+        x.point = Some(Point::Hidden(i));
+        for (j, b) in branches.iter().enumerate() {
+            let y = match &narrowed {
+                Some(wanted) if last == Some((i, j)) => {
+                    let y = b.forward(ops, &mut x, |h| b.body.forward_wanted(ops, step, wanted, h));
+                    x.select(ops, &batch.logit_rows);
+                    now = wanted;
+                    y
+                }
+                _ => b.forward(ops, &mut x, |h| b.body.forward(ops, now, h)),
+            };
+            x.join(ops, b, y);
+        }
+    }
+    x.point = Some(Point::Hidden(layers.len()));
+    if now.batch.len() != batch.logit_rows.len() {
+        x.select(ops, &batch.logit_rows);
+    }
+    match norm {
+        Some(n) => x.norm(ops, n),
+        None => x.settled(ops).clone(),
+    }
+}
+
+/// An encoder: each token sees those after it too, so a sequence comes whole in one step; there are no logits.
+pub struct Encoder {
+    /// What tokens become.
+    pub embedding: Embedding,
+    /// Branches of each layer, in order.
+    pub layers: Vec<Vec<Branch>>,
+    /// After the last layer.
+    pub norm: Option<Norm>,
+}
+
+impl Graph for Encoder {
+    fn forward(&self, ops: &dyn Ops, step: &Step<'_>) -> Act {
+        self.hidden(ops, step)
+    }
+
+    fn hidden(&self, ops: &dyn Ops, step: &Step<'_>) -> Act {
+        run(ops, step, (&self.embedding, &self.layers, self.norm.as_ref()))
+    }
+
+    fn positions_end(&self) -> Option<usize> {
+        self.embedding.positions_end()
+    }
+
+    fn is_encoder(&self) -> bool {
+        true
     }
 }

@@ -167,6 +167,12 @@ impl Gqa {
         Ok(Gqa { qk_norm: Some(QkNorm { norms, whole: true, after: false }), ..self })
     }
 
+    /// With keys after the query in sight too: all, or those at most `around` away.
+    pub fn bidirectional(mut self, around: Option<usize>) -> Gqa {
+        self.attention.mask = around.map_or(Mask::Full, Mask::Around);
+        self
+    }
+
     /// With a logit per head that takes its share of the softmax.
     pub fn with_sinks(mut self, sinks: W) -> Gqa {
         self.attention.sinks = Some(sinks);

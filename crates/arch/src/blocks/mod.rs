@@ -19,7 +19,7 @@ mod short_conv;
 mod softmax_moe;
 
 pub use alibi::{slopes, slopes_above};
-pub use decoder::{Branch, Decoder, Embedding, Head, NormKind, Tree, layers};
+pub use decoder::{Branch, Decoder, Embedding, Encoder, Head, NormKind, Tree, layers};
 pub use delta_net::{DeltaNet, DeltaNetConfig, Joined};
 pub use gqa::{Gqa, GqaConfig, Projection, QkNorm};
 pub use latent_moe::{LatentMoe, plain_experts};

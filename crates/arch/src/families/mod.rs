@@ -7,6 +7,7 @@ mod apertus;
 mod arcee;
 mod bamba;
 mod beam;
+mod bert;
 mod bloom;
 mod cohere;
 mod cohere2;
@@ -56,9 +57,11 @@ mod ministral3;
 mod mistral;
 mod mistral4;
 mod mixtral;
+mod modernbert;
 mod mpt;
 mod nemotron;
 mod nemotron_h;
+mod nomic_bert;
 mod olmo;
 mod olmo2;
 mod olmo3;
@@ -74,6 +77,7 @@ mod qwen3_5;
 mod qwen3_5_moe;
 mod qwen3_moe;
 mod qwen3_next;
+mod roberta;
 mod seed_oss;
 mod smollm3;
 mod solar_open;
@@ -113,6 +117,7 @@ pub static FAMILIES: &[Family] = &[
     arcee::FAMILY,
     bamba::FAMILY,
     beam::FAMILY,
+    bert::FAMILY,
     bloom::FAMILY,
     cohere::FAMILY,
     cohere2::FAMILY,
@@ -162,9 +167,11 @@ pub static FAMILIES: &[Family] = &[
     mistral::FAMILY,
     mistral4::FAMILY,
     mixtral::FAMILY,
+    modernbert::FAMILY,
     mpt::FAMILY,
     nemotron::FAMILY,
     nemotron_h::FAMILY,
+    nomic_bert::FAMILY,
     olmo::FAMILY,
     olmo2::FAMILY,
     olmo3::FAMILY,
@@ -180,11 +187,13 @@ pub static FAMILIES: &[Family] = &[
     qwen3_5_moe::FAMILY,
     qwen3_moe::FAMILY,
     qwen3_next::FAMILY,
+    roberta::FAMILY,
     seed_oss::FAMILY,
     smollm3::FAMILY,
     solar_open::FAMILY,
     stablelm::FAMILY,
     starcoder2::FAMILY,
+    roberta::XLM,
 ];
 
 /// Families of which a GGUF file is among the goldens; from `config.json` and safetensors every family has one.

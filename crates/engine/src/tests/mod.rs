@@ -117,6 +117,9 @@ impl Net for Shared {
     fn forward(&self, ops: &dyn Ops, batch: &Batch) -> Act {
         self.0.forward(ops, batch)
     }
+    fn hidden(&self, ops: &dyn Ops, batch: &Batch) -> Act {
+        self.0.hidden(ops, batch)
+    }
     fn caches(&self) -> &[CacheSpec] {
         self.0.caches()
     }

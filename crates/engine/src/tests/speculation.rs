@@ -142,6 +142,9 @@ fn guesses_take_only_the_rows_that_are_left() {
             self.1.set(self.1.get().max(batch.len()));
             self.0.forward(ops, batch)
         }
+        fn hidden(&self, ops: &dyn Ops, batch: &Batch) -> Act {
+            self.0.hidden(ops, batch)
+        }
         fn caches(&self) -> &[CacheSpec] {
             self.0.caches()
         }

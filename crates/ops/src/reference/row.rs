@@ -6,6 +6,7 @@ pub fn index(index: Index, batch: &Batch, r: usize) -> usize {
     match index {
         Index::Tokens => batch.tokens[r] as usize,
         Index::Positions(offset) => (batch.positions[r] + offset) as usize,
+        Index::Row(row) => row as usize,
     }
 }
 

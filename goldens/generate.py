@@ -18,7 +18,7 @@ import zlib
 import gguf
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, Mistral4ForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, Mistral4ForCausalLM
 
 import recurrent
 
@@ -250,6 +250,20 @@ GOLDENS = {
 
 GOLDENS.update(recurrent.GOLDENS)
 
+BERT = dict(vocab_size=64, hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
+            max_position_embeddings=48, pad_token_id=0)
+# Encoders have no logits: what stands for them is the last hidden state, and no token is greedy.
+ENCODERS = {
+    "bert": ("bert", dict(BERT), dict()),
+    "roberta": ("roberta", dict(BERT, pad_token_id=1, hidden_act="relu"), dict()),
+    "xlm-roberta": ("xlm-roberta", dict(BERT, pad_token_id=2), dict()),
+    "nomic_bert": ("nomic_bert", dict(BERT, head_dim=8), dict()),
+    "modernbert": ("modernbert", dict(BERT, num_hidden_layers=4, local_attention=8, attention_bias=True, cls_token_id=1,
+                   sep_token_id=2, bos_token_id=1, eos_token_id=2), dict()),
+}
+GOLDENS.update(ENCODERS)
+CLASSES.update((kind, AutoModel) for kind, _, _ in ENCODERS.values())
+
 
 def build(name):
     kind, keys, options = GOLDENS[name]
@@ -257,7 +271,8 @@ def build(name):
     config = AutoConfig.for_model(kind, **keys)
     config._attn_implementation = options.get("attention", "eager")
     config._experts_implementation = "eager"
-    model = CLASSES[kind](config) if kind in CLASSES else AutoModelForCausalLM.from_config(config)
+    model_class = CLASSES.get(kind, AutoModelForCausalLM)
+    model = model_class.from_config(config) if hasattr(model_class, "from_config") else model_class(config)
     model = model.eval().float()
     fill(model)
     folder = os.path.join(HERE, name)
@@ -268,11 +283,11 @@ def build(name):
     write_config(folder, options)
     logits, ids = reference(model, folder)
     if "post" not in options:
-        model_class = CLASSES.get(kind, AutoModelForCausalLM)
         loaded = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation=options.get("attention", "eager"),
                                              experts_implementation="eager").eval()
         with torch.no_grad():
-            assert torch.equal(loaded(ids, use_cache=False).logits[0], logits), f"{name}: loads to another model"
+            again = loaded(ids).last_hidden_state if kind in ENCODERS else loaded(ids, use_cache=False).logits
+            assert torch.equal(again[0], logits), f"{name}: loads to another model"
     if options.get("gguf"):
         to_gguf(model, folder)
 
@@ -281,7 +296,7 @@ def fill(model):
     """Values that every mechanism shows in: nothing near zero, nothing equal; stored in bfloat16."""
     for name, p in list(model.named_parameters()) + [(n, b) for n, b in model.named_buffers() 
                                                  if "correction_bias" in n or "expert_bias" in n]:
-        if "norm" in name or ".ln_" in name:
+        if "norm" in name.lower() or ".ln_" in name:
             kind = model.config.model_type
             zero = "gemma" in kind or kind.startswith(("qwen3_next", "qwen3_5")) and "linear_attn" not in name
             centre = 0.0 if zero or name.endswith("bias") else 1.0
@@ -381,22 +396,24 @@ POST = {"fp8": fp8, "mxfp4": mxfp4}
 
 @torch.no_grad()
 def reference(model, folder):
+    encoder = model.config.model_type in ENCODERS
     ids = torch.randint(3, model.config.vocab_size, (1, PROMPT))
-    for _ in range(GREEDY):
+    for _ in range(0 if encoder else GREEDY):
         ids = torch.cat([ids, model(ids, use_cache=False).logits[:, -1:].argmax(-1)], 1)
     seen = []
     body = getattr(model.base_model, "decoder", model.base_model)
-    layers = next(getattr(body, n) for n in ("h", "layers", "blocks") if hasattr(body, n))
+    body = getattr(body, "encoder", body)
+    layers = next(getattr(body, n) for n in ("h", "layers", "layer", "blocks") if hasattr(body, n))
     hooks = [m.register_forward_pre_hook(lambda _, a, k: seen.append((a[0] if a else k["hidden_states"])[0].clone()), with_kwargs=True)
              for m in layers]
     # What the last layer gives: before the final norm, where there is one.
     hooks.append(layers[-1].register_forward_hook(lambda _, a, out: seen.append((out[0] if isinstance(out, tuple) else out).reshape(seen[0].shape).clone())))
-    logits = model(ids, use_cache=False).logits[0]
+    logits = (model(ids).last_hidden_state if encoder else model(ids, use_cache=False).logits)[0]
     for h in hooks:
         h.remove()
     top = logits.topk(2).values
     margin = (top[:, 0] - top[:, 1])[PROMPT - 1:].min().item()
-    assert margin > 1e-3, f"{folder}: greedy margin {margin}: change the name"
+    assert encoder or margin > 1e-3, f"{folder}: greedy margin {margin}: change the name"
     save_file({"input_ids": ids[0].int(), "logits": logits.float().contiguous(), "hidden": torch.stack(seen).float()},
               os.path.join(folder, "reference.safetensors"))
     print(f"{os.path.basename(folder)}: std {logits.std():.2f}, margin {margin:.3f}")

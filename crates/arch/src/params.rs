@@ -117,6 +117,8 @@ const IGNORED: &[&str] = &[
     ".attn.bias",
     ".attn.masked_bias",
     "vision",
+    "pooler.",
+    "cls.predictions.",
     "visual.",
     "audio",
     "multi_modal_projector",

@@ -20,6 +20,7 @@ mod model;
 mod out;
 mod packed;
 mod progress;
+mod sentence;
 mod view;
 mod words;
 

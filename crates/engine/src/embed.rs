@@ -74,7 +74,8 @@ pub fn normalize(x: &mut [f32]) {
 
 /// What an encoder cannot do.
 pub(crate) fn no_logits(family: &str) -> Error {
-    Error::new(ErrorKind::File, format!("{family}: an encoder has no next token")).hint("it makes embeddings: pondera embed")
+    Error::new(ErrorKind::File, format!("{family}: an encoder has no next token"))
+        .hint("it makes embeddings: pondera embed")
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! A model that is open: its weights, its vocabulary, its backend, and the requests under way.
 use crate::{
-    Backend, Completion, EngineOptions, Error, Event, Logits, MemoryPlan, Progress, Request, RequestId, Result, Score,
-    Source, Trace, TraceOptions,
+    Backend, Completion, EngineOptions, Error, Event, Logits, MemoryPlan, Pooling, Progress, Request, RequestId,
+    Result, Score, Source, Trace, TraceOptions,
     draft::{self, DraftParts},
+    embed,
     net::{Net, Vocabulary},
     open::{self, Opened},
     runner::{Parts, Runner},
@@ -136,6 +137,7 @@ impl Engine {
     /// [`crate::ErrorKind::Invalid`] names the field; [`crate::ErrorKind::Context`] says how many tokens do not fit;
     /// [`crate::ErrorKind::Busy`] if too many wait. A prompt is never cut.
     pub fn submit(&mut self, request: Request) -> Result<RequestId> {
+        self.check_decoder()?;
         self.runner.submit(request)
     }
 
@@ -172,12 +174,14 @@ impl Engine {
         request: Request,
         watch: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
     ) -> Result<Completion> {
+        self.check_decoder()?;
         self.runner.generate(request, watch)
     }
 
     /// A forward pass over `tokens`, laid open. Length-dependent rotary frequencies are those of the whole sequence.
     /// The context's limit does not hold here, only the model's own.
     pub fn trace(&mut self, tokens: &[u32], options: TraceOptions) -> Result<Trace> {
+        self.check_decoder()?;
         self.check_positions(tokens.len())?;
         self.runner.trace(tokens, options)
     }
@@ -185,6 +189,7 @@ impl Engine {
     /// Scores every token but the first, given all before it; appends to `out` in order. For perplexity and
     /// likelihoods.
     pub fn score(&mut self, tokens: &[u32], out: &mut Vec<Score>) -> Result<()> {
+        self.check_decoder()?;
         self.check_positions(tokens.len())?;
         self.runner.score(tokens, out)
     }
@@ -192,8 +197,27 @@ impl Engine {
     /// The logits of every position of `tokens`, chunk by chunk: a pass whose memory does not grow with its length.
     /// Two engines that were opened with the same options and have vocabularies of one size give the same chunks.
     pub fn logits<'a>(&'a mut self, tokens: &'a [u32]) -> Result<Logits<'a>> {
+        self.check_decoder()?;
         self.check_positions(tokens.len())?;
         self.runner.logits(tokens)
+    }
+
+    /// The embedding of `tokens`, not normalised: `[hidden]`, for [`Pooling::None`] `[tokens, hidden]`. An encoder sees
+    /// all of them in one step; nothing is cut.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Context`] for more tokens than an encoder has positions or was made for.
+    pub fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<Vec<f32>> {
+        self.check_positions(tokens.len())?;
+        let (encoder, limit) = (self.model.is_encoder(), self.model.max_positions());
+        if encoder && tokens.len() > limit {
+            return Err(Error::context(tokens.len(), limit));
+        }
+        self.runner.embed(tokens, pooling, encoder)
+    }
+
+    fn check_decoder(&self) -> Result<()> {
+        if self.model.is_encoder() { Err(embed::no_logits(self.model.description().family)) } else { Ok(()) }
     }
 
     fn check_positions(&self, tokens: usize) -> Result<()> {

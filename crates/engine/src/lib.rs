@@ -33,10 +33,10 @@ mod tests;
 mod words;
 
 pub use backend::{Backend, Ceiling, Isa, Roof, ceiling};
+pub use embed::{Pooling, normalize};
 pub use engine::{Engine, plan};
 pub use error::{Error, ErrorKind, Result};
 pub use math::log_sum_exp;
-pub use embed::{Pooling, normalize};
 pub use memory::MemoryPlan;
 pub use open::{read_config, shape};
 pub use options::{EngineOptions, Progress, Source};

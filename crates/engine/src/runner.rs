@@ -1,8 +1,8 @@
 //! A model that takes requests: checks them, numbers them, and steps. What [`crate::Engine`] is, but for how the
 //! model was opened.
 use crate::{
-    Completion, Error, Event, FinishReason, Guesses, Request, RequestId, Result, STOP_BYTES_MAX, STOPS_MAX, Score,
-    TOP_LOGPROBS_MAX, Trace, TraceOptions,
+    Completion, Error, Event, FinishReason, Guesses, Pooling, Request, RequestId, Result, STOP_BYTES_MAX, STOPS_MAX,
+    Score, TOP_LOGPROBS_MAX, Trace, TraceOptions,
     draft::{DraftParts, Drafter},
     net::{Net, Vocabulary},
     rows::{Logits, Rows},
@@ -153,6 +153,12 @@ impl Runner {
     pub fn trace(&mut self, tokens: &[u32], options: TraceOptions) -> Result<Trace> {
         let (scheduler, net, rows) = self.rows(tokens, options.chunk)?;
         scheduler.trace(net, rows, options)
+    }
+
+    /// `whole`: the sequence comes in one step.
+    pub fn embed(&mut self, tokens: &[u32], pooling: Pooling, whole: bool) -> Result<Vec<f32>> {
+        let (scheduler, net, rows) = self.rows(tokens, whole.then_some(tokens.len()))?;
+        scheduler.embed(net, rows, pooling)
     }
 
     pub fn score(&mut self, tokens: &[u32], out: &mut Vec<Score>) -> Result<()> {

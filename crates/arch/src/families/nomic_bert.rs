@@ -2,7 +2,7 @@
 use super::{Family, always, bert};
 use crate::{
     Config, Graph, Params, Result,
-    blocks::{Branch, Embedding, Encoder, Gqa, GqaConfig, Rotary, RotaryDims, gated_mlp, layers},
+    blocks::{Branch, Embedding, Encoder, Gqa, GqaConfig, Mlp, Rotary, RotaryDims, layers},
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -53,14 +53,20 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
             true => Gqa::fused(&a, &gqa, (hidden, 1), ("Wqkv", "out_proj"), Some(rotary))?,
             false => Gqa::load(&a, &gqa, hidden, Some(rotary))?,
         };
-        let ffn = gated_mlp(&l.at(("mlp", "")), hidden, inner, false, act)?;
+        let m = l.at(("mlp", ""));
+        let ffn = Mlp(pondera_ops::Mlp {
+            gate: Some(m.linear(("gate_proj|fc12", "ffn_gate"), inner, hidden, false)?),
+            up: m.linear(("up_proj|fc11", "ffn_up"), inner, hidden, false)?,
+            down: m.linear(("down_proj|fc2", "ffn_down"), hidden, inner, false)?,
+            act,
+        });
         let norm = |name| l.layer_norm(name, hidden, eps).map(Some);
         Ok(vec![
             Branch {
                 after: norm(("post_attention_layernorm|norm1", "attn_output_norm"))?,
                 ..Branch::plain(attention.bidirectional(None))
             },
-            Branch { after: norm(("post_mlp_layernorm|norm2", "layer_output_norm"))?, ..Branch::boxed(None, ffn) },
+            Branch { after: norm(("post_mlp_layernorm|norm2", "layer_output_norm"))?, ..Branch::plain(ffn) },
         ])
     })?;
     Ok(Box::new(Encoder { embedding, layers, norm: None }))

@@ -32,6 +32,7 @@ commands! {
     Models in models,
     Bench in bench,
     Trace in trace,
+    Embed in embed,
     Perplexity in perplexity,
     Tokenize in tokenize,
     Detokenize in detokenize,

@@ -49,7 +49,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let source = model::resolve(args.model.as_deref(), &context.global)?;
     let mut compute = args.compute.clone();
     // The trace finds its own room; a long default context would only take memory.
-    compute.ctx.get_or_insert(64);
+    compute.ctx.get_or_insert(1);
     let mut loaded = Loaded::open(&source, &compute, KvType::F32, context)?;
     let tokens = match (&args.tokens, &args.prompt) {
         (Some(Ids(ids)), _) => ids.clone(),

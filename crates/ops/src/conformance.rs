@@ -742,8 +742,11 @@ fn encode(s: &mut Suite, (heads, kv_heads, qk_dim, v): Shape, kv: KvType, mask: 
 /// Slots of states in the tests.
 const SLOTS: usize = 8;
 
+/// An operation over its inputs.
+type Operation<'a> = &'a dyn Fn(&dyn Ops, &[Act], &Batch) -> Act;
+
 /// Steps of two sequences: one that begins, goes on in its slot, then from a copy that was kept on the way; one beside it.
-fn stateful(s: &mut Suite, name: &str, values: usize, widths: &[usize], run: &dyn Fn(&dyn Ops, &[Act], &Batch) -> Act) {
+fn stateful(s: &mut Suite, name: &str, values: usize, widths: &[usize], run: Operation<'_>) {
     let states = [StateSpec { values: 3 }, StateSpec { values }];
     s.reference.reserve_states(&states, SLOTS);
     s.backends.iter().for_each(|(_, b)| b.reserve_states(&states, SLOTS));

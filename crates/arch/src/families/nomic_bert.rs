@@ -22,7 +22,6 @@ pub(super) const FAMILY: Family = Family {
     gguf_keys: Some(bert::gguf_keys),
     gguf_reads: &["bidirectional"],
     load,
-    ..Family::BASE
 };
 
 fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {

@@ -9,48 +9,22 @@ use std::{cell::Cell, fs, path::Path, time::Duration};
 /// Of the largest logit: what the goldens' own test allows.
 const TOLERANCE: f32 = 1e-4;
 
-/// How a mechanism is broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mutation {
-    RopeExponent,
-    RopePairs,
-    RopeFactorDropped,
-    WindowOffByOne,
-    ChunkOffByOne,
-    ScoreScale,
-    ScoreSoftcapDropped,
-    SinksDropped,
-    SlopesDropped,
-    QkNormDropped,
-    NormEpsilon,
-    NormPlusOne,
-    RouteBiasDropped,
-    RouteGroupsDropped,
-    RouteScaleDropped,
-    RouteRenormalized,
-    RouteScore,
-    SharedExpertDropped,
-    SharedGateDropped,
-    ConvActivationDropped,
-    ConvBiasDropped,
-    ScanSkipDropped,
-    ScanStepBiasDropped,
-    ScanRates,
-    StateNotReset,
-    GateDropped,
-    FactorDropped,
-    ClampDropped,
-    ScaleDropped,
-    SoftcapDropped,
-    Activation,
-    EmbeddingScaleDropped,
-    PositionsOffByOne,
-    BiasDropped,
+/// The enum and the list of all that it has.
+macro_rules! mutations {
+    ($($name:ident),* $(,)?) => {
+        /// How a mechanism is broken.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        enum Mutation {
+            $($name,)*
+        }
+
+        use Mutation::*;
+
+        const ALL: &[Mutation] = &[$($name),*];
+    };
 }
 
-use Mutation::*;
-
-const ALL: &[Mutation] = &[
+mutations!(
     RopeExponent,
     RopePairs,
     RopeFactorDropped,
@@ -60,6 +34,8 @@ const ALL: &[Mutation] = &[
     ScoreSoftcapDropped,
     SinksDropped,
     SlopesDropped,
+    SelectionOffByOne,
+    SelectionDropped,
     QkNormDropped,
     NormEpsilon,
     NormPlusOne,
@@ -85,7 +61,7 @@ const ALL: &[Mutation] = &[
     EmbeddingScaleDropped,
     PositionsOffByOne,
     BiasDropped,
-];
+);
 
 /// Where a broken mechanism rightly makes no difference: golden, mutation, why.
 const NO_DIFFERENCE: &[(&str, Mutation, &str)] = &[
@@ -95,6 +71,7 @@ const NO_DIFFERENCE: &[(&str, Mutation, &str)] = &[
     ("beam-rotary", RouteScaleDropped, "a norm follows the experts"),
     ("beam-rotary", RouteRenormalized, "a norm follows the experts"),
     ("beam-rotary", ScaleDropped, "every reader of the stream normalises it"),
+    ("deepseek_v32", ScaleDropped, "a positive factor of all scores changes no order"),
     ("flex_olmo", RouteRenormalized, "a norm follows the experts"),
     ("llama4_text-gguf", ChunkOffByOne, "such files say no chunk: it is 8192"),
     ("qwen3_5", RopeExponent, "one pair rotates, at frequency 1 whatever the base"),
@@ -298,6 +275,25 @@ impl Ops for Mutant<'_> {
             a.slopes = None;
         }
         self.inner.attention(&a, q, batch)
+    }
+
+    fn select(&self, i: &Indexer, q: &Act, weights: &Act, batch: &Batch) -> Act {
+        let mut i = *i;
+        if self.breaks(SelectionOffByOne, true) {
+            i.top_k += 1;
+        }
+        self.inner.select(&i, q, weights, batch)
+    }
+
+    fn attention_over(&self, a: &Attention, q: &Act, selected: &Act, batch: &Batch) -> Act {
+        if self.breaks(SelectionDropped, true) {
+            return self.inner.attention(a, q, batch);
+        }
+        let mut a = a.clone();
+        if self.breaks(ScoreScale, true) {
+            a.scale *= 1.1;
+        }
+        self.inner.attention_over(&a, q, selected, batch)
     }
 
     fn conv(&self, c: &Conv, x: &Act, batch: &Batch) -> Act {

@@ -66,13 +66,27 @@ struct Work<'a> {
     slopes: Option<&'a [f32]>,
     cache: &'a Cache,
     batch: &'a Batch,
+    /// Positions that each row looks at, and how many a row has room for.
+    selected: Option<(&'a [f32], usize)>,
     q: &'a [f32],
     q_cols: usize,
     y: Ptr<f32>,
 }
 
 /// Attends from `q` into `y`.
-pub fn run(engine: &Engine, scratch: &mut Scratch, a: &Attention, cache: &Cache, q: &Act, batch: &Batch, y: &Act) {
+///
+/// `selected` has for each row the positions that it looks at, ascending, then -1; none: all that the mask lets it see.
+#[allow(clippy::too_many_arguments)]
+pub fn run(
+    engine: &Engine,
+    scratch: &mut Scratch,
+    a: &Attention,
+    cache: &Cache,
+    q: &Act,
+    selected: Option<(&[f32], usize)>,
+    batch: &Batch,
+    y: &Act,
+) {
     let group = a.heads / a.kv_heads;
     let ns = plan(engine, a, batch, group, &mut scratch.pieces);
     let q_data = q.data();
@@ -83,6 +97,7 @@ pub fn run(engine: &Engine, scratch: &mut Scratch, a: &Attention, cache: &Cache,
         slopes: a.slopes.as_ref().map(|s| s.vector()),
         cache,
         batch,
+        selected,
         q: &q_data,
         q_cols: q.cols,
         y: Ptr(y.data_mut().as_mut_ptr()),
@@ -150,6 +165,18 @@ fn visible(a: &Attention, p: usize, length: usize, span: usize) -> Option<(usize
     (first < start + PAGE && start < end).then(|| (first.max(start) - start, end.min(start + PAGE) - start))
 }
 
+impl Work<'_> {
+    /// A bit for each position of a span that row `r` looks at.
+    fn looks(&self, r: usize, span: usize) -> u64 {
+        let Some((selected, cols)) = self.selected else { return u64::MAX };
+        let row = &selected[r * cols..][..cols];
+        let row = &row[..row.partition_point(|t| *t >= 0.0)];
+        let (from, to) = ((span * PAGE) as f32, ((span + 1) * PAGE) as f32);
+        let inside = &row[row.partition_point(|t| *t < from)..];
+        inside.iter().take_while(|t| **t < to).fold(0, |bits, t| bits | 1 << (*t as usize % PAGE))
+    }
+}
+
 unsafe fn piece<E: Elem>(w: &Work<'_>, piece: &Piece, b: &mut Buffers) {
     let (a, cache) = (w.a, w.cache);
     let s = &w.batch.sequences[piece.sequence];
@@ -184,17 +211,18 @@ unsafe fn piece<E: Elem>(w: &Work<'_>, piece: &Piece, b: &mut Buffers) {
         next.inspect(|page| cache.prefetch(w.level, *page, piece.kv_head, true));
         let mut r = rows.start;
         while r < rows.end {
-            let range = visible(a, position(r), length, span);
-            let same = (r..rows.end).take_while(|&t| visible(a, position(t), length, span) == range).count();
+            let seen = |t: usize| visible(a, position(t), length, span).filter(|_| w.looks(t, span) != 0);
+            let range = seen(r);
+            let same = (r..rows.end).take_while(|&t| seen(t) == range).count();
             if let Some((from, to)) = range {
                 let queries = (r - rows.start) * heads..(r - rows.start + same) * heads;
                 // SAFETY: the page was written up to the last visible position; buffers hold all queries.
                 unsafe {
                     if cache.spec.v_dim.is_none() && !transposed {
-                        transpose::<E>(w, s, span, piece.kv_head, k_dim, b);
+                        transpose(w, s, span, piece.kv_head, k_dim, b);
                         transposed = true;
                     }
-                    let place = |i: usize| (position(rows.start + i / heads), head + i % heads);
+                    let place = |i: usize| (rows.start + i / heads, head + i % heads);
                     span_of::<E>(w, s, span, piece.kv_head, k_dim, queries, from..to, &place, b);
                 }
             }
@@ -235,23 +263,31 @@ fn factors(level: Level, max: &mut f32, joins: f32) -> (f32, f32) {
 }
 
 /// Latent rows of a span to `[k_dim][PAGE]`.
-unsafe fn transpose<E: Elem>(w: &Work<'_>, s: &Sequence, span: usize, head: usize, k_dim: usize, b: &mut Buffers) {
+unsafe fn transpose(w: &Work<'_>, s: &Sequence, span: usize, head: usize, k_dim: usize, b: &mut Buffers) {
     grow(&mut b.keys, k_dim * PAGE);
-    let stride = w.cache.row_pad() * E::SIZE;
-    let base = w.cache.rows(s.pages[span] as usize, head);
+    // SAFETY: the caller's promise; the buffer has just grown.
+    unsafe { page_columns(w.level, w.cache, s.pages[span] as usize, head, k_dim, b.keys.as_mut_ptr()) }
+}
+
+/// The rows of a page of a cache without values, as `[k_dim][PAGE]` f32 without their scales, to `to`.
+///
+/// # Safety
+/// The page was written; `to` has room for `k_dim · PAGE` values.
+pub unsafe fn page_columns(level: Level, cache: &Cache, page: usize, head: usize, k_dim: usize, to: *mut f32) {
+    let stride = cache.row_pad() * cache.kv.bytes();
+    let base = cache.rows(page, head);
     let pointers: [*const u8; PAGE] = std::array::from_fn(|i| base.wrapping_add(i * stride));
-    let pack =
-        Pack { rows: pointers.as_ptr(), groups: PAGE / w.level.lanes(), k0: 0, kn: k_dim, dst: b.keys.as_mut_ptr() };
-    let code = match w.cache.kv {
+    let pack = Pack { rows: pointers.as_ptr(), groups: PAGE / level.lanes(), k0: 0, kn: k_dim, dst: to };
+    let code = match cache.kv {
         KvType::F32 => Code::F32,
         KvType::F16 => Code::F16,
         KvType::Q8 => Code::I8,
     };
     // SAFETY: a page holds PAGE rows of at least k_dim elements.
-    unsafe { gemm::pack_rows(w.level, code, &pack) }
+    unsafe { gemm::pack_rows(level, code, &pack) }
 }
 
-/// One span for queries that all see its positions `seen`; `place` gives a query's position and head.
+/// One span for queries that all see its positions `seen`; `place` gives a query's row and head.
 #[allow(clippy::too_many_arguments)]
 unsafe fn span_of<E: Elem>(
     w: &Work<'_>,
@@ -295,11 +331,23 @@ unsafe fn span_of<E: Elem>(
     let mut scale = a.scale;
     if let Some(slopes) = w.slopes {
         for (i, scores) in queries.clone().zip(scores.chunks_exact_mut(PAGE)) {
-            let (p, h) = place(i);
-            let behind = (span * PAGE) as f32 - p as f32;
+            let (r, h) = place(i);
+            let behind = (span * PAGE) as f32 - w.batch.positions[r] as f32;
             // SAFETY: PAGE weights, PAGE scales.
             unsafe { slope(level, scores, scales.map(|s| s[0]), scale, slopes[h], behind) };
         }
+    }
+    if w.selected.is_some() {
+        for (i, scores) in queries.clone().zip(scores.chunks_exact_mut(PAGE)) {
+            let looks = w.looks(place(i).0, span);
+            for (t, s) in scores.iter_mut().enumerate() {
+                let factor = scales.map_or(1.0, |s| s[0][t]);
+                // The exponential of what is not looked at is 0, as that of masked positions is.
+                *s = if looks >> t & 1 == 1 { *s * factor * scale } else { f32::NEG_INFINITY };
+            }
+        }
+    }
+    if w.slopes.is_some() || w.selected.is_some() {
         // Both factors are in the scores now.
         scale = 1.0;
         scales = scales.map(|[_, values]| [&[1.0; PAGE][..], values]);

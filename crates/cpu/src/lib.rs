@@ -20,6 +20,7 @@ mod promote;
 mod quantize;
 mod rows;
 mod scan;
+mod select;
 mod simd;
 pub mod tiled;
 mod vmath;
@@ -62,6 +63,7 @@ pub struct Cpu {
     arena: Arena,
     caches: RefCell<Vec<kv::Cache>>,
     states: RefCell<scan::States>,
+    selecting: PerThread<select::Buffers>,
     /// Codes of the last activation, for blocks of 32 and of 256.
     codes: RefCell<[Coded; 2]>,
     /// The stamp of the last norm's result, and the block in which such results were last wanted as codes (0: none was).
@@ -106,6 +108,7 @@ impl Cpu {
             arena: Arena::default(),
             caches: RefCell::default(),
             states: RefCell::new(scan::States::new(threads)),
+            selecting: PerThread::new(threads),
             codes: RefCell::default(),
             normed: Cell::default(),
             tiled: RefCell::default(),

@@ -6,7 +6,7 @@ use crate::{
     moe,
     product::{CodesOut, Input, Job, Product, Ptr, Weights},
     rows::{self, NormRow},
-    scan,
+    scan, select,
     tiled::{self, Tiled},
     vmath,
 };
@@ -21,6 +21,17 @@ use pondera_ops::{
 use std::{slice, sync::Arc, time::Duration};
 
 impl Cpu {
+    fn attend(&self, a: &Attention, q: &Act, selected: Option<&Act>, batch: &Batch) -> Act {
+        let y = self.arena.alloc(q.rows, a.heads * a.v_dim);
+        let caches = self.caches.borrow();
+        self.engine.ran("attention by tiles of a span", caches[a.cache].kv.name());
+        let selected = selected.map(|s| (s.data(), s.cols));
+        let selected = selected.as_ref().map(|(data, cols)| (&data[..], *cols));
+        let scratch = &mut self.attending.borrow_mut();
+        attention::run(&self.engine, scratch, a, &caches[a.cache], q, selected, batch, &y);
+        y
+    }
+
     /// An activation for a kernel to write, and where.
     fn make(&self, rows: usize, cols: usize) -> (Act, Ptr<f32>) {
         let y = self.arena.alloc(rows, cols);
@@ -357,11 +368,19 @@ impl Ops for Cpu {
     }
 
     fn attention(&self, a: &Attention, q: &Act, batch: &Batch) -> Act {
-        let y = self.arena.alloc(q.rows, a.heads * a.v_dim);
+        self.attend(a, q, None, batch)
+    }
+
+    fn select(&self, i: &Indexer, q: &Act, weights: &Act, batch: &Batch) -> Act {
+        let y = self.arena.alloc(q.rows, i.top_k);
         let caches = self.caches.borrow();
-        self.engine.ran("attention by tiles of a span", caches[a.cache].kv.name());
-        attention::run(&self.engine, &mut self.attending.borrow_mut(), a, &caches[a.cache], q, batch, &y);
+        self.engine.ran("choice of positions by tiles of a page", caches[i.cache].kv.name());
+        select::run(&self.engine, &self.selecting, i, &caches[i.cache], q, weights, batch, &y);
         y
+    }
+
+    fn attention_over(&self, a: &Attention, q: &Act, selected: &Act, batch: &Batch) -> Act {
+        self.attend(a, q, Some(selected), batch)
     }
 
     fn conv(&self, c: &Conv, x: &Act, batch: &Batch) -> Act {

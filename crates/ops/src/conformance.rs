@@ -38,7 +38,7 @@ type Section = (&'static str, fn(&mut Suite));
 pub fn run(candidates: &[Candidate<'_>], same: Same, seed: u64) -> Report {
     let mut s =
         Suite { reference: Reference::new(), backends: vec![], same, random: Random(seed), report: Report::default() };
-    let sections: [Section; 15] = [
+    let sections: [Section; 16] = [
         ("linear", linear),
         ("layouts", layouts),
         ("broken rows", broken_rows),
@@ -52,6 +52,7 @@ pub fn run(candidates: &[Candidate<'_>], same: Same, seed: u64) -> Report {
         ("route", route),
         ("experts", experts),
         ("attention", attention),
+        ("selection", selection),
         ("convolution", convolution),
         ("scan", scan),
     ];
@@ -436,6 +437,20 @@ fn batch(parts: &[(usize, usize)], random: &mut Random) -> Batch {
     b
 }
 
+/// The next rows of the sequences of `full`, whose pages they keep: `step` rows of each, from `at` on.
+fn part(full: &Batch, at: &mut [usize], step: &[usize]) -> Batch {
+    let mut b = Batch::default();
+    for (q, &n) in step.iter().enumerate().filter(|(_, n)| **n > 0) {
+        let first = b.tokens.len();
+        b.tokens.resize(first + n, 0);
+        b.positions.extend((at[q]..at[q] + n).map(|p| p as u32));
+        at[q] += n;
+        let pages = full.sequences[q].pages[..at[q].div_ceil(PAGE)].to_vec();
+        b.sequences.push(Sequence { rows: first..first + n, pages, ..Sequence::default() });
+    }
+    b
+}
+
 /// Pages of the caches here.
 const PAGES: usize = 40;
 
@@ -691,15 +706,7 @@ fn attend(s: &mut Suite, (heads, kv_heads, qk_dim, v): Shape, kv: KvType, mask: 
     let full = batch(&[(0, 500), (0, 500)], &mut s.random);
     let mut at = [0usize; 2];
     for (i, step) in steps.into_iter().enumerate() {
-        let mut b = Batch::default();
-        for (q, &n) in step.iter().enumerate().filter(|(_, n)| **n > 0) {
-            let first = b.tokens.len();
-            b.tokens.resize(first + n, 0);
-            b.positions.extend((at[q]..at[q] + n).map(|p| p as u32));
-            let pages = full.sequences[q].pages[..(at[q] + n).div_ceil(PAGE)].to_vec();
-            b.sequences.push(Sequence { rows: first..first + n, pages, ..Sequence::default() });
-            at[q] += n;
-        }
+        let b = part(&full, &mut at, step);
         let n = b.len();
         let q: Vec<f32> = s.random.values(n * heads * qk_dim).iter().map(|v| v * 6.0).collect();
         let k = s.random.values(n * kv_heads * qk_dim);
@@ -737,6 +744,48 @@ fn encode(s: &mut Suite, (heads, kv_heads, qk_dim, v): Shape, kv: KvType, mask: 
         o.append(0, &o.input(n, kv_heads * qk_dim, &k), vs.as_ref(), &b);
         o.attention(&a, &o.input(n, heads * qk_dim, &q), &b)
     });
+}
+
+/// The best positions, and attention to them alone; scores with ties.
+fn selection(s: &mut Suite) {
+    for (heads, dim, top_k) in [(1, 1, 3), (4, 16, 1), (5, 33, 40), (16, 64, 100), (3, 8, 400)] {
+        for kv in [KvType::F32, KvType::F16, KvType::Q8] {
+            let latent = |k_dim| CacheSpec { kv_heads: 1, k_dim, v_dim: None, window: None };
+            s.reserve(&[latent(dim), latent(24)], kv);
+            let i = Indexer { cache: 0, heads, dim, scale: 0.2, top_k };
+            let a = Attention {
+                cache: 1,
+                heads: 3,
+                kv_heads: 1,
+                qk_dim: 24,
+                v_dim: 16,
+                scale: 0.3,
+                mask: Mask::Causal,
+                softcap: None,
+                sinks: None,
+                slopes: None,
+            };
+            let full = batch(&[(0, 200), (0, 200)], &mut s.random);
+            let mut at = [0; 2];
+            for step in [[130, 5], [1, 70], [20, 1], [1, 1]] {
+                let b = part(&full, &mut at, &step);
+                let n = b.len();
+                let round = |v: Vec<f32>| v.into_iter().map(|v| (v * 4.0).round() / 4.0).collect::<Vec<_>>();
+                let (q, w) = (round(s.random.values(n * heads * dim)), round(s.random.values(n * heads)));
+                let (k, aq, ak) = (round(s.random.values(n * dim)), s.random.values(n * 72), s.random.values(n * 24));
+                let choice = |o: &dyn Ops| {
+                    o.append(0, &o.input(n, dim, &k), None, &b);
+                    o.select(&i, &o.input(n, heads * dim, &q), &o.input(n, heads, &w), &b)
+                };
+                s.check(&format!("select {heads} {dim} {top_k} {kv:?}"), choice);
+                s.check(&format!("attention over {heads} {dim} {top_k} {kv:?}"), |o| {
+                    let chosen = choice(o);
+                    o.append(1, &o.input(n, 24, &ak), None, &b);
+                    o.attention_over(&a, &o.input(n, 72, &aq), &chosen, &b)
+                });
+            }
+        }
+    }
 }
 
 /// Slots of states in the tests.

@@ -274,6 +274,22 @@ impl Ops for Count {
         self.arena.alloc(q.rows, a.heads * a.v_dim)
     }
 
+    fn select(&self, i: &Indexer, q: &Act, _: &Act, batch: &Batch) -> Act {
+        let seen: usize = batch.positions.iter().map(|p| *p as usize + 1).sum();
+        self.multiplied(seen * i.heads * (i.dim + 1));
+        self.arena.alloc(q.rows, i.top_k)
+    }
+
+    fn attention_over(&self, a: &Attention, q: &Act, selected: &Act, batch: &Batch) -> Act {
+        self.saw(Mechanism::Sparse);
+        let before = self.multiply_adds.get();
+        let y = self.attention(a, q, batch);
+        // At most so many positions of each query.
+        let most = (q.rows * selected.cols * a.heads * (a.qk_dim + a.v_dim)) as u64;
+        self.multiply_adds.set(self.multiply_adds.get().min(before.saturating_add(most)));
+        y
+    }
+
     fn conv(&self, c: &Conv, x: &Act, _: &Batch) -> Act {
         self.saw(Mechanism::ShortConvolution);
         self.multiplied(x.rows * x.cols * c.kernel);

@@ -57,6 +57,12 @@ macro_rules! forward_ops {
         fn attention(&self, a: &Attention, q: &Act, batch: &Batch) -> Act {
             self.$inner.attention(a, q, batch)
         }
+        fn select(&self, i: &Indexer, q: &Act, weights: &Act, batch: &Batch) -> Act {
+            self.$inner.select(i, q, weights, batch)
+        }
+        fn attention_over(&self, a: &Attention, q: &Act, selected: &Act, batch: &Batch) -> Act {
+            self.$inner.attention_over(a, q, selected, batch)
+        }
         fn conv(&self, c: &Conv, x: &Act, batch: &Batch) -> Act {
             self.$inner.conv(c, x, batch)
         }

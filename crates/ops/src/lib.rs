@@ -103,6 +103,15 @@ pub trait Ops {
     /// Attends from `q` `[rows, heads · qk_dim]` to the cache: `[rows, heads · v_dim]`.
     fn attention(&self, a: &Attention, q: &Act, batch: &Batch) -> Act;
 
+    /// For each query at `p` the best positions of `0 ..= p`, from `q` `[rows, heads · dim]` and the heads' weights
+    /// `[rows, heads]`: `[rows, top_k]`, positions as exact f32, ascending, then -1 where there are fewer. Of equal scores the
+    /// lower position is taken.
+    fn select(&self, i: &Indexer, q: &Act, weights: &Act, batch: &Batch) -> Act;
+
+    /// [`Ops::attention`] to the positions that [`Ops::select`] chose. A span of which none is chosen is skipped; the others'
+    /// values have weight 0.
+    fn attention_over(&self, a: &Attention, q: &Act, selected: &Act, batch: &Batch) -> Act;
+
     /// Convolves every channel of `x` `[rows, channels]` along each sequence, and keeps its state.
     fn conv(&self, c: &Conv, x: &Act, batch: &Batch) -> Act;
 

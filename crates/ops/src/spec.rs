@@ -379,6 +379,22 @@ pub struct Attention {
     pub slopes: Option<W>,
 }
 
+/// Chooses the positions that sparse attention looks at (DeepSeek-V3.2): the best by
+/// `Σ_h w_h · max(q_h · k · scale, 0)`, heads ascending.
+#[derive(Clone, Copy, Debug)]
+pub struct Indexer {
+    /// Where its keys are: one head, values a prefix of keys.
+    pub cache: CacheId,
+    /// Query heads.
+    pub heads: usize,
+    /// Width of a query and key.
+    pub dim: usize,
+    /// Factor on scores.
+    pub scale: f32,
+    /// Positions that are chosen at most.
+    pub top_k: usize,
+}
+
 /// The nonlinearity of a feed-forward block.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {

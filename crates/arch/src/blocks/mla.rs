@@ -9,7 +9,7 @@
 //! ```
 use super::{Block, Rotary};
 use crate::{Config, Error, Params, Result, Step, params::Layout};
-use pondera_ops::{Act, Attention, CacheSpec, Linear, Mask, Norm, Ops, W};
+use pondera_ops::{Act, Attention, CacheSpec, Indexer, Linear, Mask, Norm, Ops, W};
 
 /// The numbers of a latent attention.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +81,29 @@ pub struct Mla {
     attention: Attention,
     nope: usize,
     temperature: Option<usize>,
+    indexer: Option<LightningIndexer>,
+}
+
+/// Chooses the positions that a query looks at (DeepSeek-V3.2, arXiv 2512.02556): queries from the latent of the queries,
+/// one key for all of its heads, in a cache of its own.
+struct LightningIndexer {
+    q: Linear,
+    k: Linear,
+    k_norm: Norm,
+    weights: Linear,
+    rotary: Rotary,
+    indexer: Indexer,
+}
+
+impl LightningIndexer {
+    fn forward(&self, ops: &dyn Ops, step: &Step<'_>, x: &Act, q_latent: &Act) -> Act {
+        let k = ops.linear(&self.k, x);
+        let k = self.rotary.rotate(ops, step, ops.norm(&self.k_norm, &k, k.cols));
+        ops.append(self.indexer.cache, &k, None, step.batch);
+        let q = self.rotary.rotate(ops, step, ops.linear(&self.q, q_latent));
+        let weights = ops.scale(ops.linear(&self.weights, x), (self.indexer.heads as f32).powf(-0.5));
+        ops.select(&self.indexer, &q, &weights, step.batch)
+    }
 }
 
 impl Mla {
@@ -128,7 +151,30 @@ impl Mla {
             },
             nope,
             temperature: None,
+            indexer: None,
         })
+    }
+
+    /// With an indexer under `indexer` that lets each query look at its `index_topk` best positions. `rotary` acts on the
+    /// first columns of its heads.
+    pub fn with_indexer(self, c: &Config, p: &Params<'_>, m: &MlaConfig, rotary: Rotary) -> Result<Mla> {
+        let rank =
+            m.q_lora_rank.ok_or_else(|| c.bad("q_lora_rank", "absent: the indexer reads the queries' latent"))?;
+        let (heads, dim) = (c.size("index_n_heads")?, c.size("index_head_dim")?);
+        if dim < m.qk_rope_head_dim {
+            return Err(c.bad("index_head_dim", format!("expected at least qk_rope_head_dim = {}", m.qk_rope_head_dim)));
+        }
+        let p = p.at(("indexer", ""));
+        let cache = p.cache(CacheSpec { kv_heads: 1, k_dim: dim, v_dim: None, window: None });
+        let indexer = LightningIndexer {
+            q: p.linear(("wq_b", "indexer.attn_q_b"), heads.saturating_mul(dim), rank, false)?,
+            k: p.linear(("wk", "indexer.attn_k"), dim, m.hidden, false)?,
+            k_norm: p.layer_norm(("k_norm", "indexer.k_norm"), dim, 1e-6)?,
+            weights: p.linear(("weights_proj", "indexer.proj"), heads, m.hidden, false)?,
+            rotary: rotary.placed(dim, 0),
+            indexer: Indexer { cache, heads, dim, scale: (dim as f32).powf(-0.5), top_k: c.size("index_topk")? },
+        };
+        Ok(Mla { indexer: Some(indexer), ..self })
     }
 
     /// With a factor on queries that grows with the position (from [`Params::position_factor`]).
@@ -159,11 +205,14 @@ impl Block for Mla {
         let (lora, width) = (self.attention.v_dim, self.attention.qk_dim);
         let head = self.nope + width - lora;
 
+        let mut selected = None;
         let q = match &self.query {
             Query::Whole(w) => ops.linear(w, x),
             Query::Latent { down, norm, up } => {
                 let latent = ops.linear(down, x);
-                ops.linear(up, &ops.norm(norm, &latent, latent.cols))
+                let latent = ops.norm(norm, &latent, latent.cols);
+                selected = self.indexer.as_ref().map(|i| i.forward(ops, step, x, &latent));
+                ops.linear(up, &latent)
             }
         };
         let mut q = self.q_rotary.rotate(ops, step, q);
@@ -178,7 +227,10 @@ impl Block for Mla {
         let k_rope = self.k_rotary.rotate(ops, step, ops.columns(&kv, width, lora, width));
         ops.append(self.attention.cache, &ops.concat_heads(&latent, &k_rope, 1), None, step.batch);
 
-        let y = ops.attention(&self.attention, &q, step.batch);
+        let y = match &selected {
+            Some(chosen) => ops.attention_over(&self.attention, &q, chosen, step.batch),
+            None => ops.attention(&self.attention, &q, step.batch),
+        };
         ops.linear(&self.o, &ops.linear_heads(&self.w_uv, &y, false))
     }
 }

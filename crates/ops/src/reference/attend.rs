@@ -1,6 +1,6 @@
 //! Attention of one query head, span by span (rule 4 of docs/numerics.md).
 use super::{cache::Cache, row};
-use crate::{Attention, PAGE, Sequence, math};
+use crate::{Attention, Indexer, PAGE, Sequence, math};
 
 /// Head `h` of the query `q` at position `p` of sequence `s`, whose last position of the step is `last`, into `y`.
 ///
@@ -10,7 +10,17 @@ use crate::{Attention, PAGE, Sequence, math};
 /// value's scale first). Spans combine ascending, the sink joins last. ALiBi's slope times how far the key is behind the
 /// query is taken from the scaled score by one fused multiply-add, before the bound.
 #[allow(clippy::too_many_arguments)]
-pub fn head(a: &Attention, h: usize, q: &[f32], cache: &Cache, s: &Sequence, p: usize, last: usize, y: &mut [f32]) {
+pub fn head(
+    a: &Attention,
+    h: usize,
+    q: &[f32],
+    cache: &Cache,
+    s: &Sequence,
+    p: usize,
+    last: usize,
+    chosen: Option<&[f32]>,
+    y: &mut [f32],
+) {
     let kv_head = h / (a.heads / a.kv_heads);
     let (first, end) = (a.mask.first(p), a.mask.end(p, last + 1));
     let slope = a.slopes.as_ref().map(|s| s.vector()[h]);
@@ -19,9 +29,13 @@ pub fn head(a: &Attention, h: usize, q: &[f32], cache: &Cache, s: &Sequence, p: 
     y.fill(0.0);
     for span in first / PAGE..=(end - 1) / PAGE {
         let (from, to) = (first.max(span * PAGE), end.min((span + 1) * PAGE));
+        let looks = |t: usize| chosen.is_none_or(|c| c.contains(&(t as f32)));
+        if !(from..to).any(looks) {
+            continue;
+        }
         let mut weights = [0.0f32; PAGE];
         let mut max = f32::NEG_INFINITY;
-        for t in from..to {
+        for t in (from..to).filter(|t| looks(*t)) {
             let (key, factor) = cache.key(s, t, kv_head);
             let score = math::chain(key, q) * factor * a.scale;
             let score = slope.map_or(score, |m| m.mul_add(t as f32 - p as f32, score));
@@ -32,8 +46,8 @@ pub fn head(a: &Attention, h: usize, q: &[f32], cache: &Cache, s: &Sequence, p: 
             }
         }
         // Positions outside of the mask keep weight 0, which adds nothing to the sum; their values are not read.
-        for w in &mut weights[from % PAGE..=(to - 1) % PAGE] {
-            *w = math::exp(*w - max);
+        for t in (from..to).filter(|t| looks(*t)) {
+            weights[t % PAGE] = math::exp(weights[t % PAGE] - max);
         }
         values.fill(0.0);
         for t in from..to {
@@ -50,6 +64,33 @@ pub fn head(a: &Attention, h: usize, q: &[f32], cache: &Cache, s: &Sequence, p: 
     }
     let inverse = 1.0 / state.sum;
     y.iter_mut().for_each(|v| *v *= inverse);
+}
+
+/// The positions that the query `q` at position `p` chooses, into `y` (see [`crate::Ops::select`]). A score is a chain
+/// over heads, each the chain of its query with the key, times the key's scale, times the indexer's.
+pub fn select(i: &Indexer, q: &[f32], weights: &[f32], cache: &Cache, s: &Sequence, p: usize, y: &mut [f32]) {
+    let score = |t: usize| {
+        let (key, factor) = cache.key(s, t, 0);
+        let heads = q.chunks_exact(i.dim).zip(weights);
+        heads.fold(0.0f32, |sum, (q, w)| {
+            let x = math::chain(key, q) * factor * i.scale;
+            w.mul_add(if x < 0.0 { 0.0 } else { x }, sum)
+        })
+    };
+    let scores: Vec<f32> = (0..=p).map(score).collect();
+    choose(&scores, &mut (0..=p as u32).collect(), y);
+}
+
+/// The positions of the greatest `scores`, ascending, then -1; `positions` are all of them and are put into another order.
+pub fn choose(scores: &[f32], positions: &mut Vec<u32>, y: &mut [f32]) {
+    let better = |a: &u32, b: &u32| math::rank(scores[*b as usize], scores[*a as usize]).then(a.cmp(b));
+    if positions.len() > y.len() {
+        positions.select_nth_unstable_by(y.len(), better);
+        positions.truncate(y.len());
+    }
+    positions.sort_unstable();
+    y.fill(-1.0);
+    y.iter_mut().zip(positions).for_each(|(y, t)| *y = *t as f32);
 }
 
 /// A softmax under way: maximum and sum of exponentials so far.

@@ -47,6 +47,26 @@ impl Reference {
 }
 
 impl Reference {
+    fn attend(&self, a: &Attention, q: &Act, selected: Option<&Act>, batch: &Batch) -> Act {
+        let cache = &self.caches.borrow()[a.cache];
+        let chosen = selected.map(|s| (s.data(), s.cols));
+        let y = self.arena.alloc(q.rows, a.heads * a.v_dim);
+        let (qs, mut ys) = (q.data(), y.data_mut());
+        for s in &batch.sequences {
+            for r in s.rows.clone() {
+                for h in 0..a.heads {
+                    let q = &qs[r * q.cols + h * a.qk_dim..][..a.qk_dim];
+                    let y = &mut ys[(r * a.heads + h) * a.v_dim..][..a.v_dim];
+                    let last = batch.positions[s.rows.end - 1] as usize;
+                    let chosen = chosen.as_ref().map(|(data, cols)| &data[r * cols..][..*cols]);
+                    attend::head(a, h, q, cache, s, batch.positions[r] as usize, last, chosen, y);
+                }
+            }
+        }
+        drop(ys);
+        y
+    }
+
     fn recur(&self, state: StateId, work: &recur::Work<'_>, rows: usize, batch: &Batch) -> Act {
         let states = &mut self.states.borrow_mut()[state];
         let (y, cols) = (self.arena.alloc(rows, work.cols()), work.cols());
@@ -195,22 +215,26 @@ impl Ops for Reference {
         }
     }
 
-    fn attention(&self, a: &Attention, q: &Act, batch: &Batch) -> Act {
-        let cache = &self.caches.borrow()[a.cache];
-        let y = self.arena.alloc(q.rows, a.heads * a.v_dim);
-        let (qs, mut ys) = (q.data(), y.data_mut());
+    fn select(&self, i: &Indexer, q: &Act, weights: &Act, batch: &Batch) -> Act {
+        let cache = &self.caches.borrow()[i.cache];
+        let y = self.arena.alloc(q.rows, i.top_k);
+        let (qs, ws, mut ys) = (q.data(), weights.data(), y.data_mut());
         for s in &batch.sequences {
             for r in s.rows.clone() {
-                for h in 0..a.heads {
-                    let q = &qs[r * q.cols + h * a.qk_dim..][..a.qk_dim];
-                    let y = &mut ys[(r * a.heads + h) * a.v_dim..][..a.v_dim];
-                    let last = batch.positions[s.rows.end - 1] as usize;
-                    attend::head(a, h, q, cache, s, batch.positions[r] as usize, last, y);
-                }
+                let (q, w) = (&qs[r * q.cols..][..q.cols], &ws[r * i.heads..][..i.heads]);
+                attend::select(i, q, w, cache, s, batch.positions[r] as usize, &mut ys[r * i.top_k..][..i.top_k]);
             }
         }
         drop(ys);
         y
+    }
+
+    fn attention(&self, a: &Attention, q: &Act, batch: &Batch) -> Act {
+        self.attend(a, q, None, batch)
+    }
+
+    fn attention_over(&self, a: &Attention, q: &Act, selected: &Act, batch: &Batch) -> Act {
+        self.attend(a, q, Some(selected), batch)
     }
 
     fn conv(&self, c: &Conv, x: &Act, batch: &Batch) -> Act {

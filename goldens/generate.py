@@ -405,7 +405,8 @@ def reference(model, folder):
     for _ in range(0 if encoder else GREEDY):
         ids = torch.cat([ids, model(ids, use_cache=False).logits[:, -1:].argmax(-1)], 1)
     seen = []
-    body = getattr(model.base_model, "decoder", model.base_model)
+    body = getattr(model.base_model, "model", model.base_model)
+    body = getattr(body, "decoder", body)
     body = getattr(body, "encoder", body)
     layers = next(getattr(body, n) for n in ("h", "layers", "layer", "blocks") if hasattr(body, n))
     hooks = [m.register_forward_pre_hook(lambda _, a, k: seen.append((a[0] if a else k["hidden_states"])[0].clone()), with_kwargs=True)

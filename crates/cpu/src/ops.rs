@@ -375,7 +375,8 @@ impl Ops for Cpu {
         let y = self.arena.alloc(q.rows, i.top_k);
         let caches = self.caches.borrow();
         self.engine.ran("choice of positions by tiles of a page", caches[i.cache].kv.name());
-        select::run(&self.engine, &self.selecting, i, &caches[i.cache], q, weights, batch, &y);
+        let work = select::Work { indexer: i, cache: &caches[i.cache], q, weights, batch };
+        select::run(&self.engine, &self.selecting, &work, &y);
         y
     }
 

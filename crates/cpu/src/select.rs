@@ -18,17 +18,18 @@ pub struct Buffers {
     positions: Vec<u32>,
 }
 
-/// Chooses for every row of `q` into `y`.
-pub fn run(
-    engine: &Engine,
-    threads: &PerThread<Buffers>,
-    i: &Indexer,
-    cache: &Cache,
-    q: &Act,
-    w: &Act,
-    batch: &Batch,
-    y: &Act,
-) {
+/// What is chosen from, and by what.
+pub struct Work<'a> {
+    pub indexer: &'a Indexer,
+    pub cache: &'a Cache,
+    pub q: &'a Act,
+    pub weights: &'a Act,
+    pub batch: &'a Batch,
+}
+
+/// Chooses for every row of the queries into `y`.
+pub fn run(engine: &Engine, threads: &PerThread<Buffers>, work: &Work<'_>, y: &Act) {
+    let Work { indexer: i, cache, q, weights: w, batch } = *work;
     let (qs, ws, to) = (q.data(), w.data(), Ptr(y.data_mut().as_mut_ptr()));
     let (qs, ws, level, q_cols) = (&qs[..], &ws[..], engine.level, q.cols);
     let seen: usize = batch.positions.iter().map(|p| *p as usize + 1).sum();

@@ -13,6 +13,8 @@ HEADS = dict(mamba_n_heads=8, mamba_n_groups=2, mamba_d_state=6, mamba_d_conv=3,
 NEMOTRON = dict(IDS, hidden_size=32, intermediate_size=24, num_attention_heads=4, num_key_value_heads=2, head_dim=12,
                 max_position_embeddings=128, ssm_state_size=6, mamba_num_heads=6, mamba_head_dim=8, n_groups=2, conv_kernel=3,
                 n_routed_experts=6, num_experts_per_tok=2, moe_intermediate_size=12, moe_shared_expert_intermediate_size=20)
+# Several pairs of the heads here rotate.
+WIDER = dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5)
 
 GOLDENS = {
     "mamba": ("mamba", dict(IDS, hidden_size=24, state_size=6, num_hidden_layers=2, conv_kernel=3, time_step_rank=5, expand=3),
@@ -45,14 +47,15 @@ GOLDENS = {
     "qwen3_next": ("qwen3_next", dict(DELTA, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=12, mlp_only_layers=[2],
                    shared_expert_intermediate_size=12, partial_rotary_factor=0.5), dict(style=4)),
     "qwen3_next-gguf": ("qwen3_next", dict(DELTA, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12,
-                        shared_expert_intermediate_size=12, num_hidden_layers=2, layer_types=None, full_attention_interval=2),
+                        shared_expert_intermediate_size=12, num_hidden_layers=2, layer_types=None, full_attention_interval=2,
+                        partial_rotary_factor=0.5),
                         dict(gguf=True)),
     "qwen3_5": ("qwen3_5_text", dict(DELTA, tie_word_embeddings=True, attention_bias=True, num_hidden_layers=2,
-                layer_types=["full_attention", "linear_attention"]), dict()),
-    "qwen3_5-gguf": ("qwen3_5_text", dict(DELTA), dict(gguf=True)),
+                layer_types=["full_attention", "linear_attention"], rope_parameters=WIDER), dict()),
+    "qwen3_5-gguf": ("qwen3_5_text", dict(DELTA, rope_parameters=WIDER), dict(gguf=True)),
     "qwen3_5_moe": ("qwen3_5_moe_text", dict(DELTA, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=12,
-                    shared_expert_intermediate_size=12, num_hidden_layers=2, layer_types=["linear_attention", "full_attention"]),
-                    dict(gguf=True)),
+                    shared_expert_intermediate_size=12, num_hidden_layers=2, layer_types=["linear_attention", "full_attention"],
+                    rope_parameters=WIDER), dict(gguf=True)),
     "nemotron_h": ("nemotron_h", dict(NEMOTRON, layers_block_type=["mamba", "moe", "attention", "mlp", "moe"], moe_latent_size=16,
                    n_group=3, topk_group=2, routed_scaling_factor=1.7, time_step_min=0.7), dict()),
     "nemotron_h-pattern": ("nemotron_h", dict(NEMOTRON, layers_block_type=["mamba", "mlp", "attention", "mamba"], time_step_min=1e-9,

@@ -74,10 +74,6 @@ const NO_DIFFERENCE: &[(&str, Mutation, &str)] = &[
     ("deepseek_v32", ScaleDropped, "a positive factor of all scores changes no order"),
     ("flex_olmo", RouteRenormalized, "a norm follows the experts"),
     ("llama4_text-gguf", ChunkOffByOne, "such files say no chunk: it is 8192"),
-    ("qwen3_5", RopeExponent, "one pair rotates, at frequency 1 whatever the base"),
-    ("qwen3_5-gguf", RopeExponent, "one pair rotates, at frequency 1 whatever the base"),
-    ("qwen3_5_moe", RopeExponent, "one pair rotates, at frequency 1 whatever the base"),
-    ("qwen3_next-gguf", RopeExponent, "one pair rotates, at frequency 1 whatever the base"),
 ];
 
 /// Computes with one mechanism broken.

@@ -316,6 +316,15 @@ impl<'a> Core<'a> {
         Matrix::Rows { format: Format::F32, out: count, inp: n, bytes, stride: n.saturating_mul(4) }
     }
 
+    /// A table of random values as one vector; without bytes where nothing is run.
+    fn invented_table(&self, rows: usize, n: usize) -> Result<Matrix> {
+        if matches!(self.source, Source::Describe) {
+            return Ok(self.invented_vectors(1, rows * n, Fill::Zero));
+        }
+        let bytes = self.random_bytes(Format::F32, rows, n)?;
+        Ok(Matrix::Rows { format: Format::F32, out: 1, inp: rows * n, bytes, stride: rows * n * 4 })
+    }
+
     /// Random rows. Speed does not depend on the values, so what is drawn once is laid out again and again.
     fn random_bytes(&self, format: Format, out: usize, inp: usize) -> Result<Bytes> {
         const DRAWN_MAX: usize = 1 << 22;
@@ -581,7 +590,9 @@ impl<'a> Params<'a> {
         let n = n.ok_or_else(|| Error::config(name.0, "its size overflows"))?;
         let names = self.names(name, "");
         if self.without_files() {
-            return self.named(name, "", n, Fill::Zero);
+            let last = shape.last().copied().unwrap_or(1).max(1);
+            let m = self.core.invented_table(n / last, last)?;
+            return self.list(names.into_iter().next().unwrap_or_default(), vec![m], 1.0);
         }
         let (stored, view) = self.find(&names)?;
         let wide = |d: &[usize]| d.iter().copied().filter(|d| *d != 1).collect::<Vec<_>>();

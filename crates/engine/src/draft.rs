@@ -6,7 +6,7 @@
 //! without guesses, it is only slower.
 use crate::{
     Error, Result,
-    kv::{Pages, Prefixes},
+    kv::{Ended, Pages, Prefixes},
     math::all_finite,
     net::Net,
     sampler::Sampler,
@@ -74,7 +74,7 @@ impl Drafter {
         Drafter {
             parts,
             pages: Pages::new(pages),
-            prefixes: Prefixes::new(max_prefixes),
+            prefixes: Prefixes::new(max_prefixes, false),
             max_rows,
             batch: Batch::default(),
             logits: Vec::new(),
@@ -143,7 +143,7 @@ impl Drafter {
             self.pages.release(&mut shadow.pages);
         }
         if shadow.pages.is_empty() {
-            shadow.cached = self.prefixes.share(&s.tokens, epoch, &mut shadow.pages, &mut self.pages);
+            shadow.cached = self.prefixes.share(&s.tokens, epoch, &mut shadow.pages, &mut self.pages).positions;
         }
         let wanted = (length + width).div_ceil(PAGE).saturating_sub(shadow.pages.len());
         self.prefixes.make_free(wanted, &mut self.pages);
@@ -238,7 +238,8 @@ impl Drafter {
         if cached < PAGE {
             self.pages.release(&mut pages);
         } else {
-            self.prefixes.keep(s.tokens[..cached].to_vec(), pages, cached, epoch, &mut self.pages);
+            let tokens = s.tokens[..cached].to_vec();
+            self.prefixes.keep(Ended { tokens, pages, cached, epoch, ..Ended::default() }, &mut self.pages);
         }
     }
 

@@ -41,14 +41,17 @@ impl Engine {
         let Opened { config, model, weights, tokenizer } = open::open(source, progress)?;
         let model = Arc::new(model);
         let (ctx, plan) = context(&model, options)?;
-        let plan = plan.with_states(options.max_sequences, state_bytes(&model));
+        let bytes = state_bytes(&model);
+        let (max_sequences, max_snapshots) = plan.slots(options.max_sequences, 2 * options.max_prefixes, bytes);
+        let plan = plan.with_states(max_sequences + max_snapshots, bytes);
         ops.lay_out(plan.layout(options.layout));
         let limits = Limits {
             ctx,
             chunk: options.chunk,
             max_rows: options.max_rows,
-            max_sequences: plan.sequences(options.max_sequences, state_bytes(&model)),
+            max_sequences,
             max_prefixes: options.max_prefixes,
+            max_snapshots,
         };
         let runner = Runner::new(Parts {
             net: Box::new(Shared(model.clone())),

@@ -1,4 +1,5 @@
 //! Pages of the KV cache: who holds which, and the prefixes that ended sequences leave behind for later ones.
+use crate::states::Snapshot;
 use pondera_ops::PAGE;
 use std::collections::VecDeque;
 
@@ -40,7 +41,6 @@ impl Pages {
     }
 
     /// Whether a page has more than one holder.
-    #[cfg(test)]
     pub fn is_shared(&self, page: u32) -> bool {
         self.holders[page as usize] > 1
     }
@@ -54,12 +54,17 @@ impl Pages {
     pub fn release_after(&mut self, held: &mut Vec<u32>, keep: usize) {
         // From the back, so that the next sequence gets the same ids in the same order.
         while let Some(page) = (held.len() > keep).then(|| held.pop()).flatten() {
-            let n = &mut self.holders[page as usize];
-            debug_assert!(*n > 0, "page {page} is released twice");
-            *n -= 1;
-            if *n == 0 {
-                self.free.push(page);
-            }
+            self.release_page(page);
+        }
+    }
+
+    /// One holder less.
+    pub fn release_page(&mut self, page: u32) {
+        let n = &mut self.holders[page as usize];
+        debug_assert!(*n > 0, "page {page} is released twice");
+        *n -= 1;
+        if *n == 0 {
+            self.free.push(page);
         }
     }
 }
@@ -72,6 +77,33 @@ pub struct Prefixes {
     /// Least recently used first.
     kept: VecDeque<Prefix>,
     most: usize,
+    /// With recurrent states: a prefix is of use up to a snapshot of them.
+    snapshots: bool,
+    /// Slots of snapshots that nobody can use any more.
+    pub orphans: Vec<u32>,
+}
+
+/// What a sequence leaves behind.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    pub tokens: Vec<u32>,
+    pub pages: Vec<u32>,
+    /// Tokens whose keys and values stand in the pages.
+    pub cached: usize,
+    pub epoch: u32,
+    pub snapshots: Vec<Snapshot>,
+}
+
+/// What a sequence begins with.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Positions that are there already.
+    pub positions: usize,
+    /// Positions, in whole pages, that are like those of an earlier sequence: more than [`Shared::positions`] where there is no
+    /// snapshot at their end.
+    pub alike: usize,
+    /// The states at their end.
+    pub snapshot: Option<Snapshot>,
 }
 
 #[derive(Debug)]
@@ -80,47 +112,88 @@ struct Prefix {
     tokens: Vec<u32>,
     pages: Vec<u32>,
     epoch: u32,
+    /// Not empty where there are recurrent states; the deepest at the end of the pages.
+    snapshots: Vec<Snapshot>,
 }
 
 impl Prefixes {
-    /// Keeps at most `most` prefixes.
-    pub fn new(most: usize) -> Prefixes {
-        Prefixes { kept: VecDeque::new(), most }
+    /// Keeps at most `most` prefixes, of sequences with recurrent states or without.
+    pub fn new(most: usize, snapshots: bool) -> Prefixes {
+        Prefixes { kept: VecDeque::new(), most, snapshots, orphans: Vec::new() }
     }
 
-    /// Keeps the whole pages of the `cached` first tokens; the other pages are released.
-    pub fn keep(&mut self, mut tokens: Vec<u32>, mut held: Vec<u32>, cached: usize, epoch: u32, pages: &mut Pages) {
-        let whole = (cached / PAGE).min(held.len());
-        if self.most == 0 || whole == 0 {
+    /// Keeps the whole pages of the `cached` first tokens, with recurrent states those up to the deepest snapshot; the other
+    /// pages are released.
+    pub fn keep(&mut self, ended: Ended, pages: &mut Pages) {
+        let Ended { mut tokens, pages: mut held, cached, epoch, mut snapshots } = ended;
+        let mut whole = (cached / PAGE).min(held.len());
+        if self.most == 0 {
+            whole = 0;
+        }
+        if self.snapshots {
+            let deepest = snapshots.iter().map(|s| s.end / PAGE).filter(|n| *n <= whole).max();
+            whole = deepest.unwrap_or(0);
+        }
+        snapshots.retain(|s| {
+            let stays = s.end <= whole * PAGE;
+            if !stays {
+                self.orphans.push(s.slot);
+            }
+            stays
+        });
+        if whole == 0 {
             pages.release(&mut held);
             return;
         }
         let mut rest = held.split_off(whole);
         pages.release(&mut rest);
         tokens.truncate(whole * PAGE);
-        self.kept.push_back(Prefix { tokens, pages: held, epoch });
+        self.kept.push_back(Prefix { tokens, pages: held, epoch, snapshots });
         while self.kept.len() > self.most {
             self.drop_oldest(pages);
         }
     }
 
     /// Shares the pages of the longest prefix that `tokens` begin with into `held` (empty before), but never those
-    /// of the last token, whose logits are wanted. Returns the number of positions that are there already.
-    pub fn share(&mut self, tokens: &[u32], epoch: u32, held: &mut Vec<u32>, pages: &mut Pages) -> usize {
+    /// of the last token, whose logits are wanted.
+    pub fn share(&mut self, tokens: &[u32], epoch: u32, held: &mut Vec<u32>, pages: &mut Pages) -> Shared {
         let most = tokens.len().saturating_sub(1) / PAGE;
         let alike = |p: &Prefix| {
             let same = p.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
             if p.epoch == epoch { (same / PAGE).min(most) } else { 0 }
         };
-        let best = self.kept.iter().map(alike).enumerate().max_by_key(|(_, n)| *n);
-        let Some((at, n)) = best.filter(|(_, n)| *n > 0) else { return 0 };
-        let Some(prefix) = self.kept.remove(at) else { return 0 };
+        let with_states = self.snapshots;
+        let usable = |p: &Prefix, alike: usize| {
+            let snapshots = p.snapshots.iter().filter(|s| s.end <= alike * PAGE);
+            let deepest = snapshots.max_by_key(|s| s.end).copied();
+            if with_states { (deepest.map_or(0, |s| s.end / PAGE), deepest) } else { (alike, None) }
+        };
+        let all = self.kept.iter().enumerate().map(|(at, p)| (at, alike(p), usable(p, alike(p))));
+        let mut shared = Shared::default();
+        let Some((at, n, snapshot)) = all
+            .inspect(|(_, alike, _)| shared.alike = shared.alike.max(alike * PAGE))
+            .map(|(at, _, (n, snapshot))| (at, n, snapshot))
+            .max_by_key(|(_, n, _)| *n)
+            .filter(|(_, n, _)| *n > 0)
+        else {
+            return shared;
+        };
+        let Some(prefix) = self.kept.remove(at) else { return shared };
         for page in &prefix.pages[..n] {
             pages.share(*page);
             held.push(*page);
         }
         self.kept.push_back(prefix);
-        n * PAGE
+        Shared { positions: n * PAGE, snapshot, ..shared }
+    }
+
+    /// Makes an orphan of a snapshot of the least recently used prefix that has one: the least deep, for the deepest is
+    /// what the prefix is kept for; with it the prefix goes. Its pages go when room is made for others.
+    pub fn forget_snapshot(&mut self) {
+        if let Some(p) = self.kept.iter_mut().find(|p| !p.snapshots.is_empty()) {
+            let least = p.snapshots.iter().enumerate().min_by_key(|(_, s)| s.end).map_or(0, |(i, _)| i);
+            self.orphans.push(p.snapshots.remove(least).slot);
+        }
     }
 
     /// Forgets prefixes, the least recently used first, until `wanted` pages are free or none is left.
@@ -133,6 +206,7 @@ impl Prefixes {
     fn drop_oldest(&mut self, pages: &mut Pages) {
         if let Some(mut p) = self.kept.pop_front() {
             pages.release(&mut p.pages);
+            self.orphans.extend(p.snapshots.drain(..).map(|s| s.slot));
         }
     }
 }

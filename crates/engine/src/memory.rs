@@ -16,7 +16,7 @@ pub struct MemoryPlan {
     pub kv_bytes: u64,
     /// Tokens that the KV cache holds.
     pub kv_tokens: usize,
-    /// Recurrent states of as many sequences as may run at once, when all of them do.
+    /// Recurrent states of as many sequences as may run at once, and of the snapshots kept beside, when all of them are there.
     pub states_bytes: u64,
     /// Estimate of everything else.
     pub work_bytes: u64,
@@ -41,18 +41,18 @@ impl MemoryPlan {
         }
     }
 
-    /// How many of `wanted` sequences may run at once whose recurrent states take `bytes` each: states take no more than a
-    /// quarter of the memory that is left, and one sequence always may.
-    pub(crate) fn sequences(&self, wanted: usize, bytes: u64) -> usize {
+    /// How many of `sequences` may run at once whose recurrent states take `bytes` each, and how many of `snapshots` of them
+    /// may be kept beside: states take no more than a quarter of the memory that is left, and one sequence always may.
+    pub(crate) fn slots(&self, sequences: usize, snapshots: usize, bytes: u64) -> (usize, usize) {
         let room = self.kv_room_bytes().saturating_sub(self.kv_bytes) / 4;
         let most = room.checked_div(bytes).and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
-        wanted.min(most.max(1))
+        let sequences = sequences.min(most.max(1));
+        (sequences, snapshots.min(most.saturating_sub(sequences)))
     }
 
-    /// With the states of [`MemoryPlan::sequences`].
-    pub(crate) fn with_states(self, wanted: usize, bytes: u64) -> MemoryPlan {
-        let n = self.sequences(wanted, bytes) as u64;
-        MemoryPlan { states_bytes: n.saturating_mul(bytes), ..self }
+    /// With `count` states of `bytes` each.
+    pub(crate) fn with_states(self, count: usize, bytes: u64) -> MemoryPlan {
+        MemoryPlan { states_bytes: (count as u64).saturating_mul(bytes), ..self }
     }
 
     /// Both at once, at the same length.

@@ -15,7 +15,7 @@ use crate::{
     states::Slots,
 };
 use pondera_ops::{Batch, KvType, Ops, PAGE, Point, Settled, trace::Watch};
-use std::{cell::Cell, collections::VecDeque, mem::take, ops::Range, time::Duration};
+use std::{cell::Cell, collections::VecDeque, ops::Range, time::Duration};
 
 /// After each step that is followed by another, so long is spent on laying weights out: what is felt by nobody who reads,
 /// and enough for a gigabyte in some seconds. A backend goes on by itself while nothing is to do.
@@ -34,6 +34,8 @@ pub(crate) struct Limits {
     pub max_sequences: usize,
     /// Ended sequences whose beginnings are kept for later ones.
     pub max_prefixes: usize,
+    /// Of recurrent states.
+    pub max_snapshots: usize,
 }
 
 pub(crate) struct Scheduler {
@@ -72,9 +74,8 @@ impl Scheduler {
     pub fn new(ops: Box<dyn Ops>, net: &dyn Net, limits: Limits, kv: KvType, kv_tokens: usize) -> Scheduler {
         let pages = Pages::new(kv_tokens.div_ceil(PAGE));
         ops.reserve(net.caches(), kv, pages.count());
-        let slots = Slots::new(&*ops, net.states(), limits.max_sequences);
-        // What a sequence leaves behind are pages; states at their ends are not kept.
-        let prefixes = Prefixes::new(if slots.any() { 0 } else { limits.max_prefixes });
+        let slots = Slots::new(&*ops, net.states(), limits.max_sequences, limits.max_snapshots);
+        let prefixes = Prefixes::new(limits.max_prefixes, slots.any());
         let (waiting, running) = (VecDeque::new(), Vec::new());
         Scheduler {
             ops,
@@ -132,7 +133,7 @@ impl Scheduler {
                 slots.release(s);
                 emit(s.id, s.finish(crate::FinishReason::Cancelled, &mut step.buffers));
                 drafter.iter_mut().for_each(|d| d.end(s));
-                prefixes.keep(take(&mut s.tokens), take(&mut s.pages), s.cached, s.epoch, pages);
+                prefixes.keep(s.take_ended(), pages);
             }
             !s.cancelled
         };
@@ -145,13 +146,18 @@ impl Scheduler {
     fn admit(&mut self, net: &dyn Net) {
         while let Some(mut s) = self.waiting.pop_front() {
             s.epoch = net.rope_epoch(s.tokens.len() as u32);
-            s.cached = self.prefixes.share(&s.tokens, s.epoch, &mut s.pages, &mut self.pages);
+            let shared = self.prefixes.share(&s.tokens, s.epoch, &mut s.pages, &mut self.pages);
+            s.cached = shared.positions;
+            s.marks = [shared.alike, (s.tokens.len() - 1) / PAGE * PAGE];
+            // Held before prefixes give way to it.
+            self.slots.begin(&mut s, shared.snapshot);
             let promised: usize = self.running.iter().map(|r| pages_wanted(r, r.missing())).sum();
             let wanted = promised + pages_wanted(&s, s.missing() + 1);
             self.prefixes.make_free(wanted, &mut self.pages);
             let room = wanted <= self.pages.free() && self.running.len() < self.limits.max_sequences;
             if !room && !self.running.is_empty() {
                 self.pages.release(&mut s.pages);
+                self.slots.release(&mut s);
                 s.cached = 0;
                 self.waiting.push_front(s);
                 return;
@@ -173,6 +179,7 @@ impl Scheduler {
                 // Its pages may be shared with a prefix of the old epoch, so they are not written again.
                 (s.epoch, s.cached) = (epoch, 0);
                 self.pages.release(&mut s.pages);
+                self.slots.forget(s);
             }
         }
         let mut budget = self.limits.max_rows;
@@ -198,8 +205,7 @@ impl Scheduler {
     /// never cross into another rotary epoch.
     fn guess(&mut self, net: &dyn Net, mut budget: usize) {
         let mut any = false;
-        let starting = self.running.iter().filter(|s| s.rows > 0 && s.slot.is_none()).count();
-        let mut slots = self.slots.guesses(usize::MAX, starting);
+        let mut slots = self.slots.guesses(self.running.len());
         for s in &mut self.running {
             s.guess.tokens.clear();
             s.guess.room = 0;
@@ -264,7 +270,7 @@ impl Scheduler {
             std::mem::swap(&mut part.pages, &mut s.pages);
             part.rows = first..batch.tokens.len();
             part.rope_length = s.tokens.len() as u32;
-            self.slots.lend(s, s.rows, &mut part);
+            self.slots.lend(s, &mut part, &mut self.prefixes);
             batch.sequences.push(part);
             if s.rows == s.missing() {
                 batch.logit_rows.extend((first + s.rows - 1) as u32..batch.tokens.len() as u32);
@@ -279,7 +285,7 @@ impl Scheduler {
         let owners = self.running.iter_mut().filter(|s| s.rows > 0);
         for (s, mut part) in owners.zip(batch.sequences.drain(..)) {
             std::mem::swap(&mut part.pages, &mut s.pages);
-            self.slots.settle(s, batch.positions[part.rows.start] as usize, s.rows);
+            self.slots.settle(s, batch.positions[part.rows.start] as usize, &mut self.prefixes);
             spare.push(part);
             if s.guess.room > 0 {
                 self.pages.release_after(&mut s.pages, s.cached.div_ceil(PAGE));
@@ -364,7 +370,7 @@ impl Scheduler {
             let mut s = self.running.remove(i);
             self.drafter.iter_mut().for_each(|d| d.end(&mut s));
             self.slots.release(&mut s);
-            self.prefixes.keep(s.tokens, s.pages, s.cached, s.epoch, &mut self.pages);
+            self.prefixes.keep(s.take_ended(), &mut self.pages);
         }
     }
 
@@ -378,7 +384,7 @@ impl Scheduler {
     fn preempt_last(&mut self) {
         if let Some(mut s) = self.running.pop() {
             self.pages.release(&mut s.pages);
-            self.slots.release(&mut s);
+            self.slots.forget(&mut s);
             (s.cached, s.rows) = (0, 0);
             self.waiting.push_front(s);
             self.preemptions += 1;

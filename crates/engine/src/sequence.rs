@@ -2,12 +2,14 @@
 use crate::{
     Event, FinishReason, Request, RequestId, Timings, Usage,
     draft::Shadow,
+    kv::Ended,
     net::{Stream, Vocabulary},
     sampler::Seen,
     speculation::Guess,
+    states::Snapshot,
     stop::Stops,
 };
-use std::time::Instant;
+use std::{mem::take, time::Instant};
 
 pub(crate) struct Sequence {
     pub id: RequestId,
@@ -24,6 +26,12 @@ pub(crate) struct Sequence {
     pub slot: Option<u32>,
     /// Where those after each guess of the step under way go.
     pub trials: Vec<u32>,
+    /// Where they were before the step under way, if it leaves them elsewhere.
+    pub left: Option<u32>,
+    /// Its states at the ends of pages.
+    pub snapshots: Vec<Snapshot>,
+    /// Positions at which snapshots are wanted, whole pages; 0 for none.
+    pub marks: [usize; 2],
     /// Rotary epoch of what is cached.
     pub epoch: u32,
     /// Rows of the step under way, those of guesses not counted.
@@ -81,6 +89,9 @@ impl Sequence {
             pages,
             slot: None,
             trials: Vec::new(),
+            left: None,
+            snapshots: Vec::new(),
+            marks: [0; 2],
             epoch: 0,
             rows: 0,
             guess,
@@ -107,6 +118,17 @@ impl Sequence {
         let most = self.request.max_tokens.unwrap_or(usize::MAX);
         let left = (most - self.generated()).min(ctx - self.tokens.len()).saturating_sub(1);
         self.request.speculation.map_or(0, |s| s.tokens.min(left))
+    }
+
+    /// What it leaves behind, out of it.
+    pub fn take_ended(&mut self) -> Ended {
+        Ended {
+            tokens: take(&mut self.tokens),
+            pages: take(&mut self.pages),
+            cached: self.cached,
+            epoch: self.epoch,
+            snapshots: take(&mut self.snapshots),
+        }
     }
 
     /// Work on the sequence begins now, if it did not before.

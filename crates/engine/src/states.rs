@@ -3,29 +3,46 @@
 //! A sequence has one slot from its first step to its end or until it gives way; zeros are the start, so a sequence of
 //! which nothing is cached reads none. What a step leaves after each guess goes to a slot of its own: the one at which the
 //! sequence goes on becomes its slot, by a change of numbers.
-use crate::sequence::Sequence;
-use pondera_ops::{Ops, Sequence as Part, StateSpec};
+//!
+//! States at the end of a page are kept as snapshots, so that a later sequence begins there: the prompt's last page, the
+//! last one of what was generated, and the page up to which a sequence that was there before is alike. A slot that is also
+//! a snapshot has two holders and is not written: the next step leaves its states in another.
+use crate::{
+    kv::{Pages, Prefixes},
+    sequence::Sequence,
+};
+use pondera_ops::{Ops, PAGE, Sequence as Part, StateSpec};
 
 /// Slots beside those of the running sequences, for guesses.
 const TRIALS: usize = 16;
 
-/// The slots that nobody has.
+/// States after a sequence's first `end` tokens, whole pages of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    pub end: usize,
+    pub slot: u32,
+}
+
+/// Who has which slot.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
-    free: Vec<u32>,
+    slots: Pages,
+    /// Snapshots that may still be taken.
+    snapshots: usize,
     /// For whole passes over one sequence, beside all others; none without states.
     apart: Option<u32>,
 }
 
 impl Slots {
-    /// One for each of `sequences`, some for guesses and one apart, made on `ops`.
-    pub fn new(ops: &dyn Ops, states: &[StateSpec], sequences: usize) -> Slots {
+    /// One for each of `sequences`, some for guesses, one apart and `snapshots`, made on `ops`.
+    pub fn new(ops: &dyn Ops, states: &[StateSpec], sequences: usize, snapshots: usize) -> Slots {
         if states.is_empty() {
             return Slots::default();
         }
-        let count = u32::try_from(sequences + TRIALS).unwrap_or(u32::MAX - 1);
+        // A step may leave a shared slot for another: for its time, a sequence has both. Only slots in use take memory.
+        let count = u32::try_from(2 * sequences + TRIALS + snapshots).unwrap_or(u32::MAX - 1);
         ops.reserve_states(states, count as usize + 1);
-        Slots { free: (0..count).rev().collect(), apart: Some(count) }
+        Slots { slots: Pages::new(count as usize), snapshots, apart: Some(count) }
     }
 
     /// Whether sequences have states at all.
@@ -33,42 +50,105 @@ impl Slots {
         self.apart.is_some()
     }
 
-    /// Guesses that a sequence with `room` for them may have: each needs a slot, and sequences that start come first.
-    pub fn guesses(&self, room: usize, starting: usize) -> usize {
-        if self.any() { room.min(self.free.len().saturating_sub(starting)) } else { room }
+    /// Guesses that may be made while `running` sequences take a step: each needs a slot, and theirs come first.
+    pub fn guesses(&self, running: usize) -> usize {
+        let taken = running + self.snapshots;
+        if self.any() { self.slots.free().saturating_sub(taken) } else { usize::MAX }
     }
 
-    /// Fills in where the states of `s` come from and go to, for `rows` rows and the guesses behind them.
-    pub fn lend(&mut self, s: &mut Sequence, rows: usize, part: &mut Part) {
+    /// Shares the states of `snapshot` with `s`, which begins behind them.
+    pub fn begin(&mut self, s: &mut Sequence, snapshot: Option<Snapshot>) {
+        if let Some(snapshot) = snapshot {
+            self.slots.share(snapshot.slot);
+            s.slot = Some(snapshot.slot);
+        }
+    }
+
+    /// Fills in where the states of `s` come from and go to, for its rows and the guesses behind them. A snapshot that it
+    /// wants in the middle of its rows may take the place of the oldest of `prefixes`.
+    pub fn lend(&mut self, s: &mut Sequence, part: &mut Part, prefixes: &mut Prefixes) {
         part.keep.clear();
         part.state = None;
         if !self.any() {
             return;
         }
-        s.slot = s.slot.or_else(|| self.free.pop());
-        let slot = s.slot.expect("as many slots as sequences");
-        part.state = (s.cached > 0).then_some(slot);
-        part.keep.push((rows as u32 - 1, slot));
-        for row in rows..rows + s.guess.tokens.len() {
-            let trial = self.free.pop().expect("guesses were bounded by slots");
+        part.state = s.slot.filter(|_| s.cached > 0);
+        let to = match s.slot {
+            Some(slot) if !self.slots.is_shared(slot) => slot,
+            _ => self.take(),
+        };
+        s.left = s.slot.filter(|slot| *slot != to);
+        s.slot = Some(to);
+        let last = s.cached + s.rows;
+        for end in s.marks {
+            if end > s.cached && end < last && self.room(prefixes) {
+                let slot = self.take();
+                part.keep.push(((end - s.cached) as u32 - 1, slot));
+                s.snapshots.push(Snapshot { end, slot });
+            }
+        }
+        part.keep.push((s.rows as u32 - 1, to));
+        for row in s.rows..s.rows + s.guess.tokens.len() {
+            let trial = self.take();
             s.trials.push(trial);
             part.keep.push((row as u32, trial));
         }
     }
 
-    /// After a step of `rows` rows from position `first`: the states at the position where `s` goes on are its own.
-    pub fn settle(&mut self, s: &mut Sequence, first: usize, rows: usize) {
-        let right = s.cached.saturating_sub(first + rows);
-        if let (Some(slot), Some(trial)) = (&mut s.slot, right.checked_sub(1).and_then(|i| s.trials.get_mut(i))) {
-            std::mem::swap(slot, trial);
+    /// After the step of `s` from position `first`: the states at the position where it goes on are its own, those at the
+    /// last end of a page that the step passed a snapshot.
+    pub fn settle(&mut self, s: &mut Sequence, first: usize, prefixes: &mut Prefixes) {
+        self.release_one(s.left.take());
+        let Some(own) = s.slot else { return };
+        let certain = first + s.rows;
+        let at = |end: usize| end.checked_sub(certain + 1).map_or(Some(own), |i| s.trials.get(i).copied());
+        let end = s.cached / PAGE * PAGE;
+        // What a prompt passes on its way is of no use to others, but for its marks.
+        let wanted = s.marks.contains(&end) || s.missing() == 1;
+        let passed = at(end).filter(|_| wanted && end >= certain && end > first);
+        if s.cached > certain {
+            s.slot = at(s.cached).or(s.slot);
         }
-        self.free.append(&mut s.trials);
+        if let Some(slot) = passed
+            && self.room(prefixes)
+        {
+            self.slots.share(slot);
+            s.snapshots.push(Snapshot { end, slot });
+        }
+        // Of those that nobody asked for the last stays.
+        let (marks, newest) = (s.marks, s.snapshots.iter().map(|x| x.end).max());
+        s.snapshots.retain(|x| {
+            let stays = Some(x.end) == newest || marks.contains(&x.end);
+            if !stays {
+                self.drop_snapshot(x.slot);
+            }
+            stays
+        });
+        if s.slot != Some(own) {
+            self.release_one(Some(own));
+        }
+        for trial in s.trials.drain(..) {
+            if s.slot != Some(trial) {
+                self.release_one(Some(trial));
+            }
+        }
     }
 
-    /// `s` has no states any more.
+    /// `s` has no states any more; its snapshots go with `prefixes` or are dropped.
     pub fn release(&mut self, s: &mut Sequence) {
-        self.free.append(&mut s.trials);
-        self.free.extend(s.slot.take());
+        self.release_one(s.left.take());
+        self.release_one(s.slot.take());
+        for trial in s.trials.drain(..) {
+            self.release_one(Some(trial));
+        }
+    }
+
+    /// `s` gives way: nothing of it is kept.
+    pub fn forget(&mut self, s: &mut Sequence) {
+        self.release(s);
+        for x in s.snapshots.drain(..) {
+            self.drop_snapshot(x.slot);
+        }
     }
 
     /// Fills in where a pass over one sequence keeps its states, `done` positions in.
@@ -81,9 +161,44 @@ impl Slots {
         }
     }
 
+    /// Counts a snapshot more, if need be in the place of the oldest that a prefix holds. False if there is none.
+    fn room(&mut self, prefixes: &mut Prefixes) -> bool {
+        self.reclaim(prefixes);
+        if self.snapshots == 0 {
+            prefixes.forget_snapshot();
+            self.reclaim(prefixes);
+        }
+        let any = self.snapshots > 0;
+        self.snapshots -= usize::from(any);
+        any
+    }
+
+    /// Takes back the snapshots of prefixes that are gone.
+    pub fn reclaim(&mut self, prefixes: &mut Prefixes) {
+        while let Some(slot) = prefixes.orphans.pop() {
+            self.drop_snapshot(slot);
+        }
+    }
+
+    fn drop_snapshot(&mut self, slot: u32) {
+        self.release_one(Some(slot));
+        self.snapshots += 1;
+    }
+
+    fn take(&mut self) -> u32 {
+        self.slots.take().expect("slots for every sequence, snapshot and guess")
+    }
+
+    fn release_one(&mut self, slot: Option<u32>) {
+        if let Some(slot) = slot {
+            self.slots.release_page(slot);
+        }
+    }
+
     /// Whether nobody has any.
     #[cfg(test)]
-    pub fn all_are_back(&self) -> bool {
-        self.free.len() == self.apart.unwrap_or(0) as usize
+    pub fn all_are_back(&mut self, prefixes: &mut Prefixes) -> bool {
+        self.reclaim(prefixes);
+        self.slots.free() == self.slots.count()
     }
 }

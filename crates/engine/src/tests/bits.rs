@@ -207,8 +207,6 @@ fn prefixes_of_earlier_requests_move_no_bit() {
             match *name {
                 // Every length past 48 has frequencies of its own.
                 "dynamic" => assert_eq!(reused, [0; 4]),
-                // Nobody keeps the states at the end of a page.
-                _ if !model.states().is_empty() => assert_eq!(reused, [0; 4], "{name}"),
                 // 84, 139 and 194 tokens are cached when the first three turns end.
                 _ => assert_eq!(reused, [0, 64, 128, 192], "{name}"),
             }
@@ -243,4 +241,79 @@ fn a_shared_prefix_is_never_written() {
 
 fn drain_alone(model: &Rc<Model>, setup: Setup, request: Request) -> Completion {
     runner(model, setup).generate(request, &mut |_| std::ops::ControlFlow::Continue(())).unwrap()
+}
+
+/// What a third request has in common with two before it is computed once: the second marks where they part.
+#[test]
+fn states_are_kept_where_sequences_part() {
+    for name in ["qwen3_next", "mamba2"] {
+        let model = random(name);
+        let setup = Setup { chunk: 50, ..Setup::default() };
+        let mut r = runner(&model, setup);
+        let system = prompt(150, 0);
+        let mut reused = Vec::new();
+        for seed in 1..5 {
+            let request = sampled([system.clone(), prompt(100, seed)].concat(), 5, seed as u64);
+            let id = r.submit(request.clone()).unwrap();
+            let c = drain_and_keep(&mut r).remove(&id).unwrap().unwrap();
+            assert_eq!(bits(&c), bits(&drain_alone(&model, setup, request)), "{name} {seed}");
+            reused.push(c.usage.cached_tokens);
+        }
+        assert_eq!(reused, [0, 0, 128, 128], "{name}");
+    }
+}
+
+/// Conversations that begin alike, cut short, give way and guess, over as many snapshots as there are or too few.
+#[test]
+fn snapshots_move_no_bit() {
+    for name in ["qwen3_next", "mamba2"] {
+        let model = random(name);
+        for max_snapshots in [0, 1, 2, 5, 40] {
+            let (max_prefixes, ctx) = (6, 300);
+            let setup = Setup {
+                ctx,
+                kv_tokens: 700,
+                chunk: 90,
+                max_sequences: 3,
+                max_prefixes,
+                max_snapshots,
+                ..Setup::default()
+            };
+            let mut r = runner(&model, setup);
+            let mut asked = BTreeMap::new();
+            let mut reused = 0;
+            for round in 0..40 {
+                let (of, cut) = (round * 7 % 3, 64 + round * 37 % 120);
+                let mut tokens = prompt(cut, of);
+                tokens.extend(prompt(3 + round * 11 % 40, round));
+                let mut request = sampled(tokens, 1 + round * 5 % 90, round as u64);
+                request.sampling.temperature = 0.02;
+                request.speculation =
+                    (round % 2 == 1).then_some(crate::Speculation { lookup: true, tokens: 7, ..Default::default() });
+                let id = r.submit(request.clone()).unwrap();
+                asked.insert(id, Request { speculation: None, ..request });
+                for _ in 0..round % 5 {
+                    r.step(&mut |_, _| {});
+                }
+                if round % 4 == 3 {
+                    r.cancel(id);
+                    asked.remove(&id);
+                    continue;
+                }
+                if round % 3 == 0 {
+                    let ended = drain_and_keep(&mut r);
+                    for (id, c) in ended {
+                        let (Some(request), Ok(c)) = (asked.remove(&id), c) else { continue };
+                        let alone = drain_alone(&model, Setup { max_prefixes: 0, ..setup }, request);
+                        // What was said before the drain is not in it.
+                        let tail = &bits(&alone)[alone.tokens.len() - c.tokens.len()..];
+                        assert_eq!(bits(&c), tail, "{name} {max_snapshots} {round}");
+                        reused += c.usage.cached_tokens;
+                    }
+                }
+            }
+            drain(&mut r);
+            assert_eq!(reused > 0, max_snapshots > 0, "{name} {max_snapshots}");
+        }
+    }
 }

@@ -175,6 +175,7 @@ pub struct Setup {
     pub max_rows: usize,
     pub max_sequences: usize,
     pub max_prefixes: usize,
+    pub max_snapshots: usize,
     pub kv: KvType,
     pub threads: usize,
     pub isa: Isa,
@@ -190,6 +191,7 @@ impl Default for Setup {
             max_rows: 512,
             max_sequences: 16,
             max_prefixes: 4,
+            max_snapshots: 8,
             kv: KvType::F32,
             threads: 1,
             isa: Isa::detect(),
@@ -211,6 +213,7 @@ pub fn runner_of(net: Box<dyn net::Net>, s: Setup, trust: Box<dyn Fn() -> Result
         max_rows: s.max_rows,
         max_sequences: s.max_sequences,
         max_prefixes: s.max_prefixes,
+        max_snapshots: s.max_snapshots,
     };
     let words: Option<Box<dyn Vocabulary>> = Some(Box::new(Letters));
     Runner::new(Parts { net, ops, words, trust, limits, kv: s.kv, kv_tokens: s.kv_tokens, max_waiting: 100 })
@@ -226,6 +229,13 @@ pub type Outcome = std::result::Result<Completion, Error>;
 
 /// Runs to the end and collects every request's outcome. Each must end exactly once, and every page come back.
 pub fn drain(r: &mut Runner) -> BTreeMap<RequestId, Outcome> {
+    let ended = drain_and_keep(r);
+    assert_no_page_is_lost(r);
+    ended
+}
+
+/// [`drain`], with the prefixes that it leaves.
+pub fn drain_and_keep(r: &mut Runner) -> BTreeMap<RequestId, Outcome> {
     let mut open: BTreeMap<RequestId, Completion> = BTreeMap::new();
     let mut ended: BTreeMap<RequestId, Outcome> = BTreeMap::new();
     let empty = || Completion {
@@ -259,7 +269,6 @@ pub fn drain(r: &mut Runner) -> BTreeMap<RequestId, Outcome> {
             }
         });
         if !more {
-            assert_no_page_is_lost(r);
             return ended;
         }
     }
@@ -271,7 +280,7 @@ fn assert_no_page_is_lost(r: &mut Runner) {
     let s = &mut r.scheduler;
     s.prefixes.make_free(s.pages.count(), &mut s.pages);
     assert_eq!(s.pages.free(), s.pages.count(), "pages are lost");
-    assert!(s.slots.all_are_back(), "slots of states are lost");
+    assert!(s.slots.all_are_back(&mut s.prefixes), "slots of states are lost");
     assert!(s.drafter.as_mut().is_none_or(|d| d.all_pages_are_back()), "pages of the draft model are lost");
 }
 

@@ -3,27 +3,56 @@ use super::{MemoryFacts, ModelFacts, Report, TensorFacts};
 use crate::view::{Sheet, Side, Table, bytes, count};
 use serde_json::{Map, Value};
 
-/// Configuration keys that change what a model computes or how far it reaches, shown where they are set.
-const TELLING: &[&str] = &[
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "q_lora_rank",
-    "kv_lora_rank",
-    "intermediate_size",
-    "moe_intermediate_size",
-    "n_shared_experts",
-    "n_group",
-    "topk_group",
-    "scoring_func",
-    "rope_theta",
-    "rope_scaling",
-    "rope_parameters",
-    "attn_logit_softcapping",
-    "final_logit_softcapping",
-    "query_pre_attn_scalar",
-    "swiglu_limit",
+/// Configuration keys that change nothing of what a model computes, or that stand in the report anyway. All others are
+/// shown, for an engine that ignores one gives other answers.
+const SILENT: &[&str] = &[
+    "architectures",
+    "model_type",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "max_position_embeddings",
+    "n_embd",
+    "n_layer",
+    "n_positions",
+    "pretraining_tp",
+    "ep_size",
+    "init_std",
+    "is_decoder",
+    "add_cross_attention",
+    "time_step_init_scheme",
+    "use_mambapy",
+    "use_mamba_kernels",
+    "use_associative_scan",
+    "layerdrop",
+    "quantization_config",
+    "auto_map",
+    "id2label",
+    "label2id",
+    "_name_or_path",
 ];
+
+/// Parts of keys that do not either: training, heads of other tasks, ids of the tokenizer.
+const SILENT_PARTS: &[&str] = &[
+    "_token_id",
+    "dropout",
+    "pdrop",
+    "jitter",
+    "aux_loss",
+    "output_",
+    "initializer",
+    "summary_",
+    "classifier_",
+    "sparse_pred",
+    "chunk_size_feed_forward",
+];
+
+/// Columns of a value; a longer list is cut, which says how many it has.
+const VALUE: usize = 100;
 
 /// Columns of the names on the left.
 const NAMES: usize = 15;
@@ -105,8 +134,8 @@ fn adapter(s: &mut Sheet, a: &Value) {
 }
 
 fn config(s: &mut Sheet, keys: &Map<String, Value>) {
-    let set: Vec<(&str, &Value)> =
-        TELLING.iter().filter_map(|k| keys.get(*k).filter(|v| !v.is_null()).map(|v| (*k, v))).collect();
+    let silent = |k: &str| SILENT.contains(&k) || SILENT_PARTS.iter().any(|part| k.contains(part));
+    let set: Vec<(&String, &Value)> = keys.iter().filter(|(k, v)| !silent(k) && !v.is_null()).collect();
     if set.is_empty() {
         return;
     }
@@ -122,10 +151,28 @@ fn config(s: &mut Sheet, keys: &Map<String, Value>) {
 fn plain(v: &Value) -> String {
     match v {
         Value::String(s) => s.clone(),
-        Value::Array(a) => a.iter().map(plain).collect::<Vec<_>>().join(", "),
+        Value::Array(a) => runs(a),
         Value::Object(o) => o.iter().map(|(k, v)| format!("{k} {}", plain(v))).collect::<Vec<_>>().join(", "),
         v => v.to_string(),
     }
+}
+
+/// `1 ×3, 0`: what follows itself is said once.
+fn runs(list: &[Value]) -> String {
+    let parts = list.chunk_by(|a, b| a == b).map(|run| match run {
+        [one] => plain(one),
+        more => format!("{} ×{}", plain(&more[0]), more.len()),
+    });
+    let mut text = String::new();
+    for part in parts {
+        if text.len() + part.len() > VALUE {
+            text.push_str(&format!(", … ({} in all)", list.len()));
+            break;
+        }
+        text.push_str(if text.is_empty() { "" } else { ", " });
+        text.push_str(&part);
+    }
+    text
 }
 
 fn memory(s: &mut Sheet, m: &MemoryFacts) {

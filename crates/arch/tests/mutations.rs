@@ -184,6 +184,10 @@ impl Ops for Mutant<'_> {
         self.inner.reserve_states(states, slots)
     }
 
+    fn held(&self) -> pondera_ops::Held {
+        self.inner.held()
+    }
+
     fn lay_out(&self, layout: Layout) {
         self.inner.lay_out(layout)
     }

@@ -15,7 +15,7 @@ use crate::{
     simd::Level,
     vmath,
 };
-use pondera_ops::{CacheSpec, KvType, PAGE};
+use pondera_ops::{CACHE_ROW, CacheSpec, KvType, PAGE};
 use std::{
     alloc::{Layout, handle_alloc_error},
     ptr, slice,
@@ -45,7 +45,13 @@ impl Cache {
 
     /// Elements from a value (or latent row) to the next position's.
     pub fn row_pad(&self) -> usize {
-        self.spec.v_dim.unwrap_or(self.spec.k_dim).next_multiple_of(STRIP)
+        const { assert!(CACHE_ROW == STRIP, "the memory that is planned is that which is taken") };
+        self.spec.row()
+    }
+
+    /// Bytes of the pages that were written.
+    pub fn held(&self) -> u64 {
+        self.pages.iter().filter(|p| !p.is_null()).count() as u64 * self.page_bytes() as u64
     }
 
     /// Bytes of a page without its scales.

@@ -233,6 +233,11 @@ impl Ops for Cpu {
         self.states.borrow_mut().reserve(states, slots);
     }
 
+    fn held(&self) -> Held {
+        let caches = self.caches.borrow().iter().map(Cache::held).sum();
+        Held { caches, states: self.states.borrow().held() }
+    }
+
     fn lay_out(&self, layout: Layout) {
         self.engine.promoter.lay_out(layout);
     }

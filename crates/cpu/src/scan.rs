@@ -31,6 +31,11 @@ impl States {
     pub fn reserve(&mut self, states: &[StateSpec], slots: usize) {
         self.slots = states.iter().map(|s| (s.values, vec![Vec::new(); slots])).collect();
     }
+
+    /// Bytes of the slots that were written.
+    pub fn held(&self) -> u64 {
+        self.slots.iter().flat_map(|(_, slots)| slots).map(|s| size_of_val(&s[..]) as u64).sum()
+    }
 }
 
 /// Takes `work` along every sequence of `batch`; the result goes to `y`.

@@ -18,7 +18,7 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 /// A model ready to answer. One thread owns it; none of its results depends on what else it does at the time.
 pub struct Engine {
-    runner: Runner,
+    pub(crate) runner: Runner,
     model: Arc<Model>,
     config: Config,
     weights: Option<Arc<Weights>>,

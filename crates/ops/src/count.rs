@@ -185,6 +185,10 @@ impl Ops for Count {
 
     fn reserve_states(&self, _: &[StateSpec], _: usize) {}
 
+    fn held(&self) -> Held {
+        Held::default()
+    }
+
     fn lay_out(&self, _: Layout) {}
 
     fn settle(&self, _: Duration) -> Settled {

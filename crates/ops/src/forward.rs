@@ -21,6 +21,9 @@ macro_rules! forward_ops {
         fn reserve_states(&self, states: &[StateSpec], slots: usize) {
             self.$inner.reserve_states(states, slots)
         }
+        fn held(&self) -> Held {
+            self.$inner.held()
+        }
         fn lay_out(&self, layout: Layout) {
             self.$inner.lay_out(layout)
         }

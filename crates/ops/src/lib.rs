@@ -63,6 +63,9 @@ pub trait Ops {
     /// Makes room for recurrent states: `slots` of each spec, addressed by its index. Forgets what earlier ones held.
     fn reserve_states(&self, states: &[StateSpec], slots: usize);
 
+    /// What caches and states have taken so far.
+    fn held(&self) -> Held;
+
     /// How weights lie in memory from here on. Changes no bit of any result.
     fn lay_out(&self, layout: Layout);
 

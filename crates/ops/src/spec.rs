@@ -161,11 +161,30 @@ impl CacheSpec {
         self.kv_heads * (1 + usize::from(self.v_dim.is_some()))
     }
 
+    /// Elements from a value (or, where keys hold the values, a key) to the next position's: whole multiples of
+    /// [`CACHE_ROW`].
+    pub fn row(&self) -> usize {
+        self.v_dim.unwrap_or(self.k_dim).next_multiple_of(CACHE_ROW)
+    }
+
     /// Bytes of a position in a cache of type `kv`: its values and, where the type has them, their scales.
     pub fn bytes(&self, kv: KvType) -> usize {
         let scales = if kv == KvType::Q8 { self.vectors() * size_of::<f32>() } else { 0 };
-        self.width() * kv.bytes() + scales
+        let keys = if self.v_dim.is_some() { self.k_dim } else { 0 };
+        self.kv_heads * (keys + self.row()) * kv.bytes() + scales
     }
+}
+
+/// Rows of a cache begin at whole multiples of as many elements.
+pub const CACHE_ROW: usize = 32;
+
+/// Bytes that caches and states have taken so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Pages of all caches that were written.
+    pub caches: u64,
+    /// Slots of all states that were written.
+    pub states: u64,
 }
 
 /// Index of a state in the list given to [`crate::Ops::reserve_states`].

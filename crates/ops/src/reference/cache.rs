@@ -17,6 +17,11 @@ impl Cache {
         Cache { spec, kv, pages: vec![Vec::new(); pages] }
     }
 
+    /// What is stored; empty pages were never written.
+    pub fn pages(&self) -> &[Vec<f32>] {
+        &self.pages
+    }
+
     /// Values and scales of a position.
     fn row(&self, s: &Sequence, position: usize) -> (&[f32], &[f32]) {
         let width = self.spec.width() + self.spec.vectors();

@@ -120,6 +120,12 @@ impl Ops for Reference {
         *self.states.borrow_mut() = states.iter().map(|_| vec![Vec::new(); slots]).collect();
     }
 
+    fn held(&self) -> Held {
+        let bytes = |values: &Vec<f32>| size_of_val(&values[..]) as u64;
+        let caches = self.caches.borrow().iter().flat_map(|c| c.pages()).map(bytes).sum();
+        Held { caches, states: self.states.borrow().iter().flatten().map(bytes).sum() }
+    }
+
     fn lay_out(&self, _: Layout) {}
 
     fn settle(&self, _: std::time::Duration) -> Settled {

@@ -377,7 +377,7 @@ impl Ops for Cpu {
     }
 
     fn select(&self, i: &Indexer, q: &Act, weights: &Act, batch: &Batch) -> Act {
-        let y = self.arena.alloc(q.rows, i.top_k);
+        let y = self.arena.alloc(q.rows, i.columns(batch));
         let caches = self.caches.borrow();
         self.engine.ran("choice of positions by tiles of a page", caches[i.cache].kv.name());
         let work = select::Work { indexer: i, cache: &caches[i.cache], q, weights, batch };
@@ -386,6 +386,7 @@ impl Ops for Cpu {
     }
 
     fn attention_over(&self, a: &Attention, q: &Act, selected: &Act, batch: &Batch) -> Act {
+        assert!(a.softcap.is_none() && a.slopes.is_none(), "sparse attention has neither cap nor slopes");
         self.attend(a, q, Some(selected), batch)
     }
 

@@ -32,6 +32,7 @@ pub fn run(engine: &Engine, threads: &PerThread<Buffers>, work: &Work<'_>, y: &A
     let Work { indexer: i, cache, q, weights: w, batch } = *work;
     let (qs, ws, to) = (q.data(), w.data(), Ptr(y.data_mut().as_mut_ptr()));
     let (qs, ws, level, q_cols) = (&qs[..], &ws[..], engine.level, q.cols);
+    let columns = y.cols;
     let seen: usize = batch.positions.iter().map(|p| *p as usize + 1).sum();
     for s in batch.sequences.iter().filter(|s| !s.rows.is_empty()) {
         let ns = seen * i.heads * i.dim / 14;
@@ -70,7 +71,7 @@ pub fn run(engine: &Engine, threads: &PerThread<Buffers>, work: &Work<'_>, y: &A
                 b.positions.clear();
                 b.positions.extend(0..=p as u32);
                 // SAFETY: row r.
-                let y = unsafe { std::slice::from_raw_parts_mut(to.get().add(r * i.top_k), i.top_k) };
+                let y = unsafe { std::slice::from_raw_parts_mut(to.get().add(r * columns), columns) };
                 choose(&b.scores, &mut b.positions, y);
             }
         });

@@ -36,7 +36,7 @@ impl Scheduler {
         while let Some((width, batch)) = pass.next_hidden()? {
             let values = pass.values();
             if let Some(r) = values.chunks_exact(width).position(|row| !all_finite(row)) {
-                return Err(blame(pass.ops(), net, &batch, r..r + 1));
+                return Err(blame(pass.ops(), net, batch, r..r + 1));
             }
             for row in values.chunks_exact(width) {
                 match pooling {

@@ -1,13 +1,14 @@
 //! A model that is open: its weights, its vocabulary, its backend, and the requests under way.
 use crate::{
     Backend, Completion, EngineOptions, Error, Event, Logits, MemoryPlan, Pooling, Progress, Request, RequestId,
-    Result, Score, Source, Trace, TraceOptions,
+    Result, Score, Source, TokenLogprobs, Trace, TraceOptions,
     draft::{self, DraftParts},
     embed,
     net::{Net, Vocabulary},
     open::{self, Opened},
     runner::{Parts, Runner},
     scheduler::Limits,
+    states::{StateCounts, TRIALS},
     words::Words,
 };
 use pondera_arch::{Config, Description, Model};
@@ -42,8 +43,12 @@ impl Engine {
         let model = Arc::new(model);
         let (ctx, plan) = context(&model, options)?;
         let bytes = state_bytes(&model);
-        let (max_sequences, max_snapshots) = plan.slots(options.max_sequences, 2 * options.max_prefixes, bytes);
-        let plan = plan.with_states(max_sequences + max_snapshots, bytes);
+        // What a prefix keeps, and what those hold that run.
+        let snapshots = if options.max_prefixes == 0 { 0 } else { 2 * options.max_prefixes + options.max_sequences };
+        let (max_sequences, states) =
+            plan.states(options.max_sequences, StateCounts { trials: TRIALS, snapshots }, bytes);
+        let plan = plan.with_states(max_sequences + states.trials + states.snapshots, bytes);
+        plan.check()?;
         ops.lay_out(plan.layout(options.layout));
         let limits = Limits {
             ctx,
@@ -51,7 +56,7 @@ impl Engine {
             max_rows: options.max_rows,
             max_sequences,
             max_prefixes: options.max_prefixes,
-            max_snapshots,
+            states,
         };
         let runner = Runner::new(Parts {
             net: Box::new(Shared(model.clone())),
@@ -197,6 +202,19 @@ impl Engine {
         self.runner.score(tokens, out)
     }
 
+    /// For every token but the first, given all before it: its log probability and the `top` likeliest.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Invalid`] for more than [`crate::TOP_LOGPROBS_MAX`].
+    pub fn prompt_logprobs(&mut self, tokens: &[u32], top: usize) -> Result<Vec<TokenLogprobs>> {
+        self.check_decoder()?;
+        self.check_positions(tokens.len())?;
+        if top > crate::TOP_LOGPROBS_MAX {
+            return Err(Error::invalid(format!("logprobs: expected at most {}, got {top}", crate::TOP_LOGPROBS_MAX)));
+        }
+        self.runner.prompt_logprobs(tokens, top)
+    }
+
     /// The logits of every position of `tokens`, chunk by chunk: a pass whose memory does not grow with its length.
     /// Two engines that were opened with the same options and have vocabularies of one size give the same chunks.
     pub fn logits<'a>(&'a mut self, tokens: &'a [u32]) -> Result<Logits<'a>> {
@@ -240,13 +258,19 @@ impl EngineOptions {
             ("max_waiting", self.max_waiting),
             ("ctx", self.ctx.unwrap_or(1)),
         ];
-        match sizes.iter().find(|(_, v)| *v == 0) {
-            Some((name, _)) => Err(Error::invalid(format!("{name}: expected at least 1, got 0"))),
+        if let Some((name, _)) = sizes.iter().find(|(_, v)| *v == 0) {
+            return Err(Error::invalid(format!("{name}: expected at least 1, got 0")));
+        }
+        let counts = [("max_sequences", self.max_sequences), ("max_prefixes", self.max_prefixes)];
+        match counts.iter().find(|(_, v)| *v > COUNT_MAX) {
+            Some((name, v)) => Err(Error::invalid(format!("{name}: expected at most {COUNT_MAX}, got {v}"))),
             None => Ok(()),
         }
     }
 }
 
+/// Most sequences, and prefixes, that an engine is made for.
+const COUNT_MAX: usize = 1 << 16;
 /// Longest default context: beyond it, page tables alone would be felt.
 const DEFAULT_CTX_MAX: usize = 1 << 20;
 /// A default context is not shortened below this: rather say that the model does not fit.

@@ -45,5 +45,5 @@ pub use request::{
     Completion, Event, FinishReason, Logprob, Request, RequestId, STOP_BYTES_MAX, STOPS_MAX, Sampling,
     TOP_LOGPROBS_MAX, Timings, Usage,
 };
-pub use rows::{Logits, Routing, Score, Trace, TraceOptions};
+pub use rows::{Logits, Routing, Score, TokenLogprobs, Trace, TraceOptions};
 pub use speculation::{Guesses, SPECULATION_MAX, Speculation};

@@ -1,6 +1,6 @@
 //! What a model takes and what the machine has, before anything is allocated. Linux tells by files under `/proc`
 //! and `/sys`; elsewhere nothing is known and nothing is refused.
-use crate::{Error, Result};
+use crate::{Error, Result, states::StateCounts};
 use pondera_ops::Layout;
 use std::fs;
 
@@ -16,7 +16,7 @@ pub struct MemoryPlan {
     pub kv_bytes: u64,
     /// Tokens that the KV cache holds.
     pub kv_tokens: usize,
-    /// Recurrent states of as many sequences as may run at once, and of the snapshots kept beside, when all of them are there.
+    /// Recurrent states of as many sequences as may run at once, of guesses and of snapshots, when all of them are there.
     pub states_bytes: u64,
     /// Estimate of everything else.
     pub work_bytes: u64,
@@ -41,13 +41,15 @@ impl MemoryPlan {
         }
     }
 
-    /// How many of `sequences` may run at once whose recurrent states take `bytes` each, and how many of `snapshots` of them
-    /// may be kept beside: states take no more than a quarter of the memory that is left, and one sequence always may.
-    pub(crate) fn slots(&self, sequences: usize, snapshots: usize, bytes: u64) -> (usize, usize) {
+    /// How many of `sequences` may run at once whose recurrent states take `bytes` each, and how many of the others may be
+    /// there: states take no more than a quarter of the memory that is left, and one sequence always may.
+    pub(crate) fn states(&self, sequences: usize, wanted: StateCounts, bytes: u64) -> (usize, StateCounts) {
         let room = self.kv_room_bytes().saturating_sub(self.kv_bytes) / 4;
         let most = room.checked_div(bytes).and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
         let sequences = sequences.min(most.max(1));
-        (sequences, snapshots.min(most.saturating_sub(sequences)))
+        let trials = wanted.trials.min(most.saturating_sub(sequences));
+        let snapshots = wanted.snapshots.min(most.saturating_sub(sequences + trials));
+        (sequences, StateCounts { trials, snapshots })
     }
 
     /// With `count` states of `bytes` each.

@@ -1,9 +1,10 @@
 //! Whole sequences at once: every row's logits and what lies between, for tracing and scoring. Uses the same step
 //! as generation, so it gives the same bits.
 use crate::{
-    Error, Result,
+    Error, Logprob, Result,
     math::{all_finite, greatest, log_sum_exp},
     net::Net,
+    sampler::Sampler,
     scheduler::{SETTLE, Scheduler, Trust, blame},
 };
 use pondera_ops::{Act, Batch, Ops, PAGE, Point, trace::Watch};
@@ -61,6 +62,9 @@ pub struct Score {
     pub greedy: bool,
 }
 
+/// A token's log probability, and the likeliest tokens in its place, best first.
+pub type TokenLogprobs = (f64, Vec<Logprob>);
+
 /// A sequence to be computed, and how.
 pub(crate) struct Rows<'a> {
     pub tokens: &'a [u32],
@@ -111,7 +115,7 @@ impl<'a> Logits<'a> {
         self.rows.chunk = self.rows.chunk.min(fitting);
         let Some(batch) = self.step(&|_, _| {})? else { return Ok(None) };
         match self.values.chunks_exact(vocab).position(|row| !all_finite(row)) {
-            Some(r) => Err(blame(&*self.scheduler.ops, self.net, &batch, r..r + 1)),
+            Some(r) => Err(blame(&*self.scheduler.ops, self.net, batch, r..r + 1)),
             None => Ok(Some(&self.values)),
         }
     }
@@ -208,6 +212,22 @@ impl Scheduler {
             }
         }
         Ok(())
+    }
+}
+
+impl Scheduler {
+    /// For every token of `rows` but the first its log probability and the `top` likeliest.
+    pub fn prompt_logprobs(&mut self, net: &dyn Net, rows: Rows<'_>, top: usize) -> Result<Vec<TokenLogprobs>> {
+        let mut next = rows.tokens.iter().skip(1);
+        let (mut sampler, mut out) = (Sampler::default(), Vec::new());
+        let mut pass = Logits::new(self, net, rows)?;
+        while let Some(values) = pass.next_rows()? {
+            for (row, &next) in values.chunks_exact(net.vocab_size().max(1)).zip(next.by_ref()) {
+                let logprob = sampler.logprobs(row, next, top);
+                out.push((logprob, sampler.top.clone()));
+            }
+        }
+        Ok(out)
     }
 }
 

@@ -2,7 +2,7 @@
 //! model was opened.
 use crate::{
     Completion, Error, Event, FinishReason, Guesses, Pooling, Request, RequestId, Result, STOP_BYTES_MAX, STOPS_MAX,
-    Score, TOP_LOGPROBS_MAX, Trace, TraceOptions,
+    Score, TOP_LOGPROBS_MAX, TokenLogprobs, Trace, TraceOptions,
     draft::{DraftParts, Drafter},
     net::{Net, Vocabulary},
     rows::{Logits, Rows},
@@ -164,6 +164,11 @@ impl Runner {
     pub fn score(&mut self, tokens: &[u32], out: &mut Vec<Score>) -> Result<()> {
         let (scheduler, net, rows) = self.rows(tokens, None)?;
         scheduler.score(net, rows, out)
+    }
+
+    pub fn prompt_logprobs(&mut self, tokens: &[u32], top: usize) -> Result<Vec<TokenLogprobs>> {
+        let (scheduler, net, rows) = self.rows(tokens, None)?;
+        scheduler.prompt_logprobs(net, rows, top)
     }
 
     pub fn logits<'a>(&'a mut self, tokens: &'a [u32]) -> Result<Logits<'a>> {

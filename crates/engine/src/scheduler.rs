@@ -12,7 +12,7 @@ use crate::{
     net::{Net, Vocabulary},
     sampler::Sampler,
     sequence::{Buffers, Sequence},
-    states::Slots,
+    states::{Slots, StateCounts},
 };
 use pondera_ops::{Batch, KvType, Ops, PAGE, Point, Settled, trace::Watch};
 use std::{cell::Cell, collections::VecDeque, ops::Range, time::Duration};
@@ -34,8 +34,7 @@ pub(crate) struct Limits {
     pub max_sequences: usize,
     /// Ended sequences whose beginnings are kept for later ones.
     pub max_prefixes: usize,
-    /// Of recurrent states.
-    pub max_snapshots: usize,
+    pub states: StateCounts,
 }
 
 pub(crate) struct Scheduler {
@@ -74,7 +73,7 @@ impl Scheduler {
     pub fn new(ops: Box<dyn Ops>, net: &dyn Net, limits: Limits, kv: KvType, kv_tokens: usize) -> Scheduler {
         let pages = Pages::new(kv_tokens.div_ceil(PAGE));
         ops.reserve(net.caches(), kv, pages.count());
-        let slots = Slots::new(&*ops, net.states(), limits.max_sequences, limits.max_snapshots);
+        let slots = Slots::new(&*ops, net.states(), limits.max_sequences, limits.states);
         let prefixes = Prefixes::new(limits.max_prefixes, slots.any());
         let (waiting, running) = (VecDeque::new(), Vec::new());
         Scheduler {
@@ -205,7 +204,7 @@ impl Scheduler {
     /// never cross into another rotary epoch.
     fn guess(&mut self, net: &dyn Net, mut budget: usize) {
         let mut any = false;
-        let mut slots = self.slots.guesses(self.running.len());
+        let mut slots = self.slots.guesses();
         for s in &mut self.running {
             s.guess.tokens.clear();
             s.guess.room = 0;
@@ -317,9 +316,9 @@ impl Scheduler {
             for values in values.chunks_exact(vocab) {
                 if !all_finite(values) {
                     // The rows before it were sampled: they are finite.
-                    let rows = batch.sequences[part - 1].rows.clone();
-                    let end = rows.end - guesses + right;
-                    let error = blame(&*self.ops, net, batch, if right > 0 { end - 1..end } else { rows.start..end });
+                    let batch = alone(batch, part - 1);
+                    let end = batch.len() - guesses + right;
+                    let error = blame(&*self.ops, net, batch, if right > 0 { end - 1..end } else { 0..end });
                     emit(s.id, Event::Failed(&error));
                     s.cached = 0; // nothing of it is kept
                     over = true;
@@ -397,9 +396,24 @@ fn pages_wanted(s: &Sequence, rows: usize) -> usize {
     (s.cached + rows).div_ceil(PAGE).saturating_sub(s.pages.len())
 }
 
-/// Computes the step again, which leaves states as they are, and looks where the values of `rows` stopped being finite.
-pub(crate) fn blame(ops: &dyn Ops, net: &dyn Net, batch: &Batch, rows: Range<usize>) -> Error {
+/// One sequence's part of a step.
+fn alone(batch: &Batch, i: usize) -> Batch {
+    let mut s = batch.sequences[i].clone();
+    let rows = std::mem::replace(&mut s.rows, 0..batch.sequences[i].rows.len());
+    Batch {
+        tokens: batch.tokens[rows.clone()].to_vec(),
+        positions: batch.positions[rows.clone()].to_vec(),
+        logit_rows: (0..rows.len() as u32).collect(),
+        sequences: vec![s],
+    }
+}
+
+/// Computes a step of one sequence again, whose values are lost anyway, and looks where those of `rows` stopped being finite.
+/// Never of several: recurrent states are behind the step already, so keys and values of others would come out wrong. Of a
+/// model with such states it may be a later layer that is named.
+pub(crate) fn blame(ops: &dyn Ops, net: &dyn Net, mut batch: Batch, rows: Range<usize>) -> Error {
     let first: Cell<Option<Point>> = Cell::new(None);
+    let n = batch.len();
     let watch = Watch {
         inner: ops,
         watch: |point, x: &pondera_ops::Act| {
@@ -407,13 +421,12 @@ pub(crate) fn blame(ops: &dyn Ops, net: &dyn Net, batch: &Batch, rows: Range<usi
                 return;
             }
             let data = x.data();
-            let part = if x.rows == batch.len() { rows.start * x.cols..rows.end * x.cols } else { 0..data.len() };
+            let part = if x.rows == n { rows.start * x.cols..rows.end * x.cols } else { 0..data.len() };
             if !all_finite(&data[part]) {
                 first.set(Some(point));
             }
         },
     };
-    let mut batch = batch.clone();
     batch.sequences.iter_mut().for_each(|s| s.keep.clear());
     net.forward(&watch, &batch);
     match first.get() {

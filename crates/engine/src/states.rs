@@ -14,7 +14,7 @@ use crate::{
 use pondera_ops::{Ops, PAGE, Sequence as Part, StateSpec};
 
 /// Slots beside those of the running sequences, for guesses.
-const TRIALS: usize = 16;
+pub(crate) const TRIALS: usize = 16;
 
 /// States after a sequence's first `end` tokens, whole pages of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,26 +23,38 @@ pub(crate) struct Snapshot {
     pub slot: u32,
 }
 
+/// How many states there are beside those of running sequences.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StateCounts {
+    /// After guesses, in one step.
+    pub trials: usize,
+    /// At the ends of pages.
+    pub snapshots: usize,
+}
+
 /// Who has which slot.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     slots: Pages,
     /// Snapshots that may still be taken.
     snapshots: usize,
+    /// For guesses, in one step.
+    trials: usize,
     /// For whole passes over one sequence, beside all others; none without states.
     apart: Option<u32>,
 }
 
 impl Slots {
-    /// One for each of `sequences`, some for guesses, one apart and `snapshots`, made on `ops`.
-    pub fn new(ops: &dyn Ops, states: &[StateSpec], sequences: usize, snapshots: usize) -> Slots {
+    /// One for each sequence, some for guesses and snapshots, and one apart, made on `ops`.
+    pub fn new(ops: &dyn Ops, states: &[StateSpec], sequences: usize, counts: StateCounts) -> Slots {
+        let StateCounts { trials, snapshots } = counts;
         if states.is_empty() {
             return Slots::default();
         }
         // A step may leave a shared slot for another: for its time, a sequence has both. Only slots in use take memory.
-        let count = u32::try_from(2 * sequences + TRIALS + snapshots).unwrap_or(u32::MAX - 1);
+        let count = u32::try_from(2 * sequences + trials + snapshots).unwrap_or(u32::MAX - 1);
         ops.reserve_states(states, count as usize + 1);
-        Slots { slots: Pages::new(count as usize), snapshots, apart: Some(count) }
+        Slots { slots: Pages::new(count as usize), snapshots, trials, apart: Some(count) }
     }
 
     /// Whether sequences have states at all.
@@ -50,10 +62,10 @@ impl Slots {
         self.apart.is_some()
     }
 
-    /// Guesses that may be made while `running` sequences take a step: each needs a slot, and theirs come first.
-    pub fn guesses(&self, running: usize) -> usize {
-        let taken = running + self.snapshots;
-        if self.any() { self.slots.free().saturating_sub(taken) } else { usize::MAX }
+    /// Guesses that may be made in one step, of all sequences: each needs a slot. What else a step takes never touches these:
+    /// a sequence has two at most, and a snapshot counts until nobody holds it but a sequence.
+    pub fn guesses(&self) -> usize {
+        if self.any() { self.trials } else { usize::MAX }
     }
 
     /// Shares the states of `snapshot` with `s`, which begins behind them.
@@ -81,7 +93,8 @@ impl Slots {
         s.slot = Some(to);
         let last = s.cached + s.rows;
         for end in s.marks {
-            if end > s.cached && end < last && self.room(prefixes) {
+            let taken = s.snapshots.iter().any(|x| x.end == end);
+            if end > s.cached && end < last && !taken && self.room(prefixes) {
                 let slot = self.take();
                 part.keep.push(((end - s.cached) as u32 - 1, slot));
                 s.snapshots.push(Snapshot { end, slot });
@@ -109,21 +122,14 @@ impl Slots {
         if s.cached > certain {
             s.slot = at(s.cached).or(s.slot);
         }
-        if let Some(slot) = passed
-            && self.room(prefixes)
-        {
-            self.slots.share(slot);
-            s.snapshots.push(Snapshot { end, slot });
-        }
-        // Of those that nobody asked for the last stays.
-        let (marks, newest) = (s.marks, s.snapshots.iter().map(|x| x.end).max());
-        s.snapshots.retain(|x| {
-            let stays = Some(x.end) == newest || marks.contains(&x.end);
-            if !stays {
-                self.drop_snapshot(x.slot);
+        if let Some(slot) = passed {
+            self.supersede(s);
+            // In need, its own shallowest makes room: a later request of this conversation begins at the deepest.
+            if self.room(prefixes) || (self.drop_shallowest(s) && self.room(prefixes)) {
+                self.slots.share(slot);
+                s.snapshots.push(Snapshot { end, slot });
             }
-            stays
-        });
+        }
         if s.slot != Some(own) {
             self.release_one(Some(own));
         }
@@ -159,6 +165,26 @@ impl Slots {
             part.state = (done > 0).then_some(slot);
             part.keep.push((part.rows.len() as u32 - 1, slot));
         }
+    }
+
+    /// Drops the snapshots of `s` that nobody asked for: a later one takes their place.
+    fn supersede(&mut self, s: &mut Sequence) {
+        let marks = s.marks;
+        s.snapshots.retain(|x| {
+            let stays = marks.contains(&x.end);
+            if !stays {
+                self.drop_snapshot(x.slot);
+            }
+            stays
+        });
+    }
+
+    /// False if `s` has none.
+    fn drop_shallowest(&mut self, s: &mut Sequence) -> bool {
+        let Some(i) = s.snapshots.iter().enumerate().min_by_key(|(_, x)| x.end).map(|(i, _)| i) else { return false };
+        let x = s.snapshots.swap_remove(i);
+        self.drop_snapshot(x.slot);
+        true
     }
 
     /// Counts a snapshot more, if need be in the place of the oldest that a prefix holds. False if there is none.

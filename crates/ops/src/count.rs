@@ -281,7 +281,7 @@ impl Ops for Count {
     fn select(&self, i: &Indexer, q: &Act, _: &Act, batch: &Batch) -> Act {
         let seen: usize = batch.positions.iter().map(|p| *p as usize + 1).sum();
         self.multiplied(seen * i.heads * (i.dim + 1));
-        self.arena.alloc(q.rows, i.top_k)
+        self.arena.alloc(q.rows, i.columns(batch))
     }
 
     fn attention_over(&self, a: &Attention, q: &Act, selected: &Act, batch: &Batch) -> Act {

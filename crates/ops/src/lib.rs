@@ -107,11 +107,11 @@ pub trait Ops {
     fn attention(&self, a: &Attention, q: &Act, batch: &Batch) -> Act;
 
     /// For each query at `p` the best positions of `0 ..= p`, from `q` `[rows, heads · dim]` and the heads' weights
-    /// `[rows, heads]`: `[rows, top_k]`, positions as exact f32, ascending, then -1 where there are fewer. Of equal scores the
+    /// `[rows, heads]`: `[rows, Indexer::columns]`, positions (below 2^24) as exact f32, ascending, then -1 where there are fewer. Of equal scores the
     /// lower position is taken.
     fn select(&self, i: &Indexer, q: &Act, weights: &Act, batch: &Batch) -> Act;
 
-    /// [`Ops::attention`] to the positions that [`Ops::select`] chose. A span of which none is chosen is skipped; the others'
+    /// [`Ops::attention`], causal and with neither cap nor slopes, to the positions that [`Ops::select`] chose. A span of which none is chosen is skipped; the others'
     /// values have weight 0.
     fn attention_over(&self, a: &Attention, q: &Act, selected: &Act, batch: &Batch) -> Act;
 

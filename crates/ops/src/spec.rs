@@ -414,6 +414,13 @@ pub struct Indexer {
     pub top_k: usize,
 }
 
+impl Indexer {
+    /// Positions that any row of `batch` can choose: columns of [`crate::Ops::select`].
+    pub fn columns(&self, batch: &crate::Batch) -> usize {
+        self.top_k.min(batch.positions.iter().max().map_or(0, |p| *p as usize + 1))
+    }
+}
+
 /// The nonlinearity of a feed-forward block.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {

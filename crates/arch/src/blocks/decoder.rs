@@ -23,12 +23,14 @@ pub struct Embedding {
     pub norm: Option<Norm>,
     /// From the width of the table to that of the stream.
     pub project: Option<Linear>,
+    /// Positions that some layer can tell apart, where that is bounded.
+    pub positions_max: Option<usize>,
 }
 
 impl Embedding {
     /// The rows of `tokens` as they are.
     pub fn new(tokens: W) -> Embedding {
-        Embedding { tokens, scale: 1.0, positions: None, types: None, norm: None, project: None }
+        Embedding { tokens, scale: 1.0, positions: None, types: None, norm: None, project: None, positions_max: None }
     }
 
     /// `[rows, hidden]`.
@@ -49,9 +51,10 @@ impl Embedding {
         }
     }
 
-    /// Positions that exist, where they are learnt.
+    /// Positions that exist, where that is bounded.
     fn positions_end(&self) -> Option<usize> {
-        self.positions.as_ref().map(|(table, first)| table.out.saturating_sub(*first as usize))
+        let learnt = self.positions.as_ref().map(|(table, first)| table.out.saturating_sub(*first as usize));
+        learnt.into_iter().chain(self.positions_max).min()
     }
 }
 

@@ -101,7 +101,7 @@ impl LightningIndexer {
         let k = self.rotary.rotate(ops, step, ops.norm(&self.k_norm, &k, k.cols));
         ops.append(self.indexer.cache, &k, None, step.batch);
         let q = self.rotary.rotate(ops, step, ops.linear(&self.q, q_latent));
-        let weights = ops.scale(ops.linear(&self.weights, x), (self.indexer.heads as f32).powf(-0.5));
+        let weights = ops.scale(ops.linear(&self.weights, x), (1.0 / (self.indexer.heads as f64).sqrt()) as f32);
         ops.select(&self.indexer, &q, &weights, step.batch)
     }
 }
@@ -172,7 +172,13 @@ impl Mla {
             k_norm: p.layer_norm(("k_norm", "indexer.k_norm"), dim, 1e-6)?,
             weights: p.linear(("weights_proj", "indexer.proj"), heads, m.hidden, false)?,
             rotary: rotary.placed(dim, 0),
-            indexer: Indexer { cache, heads, dim, scale: (dim as f32).powf(-0.5), top_k: c.size("index_topk")? },
+            indexer: Indexer {
+                cache,
+                heads,
+                dim,
+                scale: (1.0 / (dim as f64).sqrt()) as f32,
+                top_k: c.size("index_topk")?,
+            },
         };
         Ok(Mla { indexer: Some(indexer), ..self })
     }

@@ -26,11 +26,13 @@ fn load(c: &Config, p: &Params<'_>) -> Result<Box<dyn Graph>> {
     let rotary = Rotary::load(p, c, RotaryDims::whole(rope, c.flag("rope_interleave")?), "full_attention")?;
     // The indexer rotates halves, whatever attention does.
     let halves = Rotary::load(p, c, RotaryDims::whole(rope, false), "full_attention")?;
-    let decoder = Decoder::pre_norm(
+    let mut decoder = Decoder::pre_norm(
         c,
         p,
         |p, _| Mla::load(p, &mla, rotary)?.with_indexer(c, p, &mla, halves),
         |p, i| deepseek_ffn(c, p, i),
     )?;
+    // The indexer names positions by f32.
+    decoder.embedding.positions_max = Some(1 << 24);
     Ok(Box::new(decoder))
 }

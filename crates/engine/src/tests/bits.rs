@@ -317,3 +317,37 @@ fn snapshots_move_no_bit() {
         }
     }
 }
+
+/// As many guesses as there are while the snapshot that all of them begin at is taken from its prefix.
+#[test]
+fn a_snapshot_that_gives_way_leaves_slots_for_all() {
+    let model = random("qwen3_next");
+    let period: Vec<u32> = (0..100).map(|i| 10 + i % 8).collect();
+    let setup = Setup { max_sequences: 5, max_prefixes: 1, max_snapshots: 2, ..Setup::default() };
+    let mut r = runner(&model, setup);
+    r.submit(sampled(period.clone(), 35, 0)).unwrap();
+    drain_and_keep(&mut r);
+    let guess = crate::Speculation { tokens: 6, lookup: true, ..Default::default() };
+    let mut asked: Vec<Request> = (0..4).map(|i| sampled(period[..65].to_vec(), 20, i)).collect();
+    asked.iter_mut().for_each(|q| q.speculation = Some(guess));
+    asked.push(sampled(prompt(100, 3), 20, 9));
+    let ids: Vec<_> = asked.iter().map(|q| r.submit(q.clone()).unwrap()).collect();
+    let got = drain(&mut r);
+    for (request, id) in asked.into_iter().zip(ids) {
+        let alone = drain_alone(&model, Setup { max_prefixes: 0, ..setup }, Request { speculation: None, ..request });
+        assert_eq!(bits(got[&id].as_ref().unwrap()), bits(&alone));
+    }
+}
+
+/// The last page of a long answer is where its next turn begins, however few snapshots there are.
+#[test]
+fn a_long_answer_keeps_its_last_page() {
+    let model = random("qwen3_next");
+    for max_snapshots in [1, 2, 3] {
+        let mut r = runner(&model, Setup { max_prefixes: 1, max_snapshots, ..Setup::default() });
+        let id = r.submit(sampled(prompt(100, 0), 200, 0)).unwrap();
+        let c = drain_and_keep(&mut r).remove(&id).unwrap().unwrap();
+        let id = r.submit(sampled([prompt(100, 0), c.tokens].concat(), 2, 0)).unwrap();
+        assert_eq!(drain(&mut r)[&id].as_ref().unwrap().usage.cached_tokens, 256, "{max_snapshots}");
+    }
+}

@@ -177,6 +177,7 @@ pub struct Setup {
     pub max_sequences: usize,
     pub max_prefixes: usize,
     pub max_snapshots: usize,
+    pub trials: usize,
     pub kv: KvType,
     pub threads: usize,
     pub isa: Isa,
@@ -193,6 +194,7 @@ impl Default for Setup {
             max_sequences: 16,
             max_prefixes: 4,
             max_snapshots: 8,
+            trials: 16,
             kv: KvType::F32,
             threads: 1,
             isa: Isa::detect(),
@@ -214,7 +216,7 @@ pub fn runner_of(net: Box<dyn net::Net>, s: Setup, trust: Box<dyn Fn() -> Result
         max_rows: s.max_rows,
         max_sequences: s.max_sequences,
         max_prefixes: s.max_prefixes,
-        max_snapshots: s.max_snapshots,
+        states: crate::states::StateCounts { trials: s.trials, snapshots: s.max_snapshots },
     };
     let words: Option<Box<dyn Vocabulary>> = Some(Box::new(Letters));
     Runner::new(Parts { net, ops, words, trust, limits, kv: s.kv, kv_tokens: s.kv_tokens, max_waiting: 100 })

@@ -223,12 +223,13 @@ impl Ops for Reference {
 
     fn select(&self, i: &Indexer, q: &Act, weights: &Act, batch: &Batch) -> Act {
         let cache = &self.caches.borrow()[i.cache];
-        let y = self.arena.alloc(q.rows, i.top_k);
+        let columns = i.columns(batch);
+        let y = self.arena.alloc(q.rows, columns);
         let (qs, ws, mut ys) = (q.data(), weights.data(), y.data_mut());
         for s in &batch.sequences {
             for r in s.rows.clone() {
                 let (q, w) = (&qs[r * q.cols..][..q.cols], &ws[r * i.heads..][..i.heads]);
-                attend::select(i, q, w, cache, s, batch.positions[r] as usize, &mut ys[r * i.top_k..][..i.top_k]);
+                attend::select(i, q, w, cache, s, batch.positions[r] as usize, &mut ys[r * columns..][..columns]);
             }
         }
         drop(ys);
@@ -240,6 +241,7 @@ impl Ops for Reference {
     }
 
     fn attention_over(&self, a: &Attention, q: &Act, selected: &Act, batch: &Batch) -> Act {
+        assert!(a.softcap.is_none() && a.slopes.is_none(), "sparse attention has neither cap nor slopes");
         self.attend(a, q, Some(selected), batch)
     }
 

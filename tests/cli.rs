@@ -316,7 +316,7 @@ fn inspect_knows_every_kind_of_file() {
     assert_eq!((&model["kind"], &model["model"]["family"]), (&json!("safetensors"), &json!("llama")));
     let parameters = 2 * 260 * 32 + 2 * (32 * 32 * 2 + 16 * 32 * 2 + 3 * 64 * 32) + 5 * 32;
     assert_eq!(model["model"]["parameters_total"], parameters);
-    assert_eq!(model["model"]["memory"]["kv_bytes_per_token_f16"], 2 * 2 * 2 * 16);
+    assert_eq!(model["model"]["memory"]["kv_bytes_per_token_f16"], 2 * 2 * 2 * (8 + 32)); // a value takes whole multiples of 32
     assert_eq!(model["tokenizer"]["bos"], BOS);
     assert_eq!(model["tokenizer"]["eos"], json!([EOS]));
     assert_eq!(model["chat_template"]["text"], support::TEMPLATE);
@@ -346,7 +346,9 @@ fn inspect_shows_the_windows_that_layers_use_not_those_a_configuration_names() {
     assert!(windowed.contains("8 positions in 2 of 3 layers"), "{windowed}");
     // Its family's default names a window of 4096 and does not use it.
     let unused = run(&goldens, &["inspect", "../models/pebble/pebble.gguf"]).out;
-    assert!(unused.contains("qwen3_moe") && !unused.contains("window"), "{unused}");
+    assert!(unused.contains("qwen3_moe") && !unused.contains("\n  window "), "{unused}");
+    let switch = unused.lines().find(|l| l.contains("use_sliding_window")).unwrap();
+    assert!(switch.ends_with(" false"), "{unused}");
 }
 
 #[test]
@@ -480,12 +482,14 @@ fn completions_and_manual_come_from_the_commands() {
 fn help_lists_what_works_and_nothing_else() {
     let folder = Folder::new();
     let help = run(folder.path(), &["--help"]).out;
-    for verb in ["run", "inspect", "bench", "trace", "perplexity", "tokenize", "detokenize", "template", "convert"] {
+    for verb in
+        ["run", "serve", "inspect", "bench", "trace", "perplexity", "tokenize", "detokenize", "template", "convert"]
+    {
         assert!(help.contains(&format!("\n  {verb}")), "{verb} in {help}");
         let own = run(folder.path(), &[verb, "--help"]);
         assert!(own.code == 0 && own.out.contains("Examples:"), "{verb}: {}", own.out);
     }
-    for later in ["serve", "quantize", "completions"] {
+    for later in ["quantize", "completions"] {
         assert!(!help.contains(&format!("\n  {later}")), "{later}");
     }
     assert_eq!(run(folder.path(), &[]).code, 2);

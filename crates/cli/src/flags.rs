@@ -189,7 +189,11 @@ impl Recommended {
 impl Choice {
     /// The values to sample with, and the seed that was drawn or given.
     pub fn sampling(&self, model: &Recommended) -> Sampling {
-        let (temperature, top_k, top_p, min_p) = DEFAULTS;
+        self.over(model, DEFAULTS)
+    }
+
+    /// The same over other defaults: temperature, `top_k`, `top_p`, `min_p`.
+    pub fn over(&self, model: &Recommended, (temperature, top_k, top_p, min_p): (f32, u32, f32, f32)) -> Sampling {
         Sampling {
             temperature: self.temperature.or(model.temperature).unwrap_or(temperature),
             top_k: self.top_k.or(model.top_k).unwrap_or(top_k) as usize,

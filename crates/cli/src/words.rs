@@ -35,12 +35,9 @@ fn beside_tensors(path: &Path) -> Option<&Path> {
     Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
 }
 
-/// The chat template of tensors that are open: in a GGUF file, or beside the others. None where there is none.
+/// The chat template of tensors that are open. None where there is none.
 pub fn template(weights: &Weights) -> Result<Option<ChatTemplate>> {
-    Ok(match weights.gguf() {
-        Some(gguf) => ChatTemplate::from_gguf(gguf)?,
-        None => ChatTemplate::open(weights.folder())?,
-    })
+    Ok(ChatTemplate::of(weights)?)
 }
 
 /// Ids of a conversation as the template lays it out, the assistant's turn opened.

@@ -121,6 +121,17 @@ impl ChatTemplate {
         Ok((!templates.is_empty()).then_some(ChatTemplate { templates, bos_token, eos_token }))
     }
 
+    /// The template of tensors that are open: in a GGUF file, or beside the others. None where there is none.
+    ///
+    /// # Errors
+    /// A template that is not UTF-8 or whose file cannot be read.
+    pub fn of(weights: &pondera_weights::Weights) -> Result<Option<Self>> {
+        match weights.gguf() {
+            Some(gguf) => ChatTemplate::from_gguf(gguf),
+            None => ChatTemplate::open(weights.folder()),
+        }
+    }
+
     /// The template of a GGUF file, with its named ones. `None` where the file has none.
     ///
     /// # Errors

@@ -14,7 +14,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("arch", &["quant", "weights", "ops"]),
     ("text", &["quant", "weights"]),
     ("engine", &["quant", "weights", "ops", "cpu", "arch", "text"]),
-    ("cli", &["quant", "weights", "ops", "cpu", "arch", "text", "engine"]),
+    ("server", &["text", "engine"]),
+    ("cli", &["quant", "weights", "ops", "cpu", "arch", "text", "engine", "server"]),
     ("xtask", &["quant", "weights", "text", "arch"]),
 ];
 

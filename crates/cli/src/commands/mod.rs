@@ -28,6 +28,7 @@ macro_rules! commands {
 
 commands! {
     Run in run,
+    Serve in serve,
     Inspect in inspect,
     Models in models,
     Bench in bench,

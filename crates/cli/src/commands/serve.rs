@@ -1,0 +1,213 @@
+//! `serve`: models behind the APIs that clients know. Does not own: anything of HTTP (`pondera-server`).
+use crate::{
+    Context,
+    error::{Error, Result},
+    flags::{Choice, Compute, Recommended},
+    load::from,
+    model::{self, PEBBLE_NAME, Source},
+    progress::Spinner,
+    sentence::Recipe,
+};
+use pondera_engine::{Engine, EngineOptions, ErrorKind, KvType, normalize};
+use pondera_server::{Embedding, Key, ModelSpec, Options, Scope, Server};
+use serde_json::json;
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Serve models over HTTP, for clients of the OpenAI API
+#[derive(clap::Args)]
+#[command(after_help = "Listens on this machine alone unless told otherwise; other addresses need a key.\n\nExamples:\n  \
+    pondera serve model.gguf\n  pondera serve big.gguf small.gguf --port 9000\n  \
+    pondera serve model/ --host 0.0.0.0 --keys keys.txt --allowed-host llm.example.org\n  \
+    curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' \\\n    \
+    -d '{\"model\": \"model\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'")]
+pub struct Args {
+    /// The models, each also as NAME=MODEL [default: the built-in one]
+    #[arg(value_name = "MODEL")]
+    models: Vec<String>,
+    /// The address to listen on
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// The port; 0 takes a free one
+    #[arg(long, value_name = "N", default_value_t = 8080)]
+    port: u16,
+    /// A further name of the first model; may be given again
+    #[arg(long, value_name = "NAME")]
+    served_model_name: Vec<String>,
+    /// Keys that clients must show, one per line: NAME SECRET [use|admin]
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// A key that clients must show; it opens everything
+    #[arg(long, value_name = "SECRET", env = "PONDERA_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    /// Answer to this name in Host and Origin too; may be given again, `*` for any
+    #[arg(long, value_name = "NAME")]
+    allowed_host: Vec<String>,
+    /// Requests that run at once; others wait
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    max_running: u32,
+    /// Requests that run or wait at once; more are refused with 429
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    max_requests: u32,
+    /// Tokens that the cache holds, of all requests together [default: 4 times the context, as far as memory goes]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    kv_tokens: Option<u32>,
+    /// Longest time of a request in seconds; 0 for none
+    #[arg(long, value_name = "S", default_value_t = 3600)]
+    timeout: u64,
+    /// How long a stop waits for requests that run, in seconds
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    grace: u64,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+/// Temperature, `top_k`, `top_p` and `min_p` where neither the request nor the publisher says anything: as the APIs document.
+const DOCUMENTED: (f32, u32, f32, f32) = (1.0, 0, 1.0, 0.0);
+/// Most bytes of a file of keys.
+const KEYS_BYTES_MAX: u64 = 1 << 20;
+
+/// Serves until told to stop.
+pub fn run(args: &Args, context: &Context) -> Result<()> {
+    let mut options = Options::new(SocketAddr::new(args.host, args.port));
+    options.keys = keys(args)?;
+    options.hosts = args.allowed_host.clone();
+    options.limits.requests = args.max_requests as usize;
+    options.limits.request_time = Duration::from_secs(args.timeout);
+    options.grace = Duration::from_secs(args.grace);
+    if !args.host.is_loopback() && options.keys.is_empty() {
+        return Err(Error::usage(format!("--host {}: others can reach this address, and no key is asked for", args.host))
+            .hint("give --keys FILE or --api-key, or leave --host out"));
+    }
+    let mut engine = args.compute.options(context.global.threads, KvType::F16)?;
+    engine.max_sequences = args.max_running as usize;
+    engine.max_waiting = args.max_requests as usize;
+    engine.kv_tokens = args.kv_tokens.map(|n| n as usize);
+    let models = models(args, &engine, context)?;
+    let spinner = Spinner::new(context, "loading".into());
+    let server = Server::bind(options, models).map_err(|e| Error::failed(format!("serve: {e}")))?;
+    drop(spinner);
+    let address = server.address().map_err(|e| Error::failed(format!("serve: {e}")))?;
+    let names: Vec<&str> = server.models().collect();
+    if context.out.json() {
+        context.out.object(&json!({ "listening": format!("http://{address}"), "models": names }))?;
+    } else {
+        context.out.data(format!("listening on http://{address} with {}\n", names.join(", ")).as_bytes())?;
+    }
+    server.run().map_err(|e| Error::failed(format!("serve: {e}")))
+}
+
+fn models(args: &Args, options: &EngineOptions, context: &Context) -> Result<Vec<ModelSpec>> {
+    let asked: Vec<Option<&str>> = match args.models.is_empty() {
+        true => vec![None],
+        false => args.models.iter().map(|m| Some(m.as_str())).collect(),
+    };
+    let mut specs: Vec<ModelSpec> = Vec::new();
+    for (i, asked) in asked.into_iter().enumerate() {
+        let named = asked.and_then(|a| a.split_once('=')).filter(|(name, _)| !name.contains(['/', '\\']) && !name.is_empty());
+        let (name, place) = named.map_or((None, asked), |(name, place)| (Some(name.to_string()), Some(place)));
+        let mut source = model::resolve(place, &context.global)?;
+        let name = name.unwrap_or_else(|| called(place, &source));
+        let aliases = if i == 0 { args.served_model_name.clone() } else { Vec::new() };
+        let taken = |n: &String| specs.iter().any(|s| s.name == *n || s.aliases.contains(n));
+        if let Some(twice) = std::iter::once(&name).chain(&aliases).find(|n| taken(n)) {
+            return Err(Error::usage(format!("{twice}: two models of this name")).hint("name one of them as NAME=MODEL"));
+        }
+        let recipe = match &source {
+            Source::Path(path) => Recipe::read(path)?,
+            Source::Embedded(_) => Recipe::default(),
+        };
+        if let Some(inner) = &recipe.model {
+            source = Source::Path(inner.clone());
+        }
+        let recommended = source.folder().map(Recommended::of).transpose()?.unwrap_or_default();
+        let sampling = Choice::default().over(&recommended, DOCUMENTED);
+        let options = options.clone();
+        let open = Box::new(move || Engine::open(&from(&source), &options, &mut |_| {}));
+        specs.push(ModelSpec { name, aliases, sampling, embedding: embedding(recipe)?, open });
+    }
+    Ok(specs)
+}
+
+/// As the model's folder says.
+fn embedding(recipe: Recipe) -> Result<Embedding> {
+    let (prompt, lower) = (recipe.prompt(None)?.to_string(), recipe.lower_case);
+    let (pooling, max_tokens) = (recipe.pooling, recipe.max_tokens);
+    let prepare = move |text: &str| {
+        let text = format!("{prompt}{text}");
+        if lower { text.to_lowercase() } else { text }
+    };
+    let finish = move |mut x: Vec<f32>| {
+        for dense in &recipe.dense {
+            x = dense.apply(&x).map_err(|e| pondera_engine::Error::new(ErrorKind::File, e.to_string()))?;
+        }
+        if recipe.normalize.unwrap_or(true) {
+            normalize(&mut x);
+        }
+        Ok(x)
+    };
+    Ok(Embedding { pooling, max_tokens, prepare: Box::new(prepare), finish: Box::new(finish) })
+}
+
+/// What clients call a model that was given no name: the folder or file without its ending, or org/name as given.
+fn called(asked: Option<&str>, source: &Source) -> String {
+    match (asked, source) {
+        (_, Source::Embedded(_)) | (None, _) => PEBBLE_NAME.to_string(),
+        (Some(asked), Source::Path(path)) if !Path::new(asked).exists() => {
+            let _ = path;
+            asked.to_string()
+        }
+        (Some(_), Source::Path(path)) => {
+            let whole = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+            let name = if whole.is_dir() { whole.file_name() } else { whole.file_stem() };
+            name.map_or("model".into(), |n| n.to_string_lossy().into_owned())
+        }
+    }
+}
+
+fn keys(args: &Args) -> Result<Vec<Key>> {
+    let mut keys = Vec::new();
+    if let Some(secret) = &args.api_key {
+        keys.push(key("--api-key", "api-key", secret, Scope::Admin)?);
+    }
+    let Some(file) = &args.keys else { return Ok(keys) };
+    let size = fs::metadata(file).map_err(|e| Error::io(file.display(), &e))?.len();
+    if size > KEYS_BYTES_MAX {
+        return Err(Error::file(format!("{}: larger than {KEYS_BYTES_MAX} bytes", file.display())));
+    }
+    let text = fs::read_to_string(file).map_err(|e| Error::io(file.display(), &e))?;
+    for (i, line) in text.lines().enumerate() {
+        let at = format!("{}:{}", file.display(), i + 1);
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let scope = |word: &str| match word {
+            "use" => Ok(Scope::Use),
+            "admin" => Ok(Scope::Admin),
+            _ => Err(Error::file(format!("{at}: a scope is use or admin"))),
+        };
+        match words[..] {
+            [] => {}
+            [comment, ..] if comment.starts_with('#') => {}
+            [name, secret] => keys.push(key(&at, name, secret, Scope::Use)?),
+            [name, secret, word] => keys.push(key(&at, name, secret, scope(word)?)?),
+            _ => return Err(Error::file(format!("{at}: expected NAME SECRET and a scope"))),
+        }
+    }
+    if keys.is_empty() {
+        return Err(Error::file(format!("{}: holds no key", file.display())).hint("a line is NAME SECRET [use|admin]"));
+    }
+    Ok(keys)
+}
+
+/// Shorter ones are guessed.
+const SECRET_BYTES_MIN: usize = 16;
+
+fn key(at: &str, name: &str, secret: &str, scope: Scope) -> Result<Key> {
+    if secret.len() < SECRET_BYTES_MIN {
+        return Err(Error::usage(format!("{at}: the secret has fewer than {SECRET_BYTES_MIN} bytes")));
+    }
+    Ok(Key { name: name.to_string(), secret: secret.to_string(), scope })
+}

@@ -1,0 +1,7 @@
+//! Dialects: one file each turns bytes of requests into jobs, and what comes of them into bytes.
+pub mod openai;
+pub mod openai_chat;
+pub mod openai_completions;
+pub mod openai_embeddings;
+pub mod openai_models;
+pub mod operations;

@@ -1,0 +1,369 @@
+//! `/v1/chat/completions`.
+use super::openai::{
+    self, StreamOptions, Strings, choices, count, deadline, finish_reason, json, next, parse, refuse, stops,
+};
+use crate::{
+    chat::{self, Conversation},
+    error::{ApiError, Result},
+    host::{Model, Out, Ticket},
+    id,
+    job::{Choice, Job, short},
+    route::Call,
+    sse::{self, Events},
+};
+use axum::response::Response;
+use pondera_engine::{TOP_LOGPROBS_MAX, Usage};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+/// How long a stream waits for its first token before it begins.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Most alternatives that the API documents.
+const TOP_LOGPROBS: i64 = 20;
+/// Documented fields that are refused by name where they are given.
+const REFUSED: &[&str] = &["audio", "prediction", "web_search_options", "functions", "function_call", "moderation"];
+/// Efforts that the API documents.
+const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "xhigh"];
+
+/// The body. `null` is as good as absent.
+#[derive(Debug, Deserialize)]
+struct Body {
+    model: String,
+    messages: Vec<Value>,
+    max_tokens: Option<i64>,
+    max_completion_tokens: Option<i64>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    n: Option<i64>,
+    seed: Option<i64>,
+    stop: Option<Strings>,
+    frequency_penalty: Option<f32>,
+    presence_penalty: Option<f32>,
+    logit_bias: Option<BTreeMap<String, f32>>,
+    logprobs: Option<bool>,
+    top_logprobs: Option<i64>,
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    response_format: Option<Format>,
+    reasoning_effort: Option<String>,
+    tools: Option<Vec<Value>>,
+    tool_choice: Option<Value>,
+    #[serde(rename = "parallel_tool_calls")]
+    _parallel_tool_calls: Option<bool>,
+    modalities: Option<Vec<String>>,
+    verbosity: Option<String>,
+    store: Option<bool>,
+    // What changes nothing here: there is one tier, one cache, and nobody is told who asks.
+    #[serde(rename = "user")]
+    _user: Option<String>,
+    #[serde(rename = "safety_identifier")]
+    _safety_identifier: Option<String>,
+    #[serde(rename = "metadata")]
+    _metadata: Option<Map<String, Value>>,
+    #[serde(rename = "service_tier")]
+    _service_tier: Option<String>,
+    #[serde(rename = "prompt_cache_key")]
+    _prompt_cache_key: Option<String>,
+    #[serde(rename = "prompt_cache_retention")]
+    _prompt_cache_retention: Option<String>,
+    // What other servers have beside.
+    top_k: Option<i64>,
+    min_p: Option<f32>,
+    typical_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    ignore_eos: Option<bool>,
+    continue_final_message: Option<bool>,
+    chat_template_kwargs: Option<Map<String, Value>>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Format {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// What a response and its chunks have in common.
+struct Frame {
+    id: String,
+    created: u64,
+    model: Arc<Model>,
+    logprobs: bool,
+    include_usage: bool,
+    deadline: Option<Instant>,
+}
+
+/// Answers.
+pub async fn answer(mut call: Call) -> Result<Response> {
+    let mut body: Body = parse(&call.body)?;
+    refuse(&body.rest, REFUSED)?;
+    let model = call.app.model(&body.model)?;
+    let limits = call.app.options.limits;
+    let mut job = Job {
+        prompt: Vec::new(),
+        sampling: choice(&mut body).sampling(&model.sampling)?,
+        n: choices(body.n, &limits)?,
+        max_tokens: most(&body)?,
+        stop: stops(body.stop.take())?,
+        logprobs: logprobs(&body)?,
+        ignore_eos: body.ignore_eos.unwrap_or(false),
+        show_special: false,
+    };
+    let conversation = conversation(&mut body)?;
+    let stream = body.stream.unwrap_or(false);
+    if body.stream_options.is_some() && !stream {
+        return Err(ApiError::invalid("stream_options", "only with stream"));
+    }
+    job.prompt = chat::encode(&model.words, conversation).await?;
+    call.place.grow(job.n - 1, job.n * job.prompt.len(), &limits)?;
+    let frame = Frame {
+        id: id::random("chatcmpl-"),
+        created: id::now_s(),
+        logprobs: job.logprobs.is_some(),
+        include_usage: body.stream_options.is_some_and(|o| o.include_usage),
+        deadline: deadline(&limits),
+        model: model.clone(),
+    };
+    let tickets = job.submit(&model);
+    if stream {
+        let place = call.place;
+        return first(tickets, frame, |tickets, frame| {
+            sse::respond(|events| async move {
+                write(tickets, frame, events).await;
+                drop(place);
+            })
+        })
+        .await;
+    }
+    let answers = tickets.into_iter().enumerate().map(|(i, t)| whole(i, t, &frame));
+    let (mut list, mut parts) = (Vec::new(), Vec::new());
+    for answer in answers {
+        let (choice, usage) = answer.await?;
+        list.push(choice);
+        parts.push(usage);
+    }
+    let mut out = frame.object("chat.completion");
+    out["choices"] = list.into();
+    out["usage"] = openai::usage(&parts);
+    Ok(json(&out))
+}
+
+fn choice(b: &mut Body) -> Choice {
+    Choice {
+        temperature: b.temperature,
+        top_p: b.top_p,
+        top_k: b.top_k,
+        min_p: b.min_p,
+        typical_p: b.typical_p,
+        repetition_penalty: b.repetition_penalty,
+        frequency_penalty: b.frequency_penalty,
+        presence_penalty: b.presence_penalty,
+        logit_bias: b.logit_bias.take(),
+        seed: b.seed,
+    }
+}
+
+fn most(b: &Body) -> Result<Option<usize>> {
+    let (old, new) =
+        (count("max_tokens", b.max_tokens, 1)?, count("max_completion_tokens", b.max_completion_tokens, 1)?);
+    Ok(new.or(old))
+}
+
+fn logprobs(b: &Body) -> Result<Option<usize>> {
+    let top = count("top_logprobs", b.top_logprobs, 0)?;
+    match (b.logprobs.unwrap_or(false), top) {
+        (false, Some(n)) if n > 0 => Err(ApiError::invalid("top_logprobs", "only with logprobs")),
+        (false, _) => Ok(None),
+        (true, Some(n)) if n as i64 > TOP_LOGPROBS || n > TOP_LOGPROBS_MAX => {
+            Err(ApiError::invalid("top_logprobs", format!("expected 0 to {TOP_LOGPROBS}, got {n}")))
+        }
+        (true, n) => Ok(Some(n.unwrap_or(0))),
+    }
+}
+
+/// What the template gets, after everything that asks for what is not there was refused.
+fn conversation(b: &mut Body) -> Result<Conversation> {
+    if b.tools.as_ref().is_some_and(|t| !t.is_empty()) {
+        return Err(ApiError::unsupported("tools", "not supported by this server yet"));
+    }
+    match &b.tool_choice {
+        None | Some(Value::Null) => {}
+        Some(Value::String(s)) if s == "none" || s == "auto" => {}
+        Some(_) => return Err(ApiError::invalid("tool_choice", "only with tools")),
+    }
+    match b.response_format.as_ref().map(|f| f.kind.as_str()) {
+        None | Some("text") => {}
+        Some("json_object" | "json_schema") => {
+            return Err(ApiError::unsupported("response_format", "only text is supported by this server yet"));
+        }
+        Some(other) => {
+            return Err(ApiError::invalid("response_format.type", format!("{:?} is not known", short(other))));
+        }
+    }
+    if b.modalities.as_ref().is_some_and(|m| m.iter().any(|m| m != "text")) {
+        return Err(ApiError::unsupported("modalities", "the model writes text alone"));
+    }
+    if b.store == Some(true) {
+        return Err(ApiError::unsupported("store", "this server stores no answers"));
+    }
+    if b.verbosity.as_ref().is_some_and(|v| v != "medium") {
+        return Err(ApiError::unsupported("verbosity", "the model has no such setting"));
+    }
+    let mut kwargs = b.chat_template_kwargs.take().unwrap_or_default();
+    if let Some(effort) = &b.reasoning_effort {
+        if !EFFORTS.contains(&effort.as_str()) {
+            return Err(ApiError::invalid(
+                "reasoning_effort",
+                format!("{:?} is none of {}", short(effort), EFFORTS.join(", ")),
+            ));
+        }
+        kwargs.entry("reasoning_effort").or_insert(effort.as_str().into());
+        kwargs.entry("enable_thinking").or_insert((effort != "none").into());
+    }
+    let messages = chat::messages(std::mem::take(&mut b.messages))?;
+    Ok(Conversation { messages, kwargs, continues: b.continue_final_message.unwrap_or(false) })
+}
+
+impl Frame {
+    fn object(&self, kind: &str) -> Value {
+        json!({ "id": self.id, "object": kind, "created": self.created, "model": self.model.name })
+    }
+
+    fn chunk(&self, index: usize, delta: Value, logprobs: Value, finish: Value) -> Value {
+        let mut out = self.object("chat.completion.chunk");
+        out["choices"] = json!([{ "index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish }]);
+        if self.include_usage {
+            out["usage"] = Value::Null;
+        }
+        out
+    }
+
+    fn content(&self, out: &Out) -> Option<Value> {
+        match out {
+            Out::Token { id, logprob: Some(value), top, .. } if self.logprobs => {
+                Some(openai::logprob(self.model.words.tokenizer.as_deref(), *id, *value, top))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// One choice, whole.
+async fn whole(index: usize, mut ticket: Ticket, frame: &Frame) -> Result<(Value, Usage)> {
+    let (mut text, mut content) = (String::new(), Vec::new());
+    while let Some(out) = next(&mut ticket, frame.deadline).await {
+        content.extend(frame.content(&out));
+        match out {
+            Out::Token { text: piece, .. } => text.push_str(&piece),
+            Out::End { reason, text: piece, usage, .. } => {
+                text.push_str(&piece);
+                let logprobs =
+                    if frame.logprobs { json!({ "content": content, "refusal": null }) } else { Value::Null };
+                let message = json!({ "role": "assistant", "content": text, "refusal": null });
+                let finish = finish_reason(reason);
+                return Ok((
+                    json!({ "index": index, "message": message, "logprobs": logprobs, "finish_reason": finish }),
+                    usage,
+                ));
+            }
+            Out::Failed(e) => return Err(e),
+        }
+    }
+    Err(ApiError::unavailable("the answer ended early"))
+}
+
+/// Waits a little for the first of what comes, so that a request that cannot be answered gets a status of its own and not a
+/// broken stream; then the stream begins, for its comments keep the connection alive.
+async fn first(
+    mut tickets: Vec<Ticket>,
+    frame: Frame,
+    respond: impl FnOnce(Vec<(Ticket, Option<Out>)>, Frame) -> Response,
+) -> Result<Response> {
+    let mut started = Vec::new();
+    for (i, mut ticket) in tickets.drain(..).enumerate() {
+        let out =
+            if i == 0 { timeout(PATIENCE, next(&mut ticket, frame.deadline)).await.unwrap_or(None) } else { None };
+        match out {
+            Some(Out::Failed(e)) => return Err(e),
+            out => started.push((ticket, out)),
+        }
+    }
+    Ok(respond(started, frame))
+}
+
+/// All choices as they come, each by a task of its own; then what they took.
+async fn write(tickets: Vec<(Ticket, Option<Out>)>, frame: Frame, events: Events) {
+    let (frame, events) = (Arc::new(frame), Arc::new(events));
+    let mut tasks = JoinSet::new();
+    for (i, (ticket, head)) in tickets.into_iter().enumerate() {
+        tasks.spawn(one(i, ticket, head, frame.clone(), events.clone()));
+    }
+    let mut parts = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        match done {
+            Ok(Some(usage)) => parts.push(usage),
+            // The client is gone or was told of a failure: the other choices end with this one.
+            _ => return,
+        }
+    }
+    if frame.include_usage {
+        let mut last = frame.object("chat.completion.chunk");
+        last["choices"] = json!([]);
+        last["usage"] = openai::usage(&parts);
+        if events.data(&last).await.is_err() {
+            return;
+        }
+    }
+    let _ = events.done().await;
+}
+
+/// One choice as it comes; what it took, if all of it was written.
+async fn one(
+    index: usize,
+    mut ticket: Ticket,
+    mut head: Option<Out>,
+    frame: Arc<Frame>,
+    events: Arc<Events>,
+) -> Option<Usage> {
+    events
+        .data(&frame.chunk(index, json!({ "role": "assistant", "content": "" }), Value::Null, Value::Null))
+        .await
+        .ok()?;
+    loop {
+        let out = match head.take() {
+            Some(out) => out,
+            None => tokio::select! {
+                out = next(&mut ticket, frame.deadline) => out?,
+                () = events.gone() => return None,
+            },
+        };
+        let content = frame.content(&out);
+        let logprobs = content.map_or(Value::Null, |c| json!({ "content": [c], "refusal": null }));
+        match out {
+            Out::Token { text, .. } if text.is_empty() && logprobs.is_null() => {}
+            Out::Token { text, .. } => {
+                events.data(&frame.chunk(index, json!({ "content": text }), logprobs, Value::Null)).await.ok()?;
+            }
+            Out::End { reason, text, usage, .. } => {
+                if !text.is_empty() {
+                    events
+                        .data(&frame.chunk(index, json!({ "content": text }), Value::Null, Value::Null))
+                        .await
+                        .ok()?;
+                }
+                events.data(&frame.chunk(index, json!({}), Value::Null, finish_reason(reason).into())).await.ok()?;
+                return Some(usage);
+            }
+            Out::Failed(e) => {
+                let _ = events.data(&e.openai()).await;
+                return None;
+            }
+        }
+    }
+}

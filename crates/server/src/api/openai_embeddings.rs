@@ -1,0 +1,118 @@
+//! `/v1/embeddings`.
+use super::openai::{json, parse, refuse};
+use crate::{
+    chat::encode_text,
+    error::{ApiError, Result},
+    host::Model,
+    job::short,
+    route::Call,
+};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+/// Most inputs that the API documents.
+const INPUTS: usize = 2048;
+
+/// The body.
+#[derive(Debug, Deserialize)]
+struct Body {
+    model: String,
+    input: Input,
+    encoding_format: Option<String>,
+    dimensions: Option<i64>,
+    #[serde(rename = "user")]
+    _user: Option<String>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// Text or tokens, one input or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Input {
+    Text(String),
+    Texts(Vec<String>),
+    Tokens(Vec<u32>),
+    ManyTokens(Vec<Vec<u32>>),
+}
+
+/// Answers.
+pub async fn answer(mut call: Call) -> Result<Response> {
+    let body: Body = parse(&call.body)?;
+    refuse(&body.rest, &[])?;
+    let model = call.app.model(&body.model)?;
+    let base64 = match body.encoding_format.as_deref() {
+        None | Some("float") => false,
+        Some("base64") => true,
+        Some(other) => {
+            return Err(ApiError::invalid(
+                "encoding_format",
+                format!("{:?} is neither float nor base64", short(other)),
+            ));
+        }
+    };
+    if body.dimensions.is_some() {
+        return Err(ApiError::unsupported("dimensions", "the model's vectors have the length that they have"));
+    }
+    let inputs = tokens(body.input, &model).await?;
+    let total: usize = inputs.iter().map(Vec::len).sum();
+    call.place.grow(0, total, &call.app.options.limits)?;
+    let mut data = Vec::new();
+    for (i, ids) in inputs.into_iter().enumerate() {
+        let vector = model.embed(ids).await?;
+        let vector = if base64 { Value::String(encode_base64(&vector)) } else { json!(vector) };
+        data.push(json!({ "object": "embedding", "index": i, "embedding": vector }));
+    }
+    let usage = json!({ "prompt_tokens": total, "total_tokens": total });
+    Ok(json(&json!({ "object": "list", "data": data, "model": model.name, "usage": usage })))
+}
+
+async fn tokens(input: Input, model: &Model) -> Result<Vec<Vec<u32>>> {
+    let texts = match input {
+        Input::Text(text) => vec![text],
+        Input::Texts(list) => list,
+        Input::Tokens(ids) => return bounded(vec![ids]),
+        Input::ManyTokens(list) => return bounded(list),
+    };
+    let mut all = Vec::new();
+    for text in bounded(texts)? {
+        all.push(encode_text(&model.words, (model.embedding.prepare)(&text)).await?);
+    }
+    Ok(all)
+}
+
+fn bounded<T>(list: Vec<T>) -> Result<Vec<T>> {
+    match list.len() {
+        0 => Err(ApiError::invalid("input", "expected at least one")),
+        n if n > INPUTS => Err(ApiError::invalid("input", format!("expected at most {INPUTS}, got {n}"))),
+        _ => Ok(list),
+    }
+}
+
+/// Little-endian f32, as the API's clients read them.
+fn encode_base64(vector: &[f32]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bytes: Vec<u8> = vector.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let word = three.iter().fold(0u32, |w, b| w << 8 | u32::from(*b)) << (8 * (3 - three.len()));
+        for i in 0..4 {
+            let digit = DIGITS[(word >> (18 - 6 * i) & 63) as usize] as char;
+            out.push(if i <= three.len() { digit } else { '=' });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_become_base64() {
+        assert_eq!(encode_base64(&[1.0]), "AACAPw==");
+        assert_eq!(encode_base64(&[1.0, -2.5]), "AACAPwAAIMA=");
+        assert_eq!(encode_base64(&[1.0, -2.5, 0.0]), "AACAPwAAIMAAAAAA");
+    }
+}

@@ -1,0 +1,83 @@
+//! What those who run the server ask: whether it lives, whether it can work, what it counts; and tokens, for those who build
+//! prompts themselves.
+use super::openai::{json, parse, refuse};
+use crate::{
+    chat::{encode_text, tokenizer},
+    error::{ApiError, Result},
+    metrics,
+    route::Call,
+};
+use axum::{
+    body::Body,
+    http::{HeaderValue, header},
+    response::Response,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::sync::atomic::Ordering::SeqCst;
+
+/// Whether the process answers at all.
+pub async fn health(_: Call) -> Result<Response> {
+    Ok(json(&json!({ "status": "ok" })))
+}
+
+/// Whether requests will be answered: every model's thread runs, and the server is not stopping.
+pub async fn ready(call: Call) -> Result<Response> {
+    if call.app.stopping.load(SeqCst) {
+        return Err(ApiError::unavailable("the server is stopping"));
+    }
+    match call.app.models.iter().find(|m| !m.alive()) {
+        Some(_) => Err(ApiError::unavailable("a model is not running")),
+        None => Ok(json(&json!({ "status": "ready" }))),
+    }
+}
+
+/// Prometheus text.
+pub async fn metrics(call: Call) -> Result<Response> {
+    let text = metrics::text(call.app.models.iter().map(|m| (m.name.as_str(), &*m.metrics)));
+    let mut response = Response::new(Body::from(text));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
+    Ok(response)
+}
+
+/// Which program this is.
+pub async fn version(_: Call) -> Result<Response> {
+    Ok(json(&json!({ "version": env!("CARGO_PKG_VERSION") })))
+}
+
+#[derive(Deserialize)]
+struct Text {
+    model: String,
+    prompt: String,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// Tokens of a text.
+pub async fn tokenize(call: Call) -> Result<Response> {
+    let body: Text = parse(&call.body)?;
+    refuse(&body.rest, &[])?;
+    let model = call.app.model(&body.model)?;
+    let tokens = encode_text(&model.words, body.prompt).await?;
+    Ok(json(&json!({ "count": tokens.len(), "tokens": tokens, "max_model_len": model.ctx })))
+}
+
+#[derive(Deserialize)]
+struct Tokens {
+    model: String,
+    tokens: Vec<u32>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// Text of tokens.
+pub async fn detokenize(call: Call) -> Result<Response> {
+    let body: Tokens = parse(&call.body)?;
+    refuse(&body.rest, &[])?;
+    let model = call.app.model(&body.model)?;
+    let t = tokenizer(&model.words)?;
+    if let Some(id) = body.tokens.iter().find(|id| **id as usize >= t.vocab_size()) {
+        return Err(ApiError::invalid("tokens", format!("{id} is not within the vocabulary of {}", t.vocab_size())));
+    }
+    Ok(json(&json!({ "prompt": t.decode(&body.tokens, false) })))
+}

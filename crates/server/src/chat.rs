@@ -1,0 +1,169 @@
+//! A conversation as clients send it, as a template wants it, as tokens. Rendering and encoding cost time by the length of the
+//! text, so they run beside the server's own threads.
+use crate::{
+    error::{ApiError, Result},
+    host::Words,
+    job::short,
+};
+use axum::http::StatusCode;
+use pondera_text::{ChatInput, EncodeOptions, Tokenizer};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// Roles that messages may have.
+const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
+
+/// What a template is given.
+#[derive(Debug, Default)]
+pub struct Conversation {
+    /// As templates take them.
+    pub messages: Vec<Value>,
+    /// Further variables of the template.
+    pub kwargs: Map<String, Value>,
+    /// The last message is to be continued instead of answered.
+    pub continues: bool,
+}
+
+/// Messages in OpenAI's shape: text alone, whole or in parts; calls' arguments as objects.
+///
+/// # Errors
+/// 400 with the place of what is wrong or not supported.
+pub fn messages(list: Vec<Value>) -> Result<Vec<Value>> {
+    if list.is_empty() {
+        return Err(ApiError::invalid("messages", "expected at least one"));
+    }
+    list.into_iter().enumerate().map(|(i, m)| message(i, m)).collect()
+}
+
+fn message(i: usize, value: Value) -> Result<Value> {
+    let at = |field: &str| format!("messages[{i}]{field}");
+    let Value::Object(mut m) = value else {
+        return Err(ApiError::invalid(&at(""), "expected an object"));
+    };
+    match m.get("role").and_then(Value::as_str) {
+        Some(role) if ROLES.contains(&role) => {}
+        Some(role) => {
+            return Err(ApiError::invalid(&at(".role"), format!("{:?} is none of {}", short(role), ROLES.join(", "))));
+        }
+        None => return Err(ApiError::invalid(&at(".role"), "expected a string")),
+    }
+    let content = match m.remove("content") {
+        None | Some(Value::Null) if m.contains_key("tool_calls") || m.contains_key("function_call") => Value::Null,
+        None | Some(Value::Null) => {
+            return Err(ApiError::invalid(&at(".content"), "expected a string or a list of parts"));
+        }
+        Some(Value::String(text)) => Value::String(text),
+        Some(Value::Array(parts)) => {
+            let texts: Result<Vec<String>> =
+                parts.into_iter().enumerate().map(|(k, part)| text(&at(&format!(".content[{k}]")), part)).collect();
+            Value::String(texts?.concat())
+        }
+        Some(_) => return Err(ApiError::invalid(&at(".content"), "expected a string or a list of parts")),
+    };
+    m.insert("content".into(), content);
+    for call in m.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+        let arguments = call.get_mut("function").and_then(|f| f.get_mut("arguments"));
+        // Templates walk through arguments; a text that is no JSON stays one.
+        if let Some(arguments) = arguments
+            && let Some(parsed) = arguments.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok())
+            && parsed.is_object()
+        {
+            *arguments = parsed;
+        }
+    }
+    Ok(Value::Object(m))
+}
+
+fn text(at: &str, part: Value) -> Result<String> {
+    let kind = part.get("type").and_then(Value::as_str).unwrap_or("");
+    match (kind, part.get("text").and_then(Value::as_str)) {
+        ("text" | "input_text" | "output_text", Some(text)) => Ok(text.to_string()),
+        ("refusal", _) => Ok(part.get("refusal").and_then(Value::as_str).unwrap_or("").to_string()),
+        ("text", None) => Err(ApiError::invalid(&format!("{at}.text"), "expected a string")),
+        (kind, _) => Err(ApiError::unsupported(
+            &format!("{at}.type"),
+            &format!("{:?} is not supported: the model takes text alone", short(kind)),
+        )),
+    }
+}
+
+/// The tokens of a conversation, the assistant's turn opened.
+///
+/// # Errors
+/// 400 where the template refuses it or the model has none.
+pub async fn encode(words: &Words, conversation: Conversation) -> Result<Vec<u32>> {
+    let (words, template) = (words.clone(), words.template.clone());
+    let template = template.ok_or_else(|| {
+        ApiError::new(StatusCode::BAD_REQUEST, "the model has no chat template: use /v1/completions")
+            .code("no_chat_template")
+    })?;
+    apart(move || {
+        let continues = conversation.continues;
+        let input = ChatInput {
+            messages: conversation.messages,
+            kwargs: conversation.kwargs,
+            add_generation_prompt: !continues,
+            continue_final_message: continues,
+            ..ChatInput::default()
+        };
+        let text = template.render(&input).map_err(|e| ApiError::invalid("messages", e.message().to_string()))?;
+        // The template writes special tokens out, those at the beginning included.
+        tokens(&words, &text, EncodeOptions { add_special: false, parse_special: true, add_eos: false })
+    })
+    .await
+}
+
+/// The tokens of a plain text.
+pub async fn encode_text(words: &Words, text: String) -> Result<Vec<u32>> {
+    let words = words.clone();
+    apart(move || tokens(&words, &text, EncodeOptions::default())).await
+}
+
+fn tokens(words: &Words, text: &str, options: EncodeOptions) -> Result<Vec<u32>> {
+    let ids = tokenizer(words)?.encode(text, &options);
+    ids.map_err(|e| ApiError::new(StatusCode::BAD_REQUEST, e.message().to_string()))
+}
+
+/// The vocabulary.
+pub fn tokenizer(words: &Words) -> Result<&Arc<Tokenizer>> {
+    let none = || ApiError::new(StatusCode::BAD_REQUEST, "the model has no tokenizer: give the prompt as token ids");
+    words.tokenizer.as_ref().ok_or_else(none)
+}
+
+/// Runs what takes the processor for long on a thread for such things.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be read"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn parts_become_one_text_and_arguments_objects() {
+        let got = messages(vec![
+            json!({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}),
+            json!({"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{\"x\": 1}"}}]}),
+        ])
+        .unwrap();
+        assert_eq!(got[0]["content"], "ab");
+        assert_eq!(got[1]["tool_calls"][0]["function"]["arguments"], json!({"x": 1}));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (message, place) in [
+            (json!(3), "messages[0]:"),
+            (json!({"content": "x"}), "messages[0].role:"),
+            (json!({"role": "king", "content": "x"}), "messages[0].role: \"king\""),
+            (json!({"role": "user"}), "messages[0].content:"),
+            (json!({"role": "user", "content": [{"type": "image_url"}]}), "messages[0].content[0].type:"),
+            (json!({"role": "user", "content": [{"type": "text"}]}), "messages[0].content[0].text:"),
+        ] {
+            let e = messages(vec![message.clone()]).unwrap_err();
+            assert!(e.message.starts_with(place), "{message}: {}", e.message);
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! A model with a thread of its own: the only one that touches the engine. Handlers send it commands; what comes of a request
+//! goes to the request's own channel, so that no client waits for another's.
+//!
+//! A [`Ticket`] that is dropped cancels its request, wherever that is: queued, in its prompt or decoding.
+use crate::{
+    error::{ApiError, Result},
+    metrics::Metrics,
+};
+use pondera_engine::{
+    Engine, Event, FinishReason, Logprob, Pooling, Request, RequestId, Sampling, TokenLogprobs, Usage,
+};
+use pondera_text::{ChatTemplate, Tokenizer};
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc as events, oneshot};
+
+/// Time that laying out weights may take between two looks at the commands.
+const SETTLE: Duration = Duration::from_millis(4);
+
+/// How a model comes to be served.
+pub struct ModelSpec {
+    /// The name that clients use.
+    pub name: String,
+    /// Further names.
+    pub aliases: Vec<String>,
+    /// Sampling values where a request says nothing.
+    pub sampling: Sampling,
+    /// How it makes vectors.
+    pub embedding: Embedding,
+    /// Opens it, on the thread that will run it.
+    pub open: Box<dyn FnOnce() -> pondera_engine::Result<Engine> + Send>,
+}
+
+/// How a model makes a vector of a text.
+pub struct Embedding {
+    /// How rows become one; none: the mean of an encoder's, the last of a decoder's.
+    pub pooling: Option<Pooling>,
+    /// Tokens that the model was made for.
+    pub max_tokens: Option<usize>,
+    /// What is put before a text, and how its letters are.
+    pub prepare: Box<dyn Fn(&str) -> String + Send + Sync>,
+    /// What follows the pooling: dense layers, the length.
+    #[allow(clippy::type_complexity)]
+    pub finish: Box<dyn Fn(Vec<f32>) -> pondera_engine::Result<Vec<f32>> + Send + Sync>,
+}
+
+/// A model that is being served.
+pub struct Model {
+    /// The name that clients use.
+    pub name: String,
+    /// Further names.
+    pub aliases: Vec<String>,
+    /// Sampling values where a request says nothing.
+    pub sampling: Sampling,
+    /// When it was opened, in seconds since 1970.
+    pub created: u64,
+    /// Its words, and its template for conversations.
+    pub words: Words,
+    /// Most tokens of prompt and answer together.
+    pub ctx: usize,
+    /// How it makes vectors.
+    pub embedding: Embedding,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+    commands: mpsc::Sender<Command>,
+    alive: Arc<AtomicBool>,
+    tickets: AtomicU64,
+}
+
+/// What turns text into tokens and back.
+#[derive(Clone, Default)]
+pub struct Words {
+    /// None where the model has none.
+    pub tokenizer: Option<Arc<Tokenizer>>,
+    /// None where the model has none.
+    pub template: Option<Arc<ChatTemplate>>,
+    /// Whether it makes embeddings alone.
+    pub encoder: bool,
+}
+
+/// What comes of a request.
+#[derive(Debug)]
+pub enum Out {
+    /// A token was chosen; text that can be shown now.
+    Token { id: u32, text: String, logprob: Option<f64>, top: Vec<Logprob> },
+    /// The end.
+    End { reason: FinishReason, text: String, usage: Usage },
+    /// The end, without an answer.
+    Failed(ApiError),
+}
+
+enum Command {
+    Submit(u64, Box<Request>, events::UnboundedSender<Out>),
+    Cancel(u64),
+    PromptLogprobs(Vec<u32>, usize, oneshot::Sender<Result<Vec<TokenLogprobs>>>),
+    Embed(Vec<u32>, Pooling, oneshot::Sender<Result<Vec<f32>>>),
+}
+
+/// A request under way.
+pub struct Ticket {
+    id: u64,
+    events: events::UnboundedReceiver<Out>,
+    commands: mpsc::Sender<Command>,
+    ended: bool,
+}
+
+impl Ticket {
+    /// The next of what comes; none after the end.
+    pub async fn next(&mut self) -> Option<Out> {
+        if self.ended {
+            return None;
+        }
+        let out = self.events.recv().await.unwrap_or_else(|| Out::Failed(gone()));
+        self.ended = !matches!(out, Out::Token { .. });
+        Some(out)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.ended {
+            // A thread that is gone has nothing to cancel.
+            let _ = self.commands.send(Command::Cancel(self.id));
+        }
+    }
+}
+
+fn gone() -> ApiError {
+    ApiError::unavailable("the model is not running")
+}
+
+impl Model {
+    /// Starts the model's thread and waits until it is open.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn start(spec: ModelSpec) -> pondera_engine::Result<Model> {
+        let ModelSpec { name, aliases, sampling, embedding, open } = spec;
+        let (commands, inbox) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
+        let (metrics, alive) = (Arc::new(Metrics::default()), Arc::new(AtomicBool::new(true)));
+        let (counts, living) = (metrics.clone(), alive.clone());
+        let body = move || {
+            let engine = match open() {
+                Ok(engine) => engine,
+                Err(e) => return drop(tell.send(Err(e))),
+            };
+            let opened = words(&engine).map(|words| (words, engine.ctx()));
+            let ready = opened.is_ok();
+            let _ = tell.send(opened);
+            if ready {
+                let worker = Worker { engine, inbox, tickets: HashMap::new(), sinks: HashMap::new(), metrics: counts };
+                // A bug ends this model, not the server: readiness tells.
+                if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+                    tracing::error!("the engine's thread ended by a bug");
+                }
+                living.store(false, SeqCst);
+            }
+        };
+        let cannot =
+            |e: std::io::Error| pondera_engine::Error::new(pondera_engine::ErrorKind::Invalid, format!("thread: {e}"));
+        thread::Builder::new().name("engine".into()).spawn(body).map_err(cannot)?;
+        let died = || pondera_engine::Error::new(pondera_engine::ErrorKind::File, "the model could not be opened");
+        let (words, ctx) = told.recv().unwrap_or_else(|_| Err(died()))?;
+        let (created, tickets) = (crate::id::now_s(), AtomicU64::new(0));
+        Ok(Model { name, aliases, sampling, embedding, created, words, ctx, metrics, commands, alive, tickets })
+    }
+
+    /// Whether its thread still runs.
+    pub fn alive(&self) -> bool {
+        self.alive.load(SeqCst)
+    }
+
+    /// Whether clients may call it `name`.
+    pub fn is(&self, name: &str) -> bool {
+        self.name == name || self.aliases.iter().any(|a| a == name)
+    }
+
+    /// Hands a request to the engine.
+    pub fn submit(&self, request: Request) -> Ticket {
+        let id = self.tickets.fetch_add(1, SeqCst);
+        let (sender, events) = events::unbounded_channel();
+        let commands = self.commands.clone();
+        // Without a thread the sender is dropped, and the ticket says so.
+        let _ = commands.send(Command::Submit(id, Box::new(request), sender));
+        Ticket { id, events, commands, ended: false }
+    }
+
+    /// For every token but the first its log probability and the `top` likeliest, given those before it.
+    pub async fn prompt_logprobs(&self, tokens: Vec<u32>, top: usize) -> Result<Vec<TokenLogprobs>> {
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.commands.send(Command::PromptLogprobs(tokens, top, sender));
+        receiver.await.map_err(|_| gone())?
+    }
+
+    /// The embedding of `tokens`.
+    ///
+    /// # Errors
+    /// 400 for more than the model was made for: nothing is cut.
+    pub async fn embed(&self, tokens: Vec<u32>) -> Result<Vec<f32>> {
+        if let Some(most) = self.embedding.max_tokens.filter(|most| tokens.len() > *most) {
+            return Err(ApiError::invalid(
+                "input",
+                format!("{} tokens do not fit: the model was made for {most}", tokens.len()),
+            ));
+        }
+        let otherwise = if self.words.encoder { Pooling::Mean } else { Pooling::Last };
+        let pooling = self.embedding.pooling.unwrap_or(otherwise);
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.commands.send(Command::Embed(tokens, pooling, sender));
+        let vector = receiver.await.map_err(|_| gone())??;
+        Ok((self.embedding.finish)(vector)?)
+    }
+}
+
+fn words(engine: &Engine) -> pondera_engine::Result<Words> {
+    let template = engine.weights().map(ChatTemplate::of).transpose()?.flatten();
+    Ok(Words {
+        tokenizer: engine.tokenizer()?.cloned(),
+        template: template.map(Arc::new),
+        encoder: engine.model().is_encoder(),
+    })
+}
+
+/// The engine's thread.
+struct Worker {
+    engine: Engine,
+    inbox: mpsc::Receiver<Command>,
+    tickets: HashMap<u64, RequestId>,
+    sinks: HashMap<RequestId, Sink>,
+    metrics: Arc<Metrics>,
+}
+
+struct Sink {
+    ticket: u64,
+    events: events::UnboundedSender<Out>,
+    submitted: Instant,
+    last: Option<Instant>,
+}
+
+impl Worker {
+    /// Works until nobody can send commands any more.
+    fn run(mut self) {
+        let mut settled = false;
+        loop {
+            let idle = self.engine.is_idle();
+            let next = if idle && settled {
+                self.inbox.recv().map_err(|_| mpsc::TryRecvError::Disconnected)
+            } else {
+                self.inbox.try_recv()
+            };
+            match next {
+                Ok(command) => {
+                    settled = false;
+                    self.obey(command);
+                    continue;
+                }
+                Err(mpsc::TryRecvError::Disconnected) if idle => return,
+                Err(_) => {}
+            }
+            if idle {
+                settled = self.engine.settle(SETTLE).left_bytes == 0;
+            } else {
+                self.step();
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Submit(ticket, request, events) => match self.engine.submit(*request) {
+                Ok(id) => {
+                    self.tickets.insert(ticket, id);
+                    self.sinks.insert(id, Sink { ticket, events, submitted: Instant::now(), last: None });
+                    self.metrics.submitted();
+                }
+                Err(e) => {
+                    log(&e);
+                    let _ = events.send(Out::Failed(e.into()));
+                }
+            },
+            Command::Cancel(ticket) => {
+                if let Some(id) = self.tickets.get(&ticket) {
+                    self.engine.cancel(*id);
+                }
+            }
+            Command::PromptLogprobs(tokens, top, answer) => {
+                let _ = answer.send(self.engine.prompt_logprobs(&tokens, top).map_err(ApiError::from));
+            }
+            Command::Embed(tokens, pooling, answer) => {
+                let _ = answer.send(self.engine.embed(&tokens, pooling).map_err(ApiError::from));
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        let Worker { engine, tickets, sinks, metrics, .. } = self;
+        let start = Instant::now();
+        engine.step(&mut |id, event| {
+            let Some(sink) = sinks.get_mut(&id) else { return };
+            let out = match event {
+                Event::Prefill { .. } => return,
+                Event::Token { id, text, logprob, top } => {
+                    let now = Instant::now();
+                    metrics.token(now - sink.last.unwrap_or(sink.submitted), sink.last.is_none());
+                    sink.last = Some(now);
+                    Out::Token { id, text: text.to_string(), logprob, top: top.to_vec() }
+                }
+                Event::Finished { reason, text, usage, .. } => {
+                    metrics.ended(reason, &usage, sink.submitted.elapsed());
+                    Out::End { reason, text: text.to_string(), usage }
+                }
+                Event::Failed(e) => {
+                    log(e);
+                    metrics.failed();
+                    Out::Failed(e.clone().into())
+                }
+            };
+            let last = !matches!(out, Out::Token { .. });
+            // Whoever does not listen any more cancels by itself.
+            let _ = sink.events.send(out);
+            if last && let Some(sink) = sinks.remove(&id) {
+                tickets.remove(&sink.ticket);
+            }
+        });
+        metrics.step(start.elapsed(), sinks.len());
+    }
+}
+
+/// What clients are not told.
+fn log(e: &pondera_engine::Error) {
+    tracing::warn!("a request failed: {e}");
+}

@@ -1,0 +1,120 @@
+//! A request as all dialects make it: tokens, sampling and bounds, checked before it reaches the engine.
+use crate::{
+    error::{ApiError, Result},
+    host::{Model, Ticket},
+    id,
+};
+use pondera_engine::{Request, Sampling};
+use std::collections::BTreeMap;
+
+/// Fields about sampling, as dialects give them. What is not given comes from the model's preset.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    pub temperature: Option<f32>,
+    pub top_p: Option<f32>,
+    pub top_k: Option<i64>,
+    pub min_p: Option<f32>,
+    pub typical_p: Option<f32>,
+    pub repetition_penalty: Option<f32>,
+    pub frequency_penalty: Option<f32>,
+    pub presence_penalty: Option<f32>,
+    pub logit_bias: Option<BTreeMap<String, f32>>,
+    pub seed: Option<i64>,
+}
+
+/// One prompt, to be answered `n` times.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub prompt: Vec<u32>,
+    pub sampling: Sampling,
+    pub n: usize,
+    pub max_tokens: Option<usize>,
+    pub stop: Vec<String>,
+    pub logprobs: Option<usize>,
+    pub ignore_eos: bool,
+    pub show_special: bool,
+}
+
+impl Choice {
+    /// Checked values over `preset`.
+    pub fn sampling(&self, preset: &Sampling) -> Result<Sampling> {
+        let within = |name: &str, value: Option<f32>, min: f32, max: f32, otherwise: f32| match value {
+            Some(v) if !(min..=max).contains(&v) => {
+                Err(ApiError::invalid(name, format!("expected a number from {min} to {max}, got {v}")))
+            }
+            v => Ok(v.unwrap_or(otherwise)),
+        };
+        let top_k = match self.top_k {
+            None => preset.top_k,
+            // Some clients say "all" by -1.
+            Some(-1) => 0,
+            Some(k) => {
+                usize::try_from(k).map_err(|_| ApiError::invalid("top_k", format!("expected -1 or more, got {k}")))?
+            }
+        };
+        Ok(Sampling {
+            temperature: within("temperature", self.temperature, 0.0, 2.0, preset.temperature)?,
+            top_p: within("top_p", self.top_p, 0.0, 1.0, preset.top_p)?,
+            top_k,
+            min_p: within("min_p", self.min_p, 0.0, 1.0, preset.min_p)?,
+            typical_p: within("typical_p", self.typical_p, 0.0, 1.0, preset.typical_p)?,
+            repetition_penalty: within(
+                "repetition_penalty",
+                self.repetition_penalty,
+                0.01,
+                100.0,
+                preset.repetition_penalty,
+            )?,
+            frequency_penalty: within(
+                "frequency_penalty",
+                self.frequency_penalty,
+                -2.0,
+                2.0,
+                preset.frequency_penalty,
+            )?,
+            presence_penalty: within("presence_penalty", self.presence_penalty, -2.0, 2.0, preset.presence_penalty)?,
+            logit_bias: self.bias()?,
+            seed: self.seed.map_or_else(id::seed, |s| s as u64),
+        })
+    }
+
+    fn bias(&self) -> Result<Vec<(u32, f32)>> {
+        let entry = |(token, value): (&String, &f32)| {
+            let id: u32 = token.parse().map_err(|_| {
+                ApiError::invalid("logit_bias", format!("expected token ids as keys, got {:?}", short(token)))
+            })?;
+            if !(-100.0..=100.0).contains(value) {
+                return Err(ApiError::invalid("logit_bias", format!("expected values from -100 to 100, got {value}")));
+            }
+            // The documented meaning of the end of the scale.
+            Ok((id, if *value == -100.0 { f32::NEG_INFINITY } else { *value }))
+        };
+        self.logit_bias.iter().flatten().map(entry).collect()
+    }
+}
+
+impl Job {
+    /// Hands all choices to the engine; each has a seed of its own.
+    pub fn submit(&self, model: &Model) -> Vec<Ticket> {
+        let request = |i: usize| Request {
+            prompt: self.prompt.clone(),
+            sampling: Sampling { seed: self.sampling.seed.wrapping_add(i as u64), ..self.sampling.clone() },
+            stop: self.stop.clone(),
+            max_tokens: self.max_tokens,
+            ignore_eos: self.ignore_eos,
+            show_special: self.show_special,
+            logprobs: self.logprobs,
+            ..Request::default()
+        };
+        (0..self.n).map(|i| model.submit(request(i))).collect()
+    }
+}
+
+/// At most 40 characters of what a client sent, for messages.
+pub fn short(text: &str) -> String {
+    let mut out: String = text.chars().take(40).collect();
+    if out.len() < text.len() {
+        out.push('…');
+    }
+    out
+}

@@ -1,0 +1,26 @@
+//! HTTP over the engine: one internal request, and dialects of it, one file each.
+//!
+//! Owns: connections, routes and who may call them, wire types, admission, metrics. Does not own: anything that computes
+//! (`pondera-engine`), templates and tokens (`pondera-text`), where a model's files are (whoever calls [`Server::bind`] says
+//! how to open it).
+#![forbid(unsafe_code)]
+
+mod admission;
+mod api;
+mod chat;
+mod error;
+mod host;
+mod id;
+mod job;
+mod listen;
+mod metrics;
+mod options;
+mod route;
+mod sse;
+
+pub use host::{Embedding, ModelSpec};
+pub use listen::Server;
+pub use options::{Key, Limits, Options, Scope};
+
+/// Why a server did not start or stopped.
+pub type Error = std::io::Error;

@@ -1,0 +1,145 @@
+//! What a model counts, as Prometheus text under the names that dashboards of inference servers know.
+use pondera_engine::{FinishReason, Usage};
+use std::{
+    fmt::Write,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// Upper ends of the buckets of times, in seconds.
+const ENDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// A distribution of times.
+#[derive(Debug, Default)]
+struct Times {
+    buckets: [AtomicU64; ENDS.len()],
+    count: AtomicU64,
+    sum_us: AtomicU64,
+}
+
+impl Times {
+    fn add(&self, time: Duration) {
+        let s = time.as_secs_f64();
+        if let Some(i) = ENDS.iter().position(|end| s <= *end) {
+            self.buckets[i].fetch_add(1, Relaxed);
+        }
+        self.count.fetch_add(1, Relaxed);
+        self.sum_us.fetch_add(time.as_micros() as u64, Relaxed);
+    }
+
+    fn write(&self, name: &str, model: &str, out: &mut String) {
+        let mut below = 0;
+        for (end, n) in ENDS.iter().zip(&self.buckets) {
+            below += n.load(Relaxed);
+            let _ = writeln!(out, "{name}_bucket{{model_name=\"{model}\",le=\"{end}\"}} {below}");
+        }
+        let count = self.count.load(Relaxed);
+        let _ = writeln!(out, "{name}_bucket{{model_name=\"{model}\",le=\"+Inf\"}} {count}");
+        let _ = writeln!(out, "{name}_sum{{model_name=\"{model}\"}} {}", self.sum_us.load(Relaxed) as f64 / 1e6);
+        let _ = writeln!(out, "{name}_count{{model_name=\"{model}\"}} {count}");
+    }
+}
+
+/// Counts of one model.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    running: AtomicU64,
+    submitted: AtomicU64,
+    prompt_tokens: AtomicU64,
+    cached_tokens: AtomicU64,
+    generated_tokens: AtomicU64,
+    /// Ended by: a stop, the length, the client; failed.
+    ends: [AtomicU64; 4],
+    first: Times,
+    between: Times,
+    whole: Times,
+    steps: Times,
+}
+
+impl Metrics {
+    /// A request was taken.
+    pub fn submitted(&self) {
+        self.submitted.fetch_add(1, Relaxed);
+        self.running.fetch_add(1, Relaxed);
+    }
+
+    /// A token came after `time`: the first since submission, another since the one before.
+    pub fn token(&self, time: Duration, first: bool) {
+        self.generated_tokens.fetch_add(1, Relaxed);
+        if first { &self.first } else { &self.between }.add(time);
+    }
+
+    /// A request ended.
+    pub fn ended(&self, reason: FinishReason, usage: &Usage, time: Duration) {
+        self.prompt_tokens.fetch_add(usage.prompt_tokens as u64, Relaxed);
+        self.cached_tokens.fetch_add(usage.cached_tokens as u64, Relaxed);
+        let i = match reason {
+            FinishReason::Stop => 0,
+            FinishReason::Length => 1,
+            FinishReason::Cancelled => 2,
+        };
+        self.ends[i].fetch_add(1, Relaxed);
+        self.whole.add(time);
+    }
+
+    /// A request failed.
+    pub fn failed(&self) {
+        self.ends[3].fetch_add(1, Relaxed);
+    }
+
+    /// A step took `time`; `under_way` requests are left.
+    pub fn step(&self, time: Duration, under_way: usize) {
+        self.steps.add(time);
+        self.running.store(under_way as u64, Relaxed);
+    }
+}
+
+/// The families of metrics, each once, with a sample for each model.
+pub fn text<'a>(models: impl Iterator<Item = (&'a str, &'a Metrics)> + Clone) -> String {
+    let mut out = String::new();
+    let head = |out: &mut String, name: &str, kind: &str, help: &str| {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    };
+    type Count = fn(&Metrics) -> &AtomicU64;
+    let counts: [(&str, &str, &str, Count); 5] = [
+        ("vllm:num_requests_running", "gauge", "Requests that run or wait.", |m| &m.running),
+        ("vllm:prompt_tokens_total", "counter", "Tokens of prompts of ended requests.", |m| &m.prompt_tokens),
+        ("vllm:prefix_cache_hits_total", "counter", "Tokens of prompts that were in the cache.", |m| &m.cached_tokens),
+        ("vllm:generation_tokens_total", "counter", "Tokens generated.", |m| &m.generated_tokens),
+        ("pondera:requests_total", "counter", "Requests taken.", |m| &m.submitted),
+    ];
+    for (name, kind, help, value) in counts {
+        head(&mut out, name, kind, help);
+        for (model, m) in models.clone() {
+            let _ = writeln!(out, "{name}{{model_name=\"{}\"}} {}", escaped(model), value(m).load(Relaxed));
+        }
+    }
+    let name = "vllm:request_success_total";
+    head(&mut out, name, "counter", "Requests by how they ended.");
+    for (model, m) in models.clone() {
+        for (reason, n) in ["stop", "length", "abort", "error"].iter().zip(&m.ends) {
+            let _ = writeln!(
+                out,
+                "{name}{{model_name=\"{}\",finished_reason=\"{reason}\"}} {}",
+                escaped(model),
+                n.load(Relaxed)
+            );
+        }
+    }
+    type Of = fn(&Metrics) -> &Times;
+    let times: [(&str, &str, Of); 4] = [
+        ("vllm:time_to_first_token_seconds", "From submission to the first token.", |m| &m.first),
+        ("vllm:inter_token_latency_seconds", "From a token to the next.", |m| &m.between),
+        ("vllm:e2e_request_latency_seconds", "From submission to the end.", |m| &m.whole),
+        ("pondera:step_seconds", "Steps of the engine.", |m| &m.steps),
+    ];
+    for (name, help, of) in times {
+        head(&mut out, name, "histogram", help);
+        models.clone().for_each(|(model, m)| of(m).write(name, &escaped(model), &mut out));
+    }
+    out
+}
+
+fn escaped(label: &str) -> String {
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

@@ -1,0 +1,92 @@
+//! How a server is set up: plain data.
+use std::{net::SocketAddr, time::Duration};
+
+/// What a key opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Requests to models.
+    Use,
+    /// These and everything that looks into the server or changes it.
+    Admin,
+}
+
+/// A secret that a client shows as `Authorization: Bearer …` or `x-api-key: …`.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// For the log: never the secret.
+    pub name: String,
+    /// The secret.
+    pub secret: String,
+    /// What it opens.
+    pub scope: Scope,
+}
+
+/// What one request, and all of them together, may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body_bytes: usize,
+    /// Bytes of all headers.
+    pub header_bytes: usize,
+    /// From the first byte of a request to the end of its headers.
+    pub header_time: Duration,
+    /// From there to the end of its body.
+    pub body_time: Duration,
+    /// From admission to the last token; 0 for none.
+    pub request_time: Duration,
+    /// Connections at once.
+    pub connections: usize,
+    /// Requests that run or wait, at once.
+    pub requests: usize,
+    /// Tokens of their prompts.
+    pub tokens: usize,
+    /// Bytes of their bodies.
+    pub bytes: usize,
+    /// Choices of one request (`n`).
+    pub choices: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            body_bytes: 32 << 20,
+            header_bytes: 64 << 10,
+            header_time: Duration::from_secs(10),
+            body_time: Duration::from_secs(30),
+            request_time: Duration::from_secs(3600),
+            connections: 4096,
+            requests: 256,
+            tokens: 4 << 20,
+            bytes: 256 << 20,
+            choices: 16,
+        }
+    }
+}
+
+/// A server.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// Who may call; none: everybody on this machine.
+    pub keys: Vec<Key>,
+    /// Names in `Host` and `Origin` beside those of the loopback and the address itself.
+    pub hosts: Vec<String>,
+    /// Bounds.
+    pub limits: Limits,
+    /// How long a stop waits for requests that run.
+    pub grace: Duration,
+}
+
+impl Options {
+    /// Listening on `address`, all else as it is by default.
+    pub fn new(address: SocketAddr) -> Options {
+        Options {
+            address,
+            keys: Vec::new(),
+            hosts: Vec::new(),
+            limits: Limits::default(),
+            grace: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The table of routes. A route has a class of callers by construction: there is no way to add one without.
+use crate::{
+    admission::{Admission, Place},
+    api,
+    error::{ApiError, Result},
+    host::Model,
+    id,
+    options::{Options, Scope},
+};
+use axum::{
+    body::{Body, Bytes},
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+use subtle::ConstantTimeEq;
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Everybody, without a key: says nothing about models or requests.
+    Open,
+    /// Whoever has a key.
+    Use,
+    /// Whoever has a key of scope admin.
+    Admin,
+}
+
+/// What handlers see of the server.
+pub struct App {
+    pub options: Options,
+    pub models: Vec<Arc<Model>>,
+    pub admission: Arc<Admission>,
+    pub stopping: AtomicBool,
+}
+
+/// A request that has passed the door.
+pub struct Call {
+    pub app: Arc<App>,
+    pub body: Bytes,
+    /// Behind the route's own path, where the route ends with `*`.
+    pub rest: String,
+    pub place: Place,
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response>> + Send>>;
+type Handler = fn(Call) -> Answer;
+
+/// A route: method, path, who may call it, what answers.
+pub struct Route(pub Method, pub &'static str, pub Class, pub Handler);
+
+macro_rules! routes {
+    ($($method:ident $path:literal $class:ident $handler:path;)*) => {
+        /// All routes.
+        pub const ROUTES: &[Route] = &[$(Route(Method::$method, $path, Class::$class, |call| Box::pin($handler(call)))),*];
+    };
+}
+
+routes! {
+    GET "/health" Open api::operations::health;
+    GET "/ready" Open api::operations::ready;
+    GET "/metrics" Admin api::operations::metrics;
+    GET "/version" Use api::operations::version;
+    POST "/tokenize" Use api::operations::tokenize;
+    POST "/detokenize" Use api::operations::detokenize;
+    GET "/v1/models" Use api::openai_models::list;
+    GET "/v1/models/*" Use api::openai_models::show;
+    POST "/v1/chat/completions" Use api::openai_chat::answer;
+    POST "/v1/completions" Use api::openai_completions::answer;
+    POST "/v1/embeddings" Use api::openai_embeddings::answer;
+}
+
+impl App {
+    /// The model of that name.
+    ///
+    /// # Errors
+    /// 404 by the API's own code.
+    pub fn model(&self, name: &str) -> Result<Arc<Model>> {
+        self.models.iter().find(|m| m.is(name)).cloned().ok_or_else(|| {
+            let message = format!("the model {:?} does not exist", crate::job::short(name));
+            ApiError { param: Some("model".into()), ..ApiError::new(StatusCode::NOT_FOUND, message) }
+                .code("model_not_found")
+        })
+    }
+}
+
+/// Answers any request: the door, then the route.
+pub async fn answer(app: Arc<App>, request: Request) -> Response {
+    let shown = request.headers().get("x-request-id").filter(|v| v.len() <= 128).cloned();
+    let name =
+        shown.unwrap_or_else(|| HeaderValue::from_str(&id::random("req_")).unwrap_or(HeaderValue::from_static("req")));
+    let mut response = dispatch(app, request).await.unwrap_or_else(ApiError::into_response);
+    response.headers_mut().insert(HeaderName::from_static("x-request-id"), name);
+    response
+}
+
+async fn dispatch(app: Arc<App>, request: Request) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    same_site(&app.options, &parts.headers)?;
+    let path = parts.uri.path();
+    let (route, rest) = find(&parts.method, path)?;
+    permit(&app.options, route.2, &parts.headers)?;
+    if app.stopping.load(SeqCst) && route.2 != Class::Open {
+        return Err(ApiError::unavailable("the server is stopping"));
+    }
+    // A body that says its length is refused before it is read.
+    let said = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    let most = app.options.limits.body_bytes;
+    if said.is_some_and(|n| n > most) {
+        return Err(too_large(most));
+    }
+    let mut place = app.admission.enter(said.unwrap_or(0), &app.options.limits)?;
+    if route.2 == Class::Open {
+        // Whoever asks whether the server lives must not be counted among those who work it.
+        place = Place::default();
+    }
+    let body = read(body, most, app.options.limits.body_time).await?;
+    let call = Call { app: app.clone(), body, rest, place };
+    (route.3)(call).await
+}
+
+/// The route of a path. `*` at a route's end stands for one segment or more.
+fn find(method: &Method, path: &str) -> Result<(&'static Route, String)> {
+    let mut known = false;
+    for route in ROUTES {
+        let rest = match route.1.strip_suffix('*') {
+            Some(head) => path.strip_prefix(head).filter(|rest| !rest.is_empty()),
+            None => (route.1 == path).then_some(""),
+        };
+        if let Some(rest) = rest {
+            known = true;
+            if route.0 == method {
+                return Ok((route, rest.to_string()));
+            }
+        }
+    }
+    Err(match known {
+        true => ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not a method of this path")),
+        false => ApiError::new(StatusCode::NOT_FOUND, "there is no such path").code("not_found"),
+    })
+}
+
+/// A page of another site must not drive this server through a visitor's browser.
+fn same_site(options: &Options, headers: &HeaderMap) -> Result<()> {
+    let ours = |host: &str| {
+        let host =
+            host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(h, _)| h);
+        let address = options.address.ip().to_string();
+        let local = ["localhost", "127.0.0.1", "[::1]", &address, &format!("[{address}]")].contains(&host);
+        local || options.hosts.iter().any(|h| h == "*" || h.eq_ignore_ascii_case(host))
+    };
+    let text = |name: HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or("\u{0}").to_string());
+    if let Some(host) = text(header::HOST)
+        && !ours(&host)
+    {
+        return Err(
+            ApiError::new(StatusCode::FORBIDDEN, "this server does not answer to that Host").code("host_not_allowed")
+        );
+    }
+    if let Some(origin) = text(header::ORIGIN) {
+        let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        if !host.is_some_and(ours) {
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "this server does not answer to that Origin")
+                .code("origin_not_allowed"));
+        }
+    }
+    Ok(())
+}
+
+fn permit(options: &Options, class: Class, headers: &HeaderMap) -> Result<()> {
+    if class == Class::Open || options.keys.is_empty() {
+        return Ok(());
+    }
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
+    let shown = bearer.or_else(|| headers.get("x-api-key")?.to_str().ok());
+    let unknown = || ApiError::new(StatusCode::UNAUTHORIZED, "the key is missing or not known").code("invalid_api_key");
+    let shown = shown.ok_or_else(unknown)?;
+    // All keys are compared, and all of each, so that time tells nothing.
+    let mut scope = None;
+    for key in &options.keys {
+        if bool::from(key.secret.as_bytes().ct_eq(shown.as_bytes())) {
+            scope = Some(key.scope);
+        }
+    }
+    match (scope.ok_or_else(unknown)?, class) {
+        (Scope::Use, Class::Admin) => Err(ApiError::new(StatusCode::FORBIDDEN, "this key does not open this route")),
+        _ => Ok(()),
+    }
+}
+
+fn too_large(most: usize) -> ApiError {
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {most} bytes"))
+}
+
+async fn read(body: Body, most: usize, time: std::time::Duration) -> Result<Bytes> {
+    let whole = tokio::time::timeout(time, Limited::new(body, most).collect()).await;
+    match whole {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large(most)),
+        Ok(Err(_)) => Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
+        Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Key;
+
+    fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
+        list.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_str(v).unwrap())).collect()
+    }
+
+    #[test]
+    fn other_sites_and_hosts_are_kept_out() {
+        let mut options = Options::new("127.0.0.1:8080".parse().unwrap());
+        let ok = |o: &Options, list: &[(&'static str, &str)]| same_site(o, &headers(list)).is_ok();
+        for good in ["localhost", "localhost:8080", "127.0.0.1:9", "[::1]:8080"] {
+            assert!(ok(&options, &[("host", good)]), "{good}");
+        }
+        for bad in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "", "localhost:x"] {
+            assert!(!ok(&options, &[("host", bad)]), "{bad}");
+        }
+        for bad in ["http://evil.example", "null", "file://", "https://evil.example:8080", "localhost"] {
+            assert!(!ok(&options, &[("host", "localhost"), ("origin", bad)]), "{bad}");
+        }
+        assert!(ok(&options, &[("host", "localhost"), ("origin", "http://localhost:3000")]));
+        options.hosts.push("box.example".into());
+        assert!(ok(&options, &[("host", "box.example:80"), ("origin", "https://box.example")]));
+    }
+
+    #[test]
+    fn keys_open_what_their_scope_says() {
+        let mut options = Options::new("127.0.0.1:8080".parse().unwrap());
+        assert!(permit(&options, Class::Admin, &headers(&[])).is_ok());
+        let key = |secret: &str, scope| Key { name: "k".into(), secret: secret.into(), scope };
+        options.keys = vec![key("use", Scope::Use), key("admin", Scope::Admin)];
+        let status = |class, list: &[(&'static str, &str)]| {
+            permit(&options, class, &headers(list)).map_err(|e| e.status.as_u16()).err()
+        };
+        assert_eq!(status(Class::Open, &[]), None);
+        assert_eq!(status(Class::Use, &[]), Some(401));
+        assert_eq!(status(Class::Use, &[("authorization", "Bearer us")]), Some(401));
+        assert_eq!(status(Class::Use, &[("authorization", "Bearer use")]), None);
+        assert_eq!(status(Class::Use, &[("x-api-key", "use")]), None);
+        assert_eq!(status(Class::Admin, &[("x-api-key", "use")]), Some(403));
+        assert_eq!(status(Class::Admin, &[("x-api-key", "admin")]), None);
+    }
+
+    #[test]
+    fn paths_have_their_routes() {
+        assert_eq!(find(&Method::GET, "/v1/models/org/name").unwrap().1, "org/name");
+        assert_eq!(find(&Method::GET, "/v1/chat/completions").err().unwrap().status, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(find(&Method::GET, "/v1/models/").err().unwrap().status, StatusCode::NOT_FOUND);
+        assert_eq!(find(&Method::POST, "/etc/passwd").err().unwrap().status, StatusCode::NOT_FOUND);
+    }
+}

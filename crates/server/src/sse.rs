@@ -1,0 +1,84 @@
+//! Server-sent events: a stream of JSON values, with a comment now and then while nothing comes, so that nothing between the
+//! client and here takes the connection for dead.
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures_core::Stream;
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+/// Between two comments.
+const PING: Duration = Duration::from_secs(10);
+/// Events that may wait for a client; then its writer waits.
+const WAITING: usize = 64;
+
+/// Where a writer puts events.
+pub struct Events(mpsc::Sender<Bytes>);
+
+/// The client is gone.
+pub struct Gone;
+
+impl Events {
+    /// `data: {value}`.
+    pub async fn data(&self, value: &serde_json::Value) -> Result<(), Gone> {
+        self.line(format!("data: {value}\n\n")).await
+    }
+
+    /// `data: [DONE]`.
+    pub async fn done(&self) -> Result<(), Gone> {
+        self.line("data: [DONE]\n\n".into()).await
+    }
+
+    async fn line(&self, text: String) -> Result<(), Gone> {
+        self.0.send(Bytes::from(text)).await.map_err(|_| Gone)
+    }
+
+    /// Waits until the client is gone.
+    pub async fn gone(&self) {
+        self.0.closed().await;
+    }
+}
+
+/// A response whose events `write` makes; what it holds is dropped when the client goes.
+pub fn respond<F: Future<Output = ()> + Send + 'static>(write: impl FnOnce(Events) -> F) -> Response {
+    let (sender, events) = mpsc::channel(WAITING);
+    tokio::spawn(write(Events(sender)));
+    let mut ping = interval(PING);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ping.reset();
+    let mut response = (StatusCode::OK, Body::from_stream(Lines { events, ping })).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+struct Lines {
+    events: mpsc::Receiver<Bytes>,
+    ping: Interval,
+}
+
+impl Stream for Lines {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Poll::Ready(event) = self.events.poll_recv(context) {
+            self.ping.reset();
+            return Poll::Ready(event.map(Ok));
+        }
+        ready!(self.ping.poll_tick(context));
+        Poll::Ready(Some(Ok(Bytes::from_static(b": ping\n\n"))))
+    }
+}

@@ -1,0 +1,424 @@
+//! `serve` from outside: the built-in model behind the OpenAI API, with clients that behave and clients that do not.
+mod support;
+
+use serde_json::{Value, json};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// A server of the built-in model that ends with the test.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(args: &[&str]) -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pondera"))
+            .args(["serve", "--port", "0", "--json", "--threads", "1"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
+        let address = said["listening"].as_str().unwrap().trim_start_matches("http://").to_string();
+        Server { child, address }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    }
+
+    /// Sends a request whole; status, headers, body.
+    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
+        let mut stream = self.connect();
+        let length = body.len();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
+            .unwrap();
+        answer(stream)
+    }
+
+    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let (status, _, text) = self.ask("POST", path, "", &body.to_string());
+        (status, serde_json::from_str(&text).unwrap_or_else(|e| panic!("{text:?}: {e}")))
+    }
+
+    fn good(&self, path: &str, body: &Value) -> Value {
+        let (status, answer) = self.post(path, body);
+        assert_eq!(status, 200, "{body} {answer}");
+        answer
+    }
+
+    /// Events of a stream, without the last `[DONE]`, which must be there.
+    fn stream(&self, path: &str, body: &Value) -> Vec<Value> {
+        let (status, headers, text) = self.ask("POST", path, "", &body.to_string());
+        assert!(status == 200 && headers.contains("text/event-stream"), "{status} {text}");
+        let data: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("data: ")).collect();
+        let (last, data) = data.split_last().unwrap();
+        assert_eq!(*last, "[DONE]");
+        data.iter().map(|d| serde_json::from_str(d).unwrap()).collect()
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        let (_, _, text) = self.ask("GET", "/metrics", "", "");
+        let line = text.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name} in {text}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What comes until the server closes; chunks are put together.
+fn answer(mut stream: TcpStream) -> (u16, String, String) {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, mut rest) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).map_or(0, |s| s.parse().unwrap());
+    let headers = head.to_lowercase();
+    let mut body = String::new();
+    if headers.contains("transfer-encoding: chunked") {
+        while let Some((size, tail)) = rest.split_once("\r\n") {
+            let n = usize::from_str_radix(size, 16).unwrap();
+            body.push_str(&tail[..n]);
+            rest = tail[n..].trim_start_matches("\r\n");
+        }
+    } else {
+        body.push_str(rest);
+    }
+    (status, headers, body)
+}
+
+fn chat(more: Value) -> Value {
+    let mut body = json!({ "model": "pebble", "messages": [{ "role": "user", "content": "Tell me a story about a fox" }],
+        "max_tokens": 40, "seed": 7 });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+#[test]
+fn an_answer_is_the_same_whole_and_in_pieces() {
+    let s = Server::start(&[]);
+    for temperature in [0.0, 0.9] {
+        let whole = s.good("/v1/chat/completions", &chat(json!({ "temperature": temperature })));
+        assert_eq!(whole["object"], "chat.completion");
+        let text = whole["choices"][0]["message"]["content"].as_str().unwrap();
+        assert!(text.len() > 20, "{whole}");
+        let usage = &whole["usage"];
+        assert_eq!(
+            usage["total_tokens"].as_u64().unwrap(),
+            usage["prompt_tokens"].as_u64().unwrap() + usage["completion_tokens"].as_u64().unwrap()
+        );
+
+        let more = json!({ "temperature": temperature, "stream": true, "stream_options": { "include_usage": true }, "logprobs": true, "top_logprobs": 2 });
+        let pieces = s.stream("/v1/chat/completions", &chat(more));
+        let joined: String = pieces.iter().filter_map(|p| p["choices"][0]["delta"]["content"].as_str()).collect();
+        assert_eq!(joined, text);
+        assert!(pieces.iter().all(|p| p["id"] == pieces[0]["id"] && p["object"] == "chat.completion.chunk"));
+        assert_eq!(pieces[0]["choices"][0]["delta"]["role"], "assistant");
+        let (last, before) = pieces.split_last().unwrap();
+        assert_eq!(last["usage"]["completion_tokens"], usage["completion_tokens"]);
+        assert_eq!(last["choices"], json!([]));
+        assert!(before.iter().all(|p| p["usage"].is_null()));
+        assert_eq!(before.last().unwrap()["choices"][0]["finish_reason"], whole["choices"][0]["finish_reason"]);
+        let tokens = before.iter().filter(|p| p["choices"][0]["logprobs"].is_object()).count() as u64;
+        assert_eq!(tokens, usage["completion_tokens"].as_u64().unwrap());
+    }
+}
+
+#[test]
+fn parameters_do_what_they_are_documented_to_do() {
+    let s = Server::start(&[]);
+    let text = |v: &Value, i: usize| v["choices"][i]["message"]["content"].as_str().unwrap().to_string();
+    // n: each choice by a seed of its own, the first as if it were alone.
+    let three = s.good("/v1/chat/completions", &chat(json!({ "n": 3, "temperature": 1.0 })));
+    let one = s.good("/v1/chat/completions", &chat(json!({ "temperature": 1.0 })));
+    assert_eq!(three["choices"].as_array().unwrap().len(), 3);
+    assert_eq!(text(&three, 0), text(&one, 0));
+    assert_ne!(text(&three, 0), text(&three, 1));
+    // stop
+    let greedy = text(&s.good("/v1/chat/completions", &chat(json!({ "temperature": 0 }))), 0);
+    let word = greedy.split(' ').nth(5).unwrap();
+    let cut = s.good("/v1/chat/completions", &chat(json!({ "temperature": 0, "stop": word })));
+    assert!(!text(&cut, 0).contains(word) && greedy.starts_with(&text(&cut, 0)));
+    assert_eq!(cut["choices"][0]["finish_reason"], "stop");
+    // max_completion_tokens
+    let short = s.good(
+        "/v1/chat/completions",
+        &chat(json!({ "temperature": 0, "max_tokens": null, "max_completion_tokens": 3 })),
+    );
+    assert_eq!(short["usage"]["completion_tokens"], 3);
+    assert_eq!(short["choices"][0]["finish_reason"], "length");
+    // logit_bias: what is forbidden does not come.
+    let probabilities =
+        s.good("/v1/chat/completions", &chat(json!({ "temperature": 0, "logprobs": true, "top_logprobs": 3 })));
+    let first = &probabilities["choices"][0]["logprobs"]["content"][0];
+    assert_eq!(first["top_logprobs"].as_array().unwrap().len(), 3);
+    assert_eq!(first["token"], first["top_logprobs"][0]["token"]);
+    let id = s.good("/tokenize", &json!({ "model": "pebble", "prompt": first["token"] }))["tokens"]
+        .as_array()
+        .unwrap()
+        .last()
+        .unwrap()
+        .clone();
+    let other = s.good(
+        "/v1/chat/completions",
+        &chat(json!({ "temperature": 0, "logprobs": true, "logit_bias": { id.to_string(): -100 } })),
+    );
+    assert_ne!(other["choices"][0]["logprobs"]["content"][0]["token"], first["token"]);
+    // Content in parts is content.
+    let parts = json!({ "temperature": 0, "messages": [{ "role": "user", "content": [{ "type": "text", "text": "Tell me a story " }, { "type": "text", "text": "about a fox" }] }] });
+    assert_eq!(text(&s.good("/v1/chat/completions", &chat(parts)), 0), greedy);
+}
+
+#[test]
+fn completions_echo_and_score() {
+    let s = Server::start(&[]);
+    let ids =
+        s.good("/tokenize", &json!({ "model": "pebble", "prompt": "Once upon a time there was a fox" }))["tokens"]
+            .clone();
+    let n = ids.as_array().unwrap().len();
+    let body =
+        json!({ "model": "pebble", "prompt": ids, "max_tokens": 1, "logprobs": 1, "echo": true, "temperature": 0 });
+    let scored = s.good("/v1/completions", &body);
+    let logprobs = &scored["choices"][0]["logprobs"];
+    let list = |name: &str| logprobs[name].as_array().unwrap().clone();
+    assert_eq!(
+        [list("tokens").len(), list("token_logprobs").len(), list("top_logprobs").len(), list("text_offset").len()],
+        [n + 1; 4]
+    );
+    assert!(
+        list("token_logprobs")[0].is_null() && list("token_logprobs")[1..].iter().all(|p| p.as_f64().unwrap() <= 0.0)
+    );
+    // Greedy: the token that follows is the likeliest, and its probability is that of a later echo.
+    let next = list("top_logprobs")[n].as_object().unwrap().iter().next().map(|(k, v)| (k.clone(), v.clone())).unwrap();
+    assert_eq!((json!(next.0), &next.1), (list("tokens")[n].clone(), &list("token_logprobs")[n]));
+    let silent =
+        s.good("/v1/completions", &json!({ "model": "pebble", "prompt": "Once upon", "max_tokens": 0, "echo": true }));
+    assert_eq!(
+        (silent["choices"][0]["text"].as_str(), silent["usage"]["completion_tokens"].as_u64()),
+        (Some("Once upon"), Some(0))
+    );
+    // Several prompts, as text and in a stream.
+    let two = s.good(
+        "/v1/completions",
+        &json!({ "model": "pebble", "prompt": ["The fox", "The bear"], "max_tokens": 5, "temperature": 0 }),
+    );
+    let streamed = s.stream("/v1/completions", &json!({ "model": "pebble", "prompt": ["The fox", "The bear"], "max_tokens": 5, "temperature": 0, "stream": true }));
+    for i in 0..2 {
+        let text: String = streamed
+            .iter()
+            .filter(|c| c["choices"][0]["index"] == i)
+            .filter_map(|c| c["choices"][0]["text"].as_str())
+            .collect();
+        assert_eq!(two["choices"][i]["text"].as_str(), Some(text.as_str()));
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_by_name() {
+    let s = Server::start(&[]);
+    for (more, status, param) in [
+        (json!({ "model": "gpt-9" }), 404, json!("model")),
+        (json!({ "messages": [] }), 400, json!("messages")),
+        (json!({ "messages": [{ "role": "user" }] }), 400, json!("messages[0].content")),
+        (json!({ "messages": "hello" }), 400, json!("messages")),
+        (json!({ "temperature": 3 }), 400, json!("temperature")),
+        (json!({ "temperature": "warm" }), 400, json!("temperature")),
+        (json!({ "top_p": -0.1 }), 400, json!("top_p")),
+        (json!({ "n": 1000000 }), 400, json!("n")),
+        (json!({ "n": 0 }), 400, json!("n")),
+        (json!({ "max_tokens": 0 }), 400, json!("max_tokens")),
+        (json!({ "top_logprobs": 3 }), 400, json!("top_logprobs")),
+        (json!({ "logprobs": true, "top_logprobs": 21 }), 400, json!("top_logprobs")),
+        (json!({ "logit_bias": { "x": 1 } }), 400, json!("logit_bias")),
+        (json!({ "logit_bias": { "99999999": 1 } }), 400, json!("logit_bias")),
+        (json!({ "stop": vec!["x"; 100_000] }), 400, json!("stop")),
+        (json!({ "tools": [{ "type": "function", "function": { "name": "f" } }] }), 400, json!("tools")),
+        (json!({ "response_format": { "type": "json_object" } }), 400, json!("response_format")),
+        (json!({ "colour": "red" }), 400, json!("colour")),
+        (json!({ "functions": [] }), 400, json!("functions")),
+        (json!({ "messages": [{ "role": "user", "content": "fox ".repeat(100_000) }] }), 400, json!("messages")),
+    ] {
+        let shown: String = more.to_string().chars().take(100).collect();
+        let (got, answer) = s.post("/v1/chat/completions", &chat(more));
+        assert_eq!((got, &answer["error"]["param"]), (status, &param), "{shown}: {answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().len() < 300, "{answer}");
+    }
+    for body in [
+        "",
+        "{",
+        "[]",
+        "{\"model\": 1}",
+        "\u{0}",
+        &format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)),
+        "{\"model\":\"pebble\",\"messages\":NaN}",
+    ] {
+        let (status, _, text) = s.ask("POST", "/v1/chat/completions", "", body);
+        assert!(status == 400 && text.contains("invalid_request_error"), "{status} {text}");
+    }
+    assert_eq!(s.ask("GET", "/v1/chat/completions", "", "").0, 405);
+    assert_eq!(s.ask("GET", "/nowhere", "", "").0, 404);
+    assert_eq!(s.ask("GET", "/v1/models", "Origin: http://evil.example\r\n", "").0, 403);
+    // After all that it still answers.
+    assert_eq!(s.ask("GET", "/ready", "", "").0, 200);
+    s.good("/v1/chat/completions", &chat(json!({})));
+}
+
+#[test]
+fn keys_are_asked_for() {
+    let s = Server::start(&["--api-key", "a-long-enough-secret"]);
+    assert_eq!(s.ask("GET", "/health", "", "").0, 200);
+    let (status, headers, _) = s.ask("GET", "/v1/models", "", "");
+    assert!(status == 401 && headers.contains("www-authenticate: bearer"));
+    assert_eq!(s.ask("GET", "/v1/models", "Authorization: Bearer a-long-enough-secreT\r\n", "").0, 401);
+    let (status, _, text) = s.ask("GET", "/v1/models", "Authorization: Bearer a-long-enough-secret\r\n", "");
+    assert!(status == 200 && text.contains("\"pebble\""), "{text}");
+    let folder = support::Folder::new();
+    let out = support::run(folder.path(), &["serve", "--host", "0.0.0.0"]);
+    assert!(out.err.contains("no key is asked for"), "{}", out.err);
+}
+
+/// Who goes away frees what it took, wherever it was; others do not notice.
+#[test]
+fn a_client_that_goes_away_is_forgotten() {
+    let s = Server::start(&["--max-running", "2"]);
+    let want = s.good("/v1/chat/completions", &chat(json!({ "temperature": 0 })))["choices"].clone();
+    for i in 0..60 {
+        let mut stream = s.connect();
+        let body = chat(json!({ "max_tokens": 400, "ignore_eos": true, "stream": i % 2 == 0 })).to_string();
+        write!(
+            stream,
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        if i % 3 == 0 {
+            let mut some = [0u8; 100];
+            let _ = stream.read(&mut some).unwrap();
+        }
+    }
+    assert_eq!(s.good("/v1/chat/completions", &chat(json!({ "temperature": 0 })))["choices"], want);
+    let start = Instant::now();
+    while s.metric("vllm:num_requests_running") > 0.0 {
+        assert!(start.elapsed() < Duration::from_secs(10), "requests are stuck");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Many at once, each as if it were alone.
+#[test]
+fn company_changes_nobodys_answer() {
+    let s = Server::start(&["--max-running", "5"]);
+    let body = |i: usize| {
+        chat(
+            json!({ "temperature": 0.8, "seed": i, "max_tokens": 10 + i, "messages": [{ "role": "user", "content": format!("Tell me about {i} animals") }] }),
+        )
+    };
+    let alone: Vec<Value> = (0..24).map(|i| s.good("/v1/chat/completions", &body(i))["choices"].clone()).collect();
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..24)
+            .rev()
+            .map(|i| {
+                (
+                    i,
+                    scope.spawn({
+                        let (s, body) = (&s, &body);
+                        move || s.good("/v1/chat/completions", &body(i))["choices"].clone()
+                    }),
+                )
+            })
+            .collect();
+        for (i, answer) in all {
+            assert_eq!(answer.join().unwrap(), alone[i], "{i}");
+        }
+    });
+}
+
+/// More than may be under way is refused at once, and says when to come again.
+#[test]
+fn too_many_are_told_so() {
+    let s = Server::start(&["--max-running", "1", "--max-requests", "3"]);
+    let body = chat(json!({ "max_tokens": 300, "ignore_eos": true })).to_string();
+    let open = || {
+        let mut stream = s.connect();
+        write!(stream, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        stream
+    };
+    let all: Vec<TcpStream> = (0..12).map(|_| open()).collect();
+    let answers: Vec<(u16, String, String)> = all.into_iter().map(answer).collect();
+    let count = |status: u16| answers.iter().filter(|a| a.0 == status).count();
+    assert_eq!(count(200) + count(429), 12, "{answers:?}");
+    assert!(count(200) >= 3 && count(429) >= 1, "{} answered", count(200));
+    assert!(
+        answers
+            .iter()
+            .filter(|a| a.0 == 429)
+            .all(|a| a.1.contains("retry-after: 1") && a.2.contains("rate_limit_error"))
+    );
+}
+
+/// Headers a byte at a time, half a body, too much of either: each ends by its clock or its bound.
+#[test]
+fn slow_and_large_requests_end() {
+    let s = Server::start(&[]);
+    let mut slow = s.connect();
+    write!(slow, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n").unwrap();
+    let mut half = s.connect();
+    write!(half, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{{").unwrap();
+    let mut large = s.connect();
+    let _ = write!(large, "GET /health HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
+    let (status, ..) = answer_or_reset(large);
+    assert!(status == 431 || status == 0, "{status}");
+    let declared = s.ask("POST", "/v1/chat/completions", "", "").0;
+    assert_eq!(declared, 400);
+    let mut huge = s.connect();
+    write!(huge, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n").unwrap();
+    assert_eq!(answer_or_reset(huge).0, 413);
+    s.good("/v1/chat/completions", &chat(json!({})));
+    // The clocks: ten seconds for headers; a client that closes its half of a body is told so.
+    let start = Instant::now();
+    half.shutdown(std::net::Shutdown::Write).unwrap();
+    let _ = answer_or_reset(half);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    let _ = answer_or_reset(slow);
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+}
+
+/// A connection may also be cut; that is status 0.
+fn answer_or_reset(mut stream: TcpStream) -> (u16, String) {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    (text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0), text)
+}
+
+/// SIGTERM: what runs ends, nothing new begins, and the exit is clean.
+#[cfg(unix)]
+#[test]
+fn a_stop_lets_answers_end() {
+    let mut s = Server::start(&[]);
+    let mut stream = s.connect();
+    let body = chat(json!({ "max_tokens": 200, "ignore_eos": true, "stream": true })).to_string();
+    write!(stream, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut first = [0u8; 1];
+    stream.read_exact(&mut first).unwrap();
+    let id = s.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let (_, text) = answer_or_reset(stream);
+    assert!(text.contains("data: [DONE]"), "{text}");
+    assert!(s.child.wait().unwrap().success());
+}

@@ -422,3 +422,115 @@ fn a_stop_lets_answers_end() {
     assert!(text.contains("data: [DONE]"), "{text}");
     assert!(s.child.wait().unwrap().success());
 }
+
+/// Lines of an Ollama stream.
+fn lines(s: &Server, path: &str, body: &Value) -> Vec<Value> {
+    let (status, headers, text) = s.ask("POST", path, "", &body.to_string());
+    assert!(status == 200 && headers.contains("application/x-ndjson"), "{status} {text}");
+    text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+fn message(more: Value) -> Value {
+    let mut body = json!({ "model": "pebble", "max_tokens": 40, "temperature": 0,
+        "messages": [{ "role": "user", "content": "Tell me a story about a fox" }] });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+/// The same answer whatever the dialect.
+#[test]
+fn dialects_agree() {
+    let s = Server::start(&[]);
+    let openai = s.good("/v1/chat/completions", &chat(json!({ "temperature": 0 })));
+    let want = openai["choices"][0]["message"]["content"].as_str().unwrap();
+    let whole = s.good("/v1/messages", &message(json!({})));
+    assert_eq!((whole["content"][0]["text"].as_str().unwrap(), whole["type"].as_str()), (want, Some("message")));
+    assert_eq!(whole["stop_reason"], "max_tokens");
+    assert_eq!(whole["usage"]["output_tokens"], openai["usage"]["completion_tokens"]);
+
+    let (_, headers, text) = s.ask("POST", "/v1/messages", "", &message(json!({ "stream": true })).to_string());
+    assert!(headers.contains("text/event-stream"));
+    let names: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("event: ")).collect();
+    let data: Vec<Value> =
+        text.lines().filter_map(|l| l.strip_prefix("data: ")).map(|d| serde_json::from_str(d).unwrap()).collect();
+    assert!(names.iter().zip(&data).all(|(n, d)| d["type"] == *n));
+    assert_eq!(names[..3], ["message_start", "content_block_start", "ping"]);
+    assert_eq!(names[names.len() - 3..], ["content_block_stop", "message_delta", "message_stop"]);
+    assert!(names[3..names.len() - 3].iter().all(|n| *n == "content_block_delta"));
+    let joined: String = data.iter().filter_map(|d| d["delta"]["text"].as_str()).collect();
+    assert_eq!(joined, want);
+    assert_eq!(data[data.len() - 2]["delta"]["stop_reason"], "max_tokens");
+
+    let body = json!({ "model": "pebble:latest", "messages": [{ "role": "user", "content": "Tell me a story about a fox" }],
+        "options": { "temperature": 0, "num_predict": 40 } });
+    let pieces = lines(&s, "/api/chat", &body);
+    let joined: String = pieces.iter().filter_map(|p| p["message"]["content"].as_str()).collect();
+    assert_eq!(joined, want);
+    let (last, before) = pieces.split_last().unwrap();
+    assert!(before.iter().all(|p| p["done"] == false) && last["done"] == true && last["done_reason"] == "length");
+    assert_eq!(last["eval_count"], openai["usage"]["completion_tokens"]);
+    let mut body = json!({ "model": "pebble", "prompt": "Tell me a story about a fox", "stream": false, "options": { "temperature": 0, "num_predict": 40 } });
+    assert_eq!(s.good("/api/generate", &body)["response"].as_str(), Some(want));
+    body["raw"] = true.into();
+    assert_ne!(s.good("/api/generate", &body)["response"].as_str(), Some(want));
+}
+
+#[test]
+fn anthropic_says_why_it_stopped_and_what_was_wrong() {
+    let s = Server::start(&[]);
+    let whole = s.good("/v1/messages", &message(json!({})));
+    let word = whole["content"][0]["text"].as_str().unwrap().split(' ').nth(4).unwrap().to_string();
+    let cut = s.good("/v1/messages", &message(json!({ "stop_sequences": ["never comes", word] })));
+    assert_eq!((&cut["stop_reason"], &cut["stop_sequence"]), (&json!("stop_sequence"), &json!(word)));
+    let counted = s.good(
+        "/v1/messages/count_tokens",
+        &json!({ "model": "pebble", "messages": [{ "role": "user", "content": "Tell me a story about a fox" }] }),
+    );
+    let usage = &whole["usage"];
+    assert_eq!(
+        counted["input_tokens"].as_u64().unwrap(),
+        usage["input_tokens"].as_u64().unwrap() + usage["cache_read_input_tokens"].as_u64().unwrap()
+    );
+    for (more, status, kind) in [
+        (json!({ "model": "claude-9" }), 404, "not_found_error"),
+        (json!({ "max_tokens": null }), 400, "invalid_request_error"),
+        (json!({ "temperature": 1.5 }), 400, "invalid_request_error"),
+        (json!({ "tools": [{ "name": "f", "input_schema": {} }] }), 400, "invalid_request_error"),
+        (json!({ "colour": "red" }), 400, "invalid_request_error"),
+        (json!({ "messages": [{ "role": "user", "content": [{ "type": "image" }] }] }), 400, "invalid_request_error"),
+    ] {
+        let (got, answer) = s.post("/v1/messages", &message(more.clone()));
+        assert_eq!((got, answer["error"]["type"].as_str()), (status, Some(kind)), "{more} {answer}");
+        assert!(answer["type"] == "error" && answer["request_id"].as_str().unwrap().starts_with("req_"));
+    }
+    // Its clients see the list in their own shape.
+    let (_, _, list) = s.ask("GET", "/v1/models", "anthropic-version: 2023-06-01\r\n", "");
+    let list: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!((&list["data"][0]["type"], &list["has_more"]), (&json!("model"), &json!(false)));
+}
+
+#[test]
+fn ollama_lists_shows_and_embeds() {
+    let s = Server::start(&[]);
+    let get = |path: &str| -> Value { serde_json::from_str(&s.ask("GET", path, "", "").2).unwrap() };
+    assert_eq!(get("/api/tags")["models"][0]["name"], "pebble");
+    assert_eq!(get("/api/ps")["models"][0]["context_length"], 512);
+    assert!(get("/api/version")["version"].is_string());
+    let show = s.good("/api/show", &json!({ "model": "pebble" }));
+    assert_eq!((&show["details"]["family"], &show["details"]["format"]), (&json!("qwen3_moe"), &json!("gguf")));
+    assert!(show["template"].as_str().unwrap().contains("messages"));
+    let two = s.good("/api/embed", &json!({ "model": "pebble", "input": ["a fox", "a bear"] }));
+    let one = s.good("/v1/embeddings", &json!({ "model": "pebble", "input": "a bear" }));
+    assert_eq!(two["embeddings"][1], one["data"][0]["embedding"]);
+    assert_eq!(s.good("/api/chat", &json!({ "model": "pebble", "messages": [] }))["done_reason"], "load");
+    for (path, body, status) in [
+        ("/api/chat", json!({ "model": "nope", "messages": [] }), 404),
+        ("/api/generate", json!({ "model": "pebble", "prompt": "x", "images": ["aGk="] }), 400),
+        ("/api/generate", json!({ "model": "pebble", "prompt": "x", "options": { "num_ctx": 1_000_000 } }), 400),
+        ("/api/generate", json!({ "model": "pebble", "prompt": "x", "options": { "mirostat": 1 } }), 400),
+        ("/api/pull", json!({ "model": "x" }), 501),
+    ] {
+        let (got, answer) = s.post(path, &body);
+        assert!(got == status && answer["error"].is_string(), "{path} {body}: {got} {answer}");
+    }
+}

@@ -125,8 +125,10 @@ pub struct RequestId(pub u64);
 /// Why a completion ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// An end-of-sequence token or a stop string.
+    /// An end-of-sequence token.
     Stop,
+    /// This one of [`Request::stop`].
+    StopString(usize),
     /// `max_tokens`, or the context is full.
     Length,
     /// [`crate::Engine::cancel`].
@@ -137,7 +139,7 @@ impl FinishReason {
     /// The name that APIs use.
     pub fn name(self) -> &'static str {
         match self {
-            FinishReason::Stop => "stop",
+            FinishReason::Stop | FinishReason::StopString(_) => "stop",
             FinishReason::Length => "length",
             FinishReason::Cancelled => "cancelled",
         }

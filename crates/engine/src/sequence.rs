@@ -150,20 +150,20 @@ impl Sequence {
         if self.request.stop_tokens.contains(&token) || !self.request.ignore_eos && ends.contains(&token) {
             return Some(FinishReason::Stop);
         }
-        if self.show(token, b) {
-            return Some(FinishReason::Stop);
+        if let Some(i) = self.show(token, b) {
+            return Some(FinishReason::StopString(i));
         }
         let most = self.request.max_tokens.unwrap_or(usize::MAX);
         (self.generated() >= most || self.tokens.len() >= ctx).then_some(FinishReason::Length)
     }
 
-    /// Whether a stop string is complete.
-    fn show(&mut self, token: u32, b: &mut Buffers) -> bool {
-        let Some(t) = &mut self.text else { return false };
+    /// The place of a stop string that is complete.
+    fn show(&mut self, token: u32, b: &mut Buffers) -> Option<usize> {
+        let t = self.text.as_mut()?;
         b.piece.clear();
         t.stream.push(token, &mut b.piece);
         let hit = t.stops.push(&b.piece, &mut b.shown);
-        if hit {
+        if hit.is_some() {
             self.text = None; // nothing may follow
         }
         hit
@@ -176,8 +176,8 @@ impl Sequence {
         if let Some(mut t) = self.text.take() {
             b.piece.clear();
             t.stream.finish(&mut b.piece);
-            if t.stops.push(&b.piece, &mut b.shown) {
-                reason = FinishReason::Stop;
+            if let Some(i) = t.stops.push(&b.piece, &mut b.shown) {
+                reason = FinishReason::StopString(i);
             }
             t.stops.finish(&mut b.shown);
         }

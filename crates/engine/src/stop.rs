@@ -3,7 +3,8 @@
 /// Looks for the first of several strings in text that comes in pieces.
 #[derive(Debug, Default)]
 pub struct Stops {
-    stops: Vec<String>,
+    /// With their places among those that were asked for.
+    stops: Vec<(usize, String)>,
     /// Text that may be the start of a stop string.
     held: String,
 }
@@ -11,27 +12,28 @@ pub struct Stops {
 impl Stops {
     /// Ends text before the first of `stops`; empty ones never match.
     pub fn new(stops: &[String]) -> Stops {
-        Stops { stops: stops.iter().filter(|s| !s.is_empty()).cloned().collect(), held: String::new() }
+        let stops = stops.iter().cloned().enumerate().filter(|(_, s)| !s.is_empty());
+        Stops { stops: stops.collect(), held: String::new() }
     }
 
-    /// Takes `piece` and appends what can be shown to `shown`. True if a stop string is complete: what comes before
-    /// it has been shown, nothing may follow.
-    pub fn push(&mut self, piece: &str, shown: &mut String) -> bool {
+    /// Takes `piece` and appends what can be shown to `shown`. The place of a stop string that is complete: what comes
+    /// before it has been shown, nothing may follow.
+    pub fn push(&mut self, piece: &str, shown: &mut String) -> Option<usize> {
         if self.stops.is_empty() {
             shown.push_str(piece);
-            return false;
+            return None;
         }
         self.held.push_str(piece);
         // Of several, the one that is complete first counts, so that the size of the pieces does not matter.
-        let found = self.stops.iter().filter_map(|s| self.held.find(&**s).map(|at| (at + s.len(), at)));
-        let hit = found.min().map(|(_, at)| at);
-        let end = hit.unwrap_or_else(|| self.held.len() - self.longest_start());
+        let found = self.stops.iter().filter_map(|(i, s)| self.held.find(&**s).map(|at| (at + s.len(), at, *i)));
+        let hit = found.min();
+        let end = hit.map_or_else(|| self.held.len() - self.longest_start(), |(_, at, _)| at);
         shown.push_str(&self.held[..end]);
         self.held.drain(..end);
         if hit.is_some() {
             self.held.clear();
         }
-        hit.is_some()
+        hit.map(|(_, _, i)| i)
     }
 
     /// No more text comes: what was held back is shown.
@@ -42,10 +44,10 @@ impl Stops {
 
     /// Bytes of the longest end of the held text that is the start of a stop string.
     fn longest_start(&self) -> usize {
-        let longest = self.stops.iter().map(|s| s.len() - 1).max().unwrap_or(0);
+        let longest = self.stops.iter().map(|(_, s)| s.len() - 1).max().unwrap_or(0);
         let from = self.held.len().saturating_sub(longest);
         let starts = self.held.char_indices().map(|(i, _)| i).filter(|i| *i >= from);
-        let is_start = |end: &str| self.stops.iter().any(|s| s.starts_with(end));
+        let is_start = |end: &str| self.stops.iter().any(|(_, s)| s.starts_with(end));
         starts.map(|i| &self.held[i..]).find(|end| is_start(end)).map_or(0, str::len)
     }
 }
@@ -60,7 +62,7 @@ mod tests {
         let mut out = Vec::new();
         for p in pieces {
             let mut shown = String::new();
-            let hit = s.push(p, &mut shown);
+            let hit = s.push(p, &mut shown).is_some();
             out.push(shown);
             if hit {
                 return (out, true);
@@ -105,7 +107,7 @@ mod tests {
             for size in 1..9 {
                 let (mut s, mut shown, mut hit) = (Stops::new(&stops), String::new(), false);
                 for p in text.as_bytes().chunks(size) {
-                    hit = hit || s.push(std::str::from_utf8(p).unwrap(), &mut shown);
+                    hit = hit || s.push(std::str::from_utf8(p).unwrap(), &mut shown).is_some();
                 }
                 s.finish(&mut shown);
                 assert_eq!((shown.as_str(), hit), (want, text.contains(stop)), "{stop} in pieces of {size}");

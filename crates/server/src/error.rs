@@ -70,6 +70,52 @@ impl ApiError {
         }
     }
 
+    /// In Anthropic's shape, also inside of a stream.
+    pub fn anthropic(&self, request: &str) -> serde_json::Value {
+        let kind = match self.status.as_u16() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            408 | 504 => "timeout_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            503 => "overloaded_error",
+            400..=499 => "invalid_request_error",
+            _ => "api_error",
+        };
+        let mut out = json!({ "type": "error", "error": { "type": kind, "message": self.message } });
+        if !request.is_empty() {
+            out["request_id"] = request.into();
+        }
+        out
+    }
+
+    /// In Ollama's shape, also inside of a stream.
+    pub fn ollama(&self) -> serde_json::Value {
+        json!({ "error": self.message })
+    }
+
+    /// A response in the shape that clients of this path know.
+    pub fn respond(self, path: &str, request: &str) -> Response {
+        let body = if path.starts_with("/v1/messages") {
+            self.anthropic(request)
+        } else if path.starts_with("/api/") {
+            self.ollama()
+        } else {
+            self.openai()
+        };
+        let mut response = (self.status, axum::body::Body::from(body.to_string())).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+
     /// In OpenAI's shape, also inside of a stream.
     pub fn openai(&self) -> serde_json::Value {
         json!({ "error": {
@@ -100,20 +146,5 @@ impl From<pondera_engine::Error> for ApiError {
                 ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the model cannot be used; the server's log says why")
             }
         }
-    }
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let mut response = (self.status, axum::body::Body::from(self.openai().to_string())).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
     }
 }

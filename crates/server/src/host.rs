@@ -7,7 +7,7 @@ use crate::{
     metrics::Metrics,
 };
 use pondera_engine::{
-    Engine, Event, FinishReason, Logprob, Pooling, Request, RequestId, Sampling, TokenLogprobs, Usage,
+    Engine, Event, FinishReason, Logprob, Pooling, Request, RequestId, Sampling, Timings, TokenLogprobs, Usage,
 };
 use pondera_text::{ChatTemplate, Tokenizer};
 use std::{
@@ -67,6 +67,8 @@ pub struct Model {
     pub words: Words,
     /// Most tokens of prompt and answer together.
     pub ctx: usize,
+    /// What lists say of it.
+    pub facts: Facts,
     /// How it makes vectors.
     pub embedding: Embedding,
     /// What it counts.
@@ -87,13 +89,28 @@ pub struct Words {
     pub encoder: bool,
 }
 
+/// What lists say of a model.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Its architecture.
+    pub family: &'static str,
+    /// `gguf`, `safetensors` or `torch`.
+    pub kind: &'static str,
+    /// Weights.
+    pub parameters: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The type of most of them.
+    pub format: String,
+}
+
 /// What comes of a request.
 #[derive(Debug)]
 pub enum Out {
     /// A token was chosen; text that can be shown now.
     Token { id: u32, text: String, logprob: Option<f64>, top: Vec<Logprob> },
     /// The end.
-    End { reason: FinishReason, text: String, usage: Usage },
+    End { reason: FinishReason, text: String, usage: Usage, timings: Timings },
     /// The end, without an answer.
     Failed(ApiError),
 }
@@ -154,7 +171,7 @@ impl Model {
                 Ok(engine) => engine,
                 Err(e) => return drop(tell.send(Err(e))),
             };
-            let opened = words(&engine).map(|words| (words, engine.ctx()));
+            let opened = words(&engine).map(|words| (words, facts(&engine), engine.ctx()));
             let ready = opened.is_ok();
             let _ = tell.send(opened);
             if ready {
@@ -170,9 +187,9 @@ impl Model {
             |e: std::io::Error| pondera_engine::Error::new(pondera_engine::ErrorKind::Invalid, format!("thread: {e}"));
         thread::Builder::new().name("engine".into()).spawn(body).map_err(cannot)?;
         let died = || pondera_engine::Error::new(pondera_engine::ErrorKind::File, "the model could not be opened");
-        let (words, ctx) = told.recv().unwrap_or_else(|_| Err(died()))?;
+        let (words, facts, ctx) = told.recv().unwrap_or_else(|_| Err(died()))?;
         let (created, tickets) = (crate::id::now_s(), AtomicU64::new(0));
-        Ok(Model { name, aliases, sampling, embedding, created, words, ctx, metrics, commands, alive, tickets })
+        Ok(Model { name, aliases, sampling, embedding, created, words, ctx, facts, metrics, commands, alive, tickets })
     }
 
     /// Whether its thread still runs.
@@ -229,6 +246,22 @@ fn words(engine: &Engine) -> pondera_engine::Result<Words> {
         template: template.map(Arc::new),
         encoder: engine.model().is_encoder(),
     })
+}
+
+fn facts(engine: &Engine) -> Facts {
+    let d = engine.model().description();
+    let mut bytes: HashMap<&str, u64> = HashMap::new();
+    let tensors = engine.weights().map_or(&[][..], |w| w.tensors());
+    for t in tensors {
+        *bytes.entry(t.format.info().name).or_default() += t.range.len() as u64;
+    }
+    let kind = match engine.weights().map(|w| w.gguf().is_some()) {
+        Some(true) => "gguf",
+        Some(false) => "safetensors",
+        None => "",
+    };
+    let most = bytes.into_iter().max_by_key(|(name, n)| (*n, *name)).map_or("", |(name, _)| name);
+    Facts { family: d.family, kind, parameters: d.parameters_total, bytes: d.weight_bytes, format: most.to_string() }
 }
 
 /// The engine's thread.
@@ -315,9 +348,9 @@ impl Worker {
                     sink.last = Some(now);
                     Out::Token { id, text: text.to_string(), logprob, top: top.to_vec() }
                 }
-                Event::Finished { reason, text, usage, .. } => {
+                Event::Finished { reason, text, usage, timings, .. } => {
                     metrics.ended(reason, &usage, sink.submitted.elapsed());
-                    Out::End { reason, text: text.to_string(), usage }
+                    Out::End { reason, text: text.to_string(), usage, timings }
                 }
                 Event::Failed(e) => {
                     log(e);

@@ -74,7 +74,7 @@ impl Metrics {
         self.prompt_tokens.fetch_add(usage.prompt_tokens as u64, Relaxed);
         self.cached_tokens.fetch_add(usage.cached_tokens as u64, Relaxed);
         let i = match reason {
-            FinishReason::Stop => 0,
+            FinishReason::Stop | FinishReason::StopString(_) => 0,
             FinishReason::Length => 1,
             FinishReason::Cancelled => 2,
         };

@@ -11,7 +11,7 @@ use axum::{
     body::{Body, Bytes},
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::{
@@ -46,6 +46,7 @@ pub struct App {
 /// A request that has passed the door.
 pub struct Call {
     pub app: Arc<App>,
+    pub headers: HeaderMap,
     pub body: Bytes,
     /// Behind the route's own path, where the route ends with `*`.
     pub rest: String,
@@ -77,6 +78,20 @@ routes! {
     POST "/v1/chat/completions" Use api::openai_chat::answer;
     POST "/v1/completions" Use api::openai_completions::answer;
     POST "/v1/embeddings" Use api::openai_embeddings::answer;
+    POST "/v1/messages" Use api::anthropic::answer;
+    POST "/v1/messages/count_tokens" Use api::anthropic::count_tokens;
+    POST "/api/chat" Use api::ollama::chat;
+    POST "/api/generate" Use api::ollama::generate;
+    POST "/api/embed" Use api::ollama::embed;
+    POST "/api/show" Use api::ollama::show;
+    GET "/api/tags" Use api::ollama::tags;
+    GET "/api/ps" Use api::ollama::ps;
+    GET "/api/version" Use api::ollama::version;
+    POST "/api/pull" Admin api::ollama::store;
+    POST "/api/push" Admin api::ollama::store;
+    POST "/api/create" Admin api::ollama::store;
+    POST "/api/copy" Admin api::ollama::store;
+    DELETE "/api/delete" Admin api::ollama::store;
 }
 
 impl App {
@@ -85,7 +100,9 @@ impl App {
     /// # Errors
     /// 404 by the API's own code.
     pub fn model(&self, name: &str) -> Result<Arc<Model>> {
-        self.models.iter().find(|m| m.is(name)).cloned().ok_or_else(|| {
+        // Ollama's clients name a tag even where there is none.
+        let plain = name.strip_suffix(":latest").unwrap_or(name);
+        self.models.iter().find(|m| m.is(name) || m.is(plain)).cloned().ok_or_else(|| {
             let message = format!("the model {:?} does not exist", crate::job::short(name));
             ApiError { param: Some("model".into()), ..ApiError::new(StatusCode::NOT_FOUND, message) }
                 .code("model_not_found")
@@ -98,7 +115,9 @@ pub async fn answer(app: Arc<App>, request: Request) -> Response {
     let shown = request.headers().get("x-request-id").filter(|v| v.len() <= 128).cloned();
     let name =
         shown.unwrap_or_else(|| HeaderValue::from_str(&id::random("req_")).unwrap_or(HeaderValue::from_static("req")));
-    let mut response = dispatch(app, request).await.unwrap_or_else(ApiError::into_response);
+    let path = request.uri().path().to_string();
+    let answered = dispatch(app, request).await;
+    let mut response = answered.unwrap_or_else(|e| e.respond(&path, name.to_str().unwrap_or("")));
     response.headers_mut().insert(HeaderName::from_static("x-request-id"), name);
     response
 }
@@ -124,7 +143,7 @@ async fn dispatch(app: Arc<App>, request: Request) -> Result<Response> {
         place = Place::default();
     }
     let body = read(body, most, app.options.limits.body_time).await?;
-    let call = Call { app: app.clone(), body, rest, place };
+    let call = Call { app: app.clone(), headers: parts.headers, body, rest, place };
     (route.3)(call).await
 }
 

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-/// Serve models over HTTP, for clients of the OpenAI API
+/// Serve models over HTTP, for clients of the OpenAI, Anthropic and Ollama APIs
 #[derive(clap::Args)]
 #[command(after_help = "Listens on this machine alone unless told otherwise; other addresses need a key.\n\nExamples:\n  \
     pondera serve model.gguf\n  pondera serve big.gguf small.gguf --port 9000\n  \

@@ -20,7 +20,7 @@ fn a_stop_string_across_tokens_ends_the_text_before_it() {
     let stop = &whole.text[at..at + 4];
     let cut = run(Request { stop: vec!["never".into(), stop.into()], ..greedy(prompt(5, 0), 24) });
     assert_eq!(cut.text, whole.text.split(stop).next().unwrap());
-    assert_eq!(cut.finish_reason, FinishReason::Stop);
+    assert_eq!(cut.finish_reason, FinishReason::StopString(1));
     assert!(cut.tokens.len() < 24 && whole.tokens.starts_with(&cut.tokens));
     assert_eq!(cut.usage.completion_tokens, cut.tokens.len());
     // A stop string that never comes holds nothing back at the end.

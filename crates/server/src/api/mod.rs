@@ -1,4 +1,6 @@
 //! Dialects: one file each turns bytes of requests into jobs, and what comes of them into bytes.
+pub mod anthropic;
+pub mod ollama;
 pub mod openai;
 pub mod openai_chat;
 pub mod openai_completions;

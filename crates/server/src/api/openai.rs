@@ -135,7 +135,7 @@ pub async fn next(ticket: &mut Ticket, deadline: Option<Instant>) -> Option<Out>
 pub fn finish_reason(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Length => "length",
-        FinishReason::Stop | FinishReason::Cancelled => "stop",
+        FinishReason::Stop | FinishReason::StopString(_) | FinishReason::Cancelled => "stop",
     }
 }
 

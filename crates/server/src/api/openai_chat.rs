@@ -15,14 +15,12 @@ use axum::response::Response;
 use pondera_engine::{TOP_LOGPROBS_MAX, Usage};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
 };
 
-/// How long a stream waits for its first token before it begins.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// Most alternatives that the API documents.
 const TOP_LOGPROBS: i64 = 20;
 /// Documented fields that are refused by name where they are given.
@@ -288,7 +286,7 @@ async fn first(
     let mut started = Vec::new();
     for (i, mut ticket) in tickets.drain(..).enumerate() {
         let out =
-            if i == 0 { timeout(PATIENCE, next(&mut ticket, frame.deadline)).await.unwrap_or(None) } else { None };
+            if i == 0 { timeout(sse::PATIENCE, next(&mut ticket, frame.deadline)).await.unwrap_or(None) } else { None };
         match out {
             Some(Out::Failed(e)) => return Err(e),
             out => started.push((ticket, out)),

@@ -1,0 +1,362 @@
+//! `/v1/messages` and `/v1/messages/count_tokens`, as Anthropic's clients expect them.
+use super::openai::{count, deadline, json, next, parse, refuse};
+use crate::{
+    chat::{self, Conversation},
+    error::{ApiError, Result},
+    host::{Model, Out, Ticket},
+    id,
+    job::{Choice, Job, short},
+    route::Call,
+    sse::{self, Events},
+};
+use axum::response::Response;
+use pondera_engine::{FinishReason, STOPS_MAX, Usage};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Documented fields that are refused by name where they are given.
+const REFUSED: &[&str] =
+    &["container", "mcp_servers", "context_management", "output_config", "output_format", "inference_geo"];
+
+/// The body. `null` is as good as absent.
+#[derive(Debug, Deserialize)]
+struct Body {
+    model: String,
+    messages: Vec<Value>,
+    max_tokens: Option<i64>,
+    system: Option<Value>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<i64>,
+    stop_sequences: Option<Vec<String>>,
+    stream: Option<bool>,
+    thinking: Option<Thinking>,
+    tools: Option<Vec<Value>>,
+    tool_choice: Option<Value>,
+    // What changes nothing here.
+    #[serde(rename = "metadata")]
+    _metadata: Option<Map<String, Value>>,
+    #[serde(rename = "service_tier")]
+    _service_tier: Option<String>,
+    #[serde(rename = "cache_control")]
+    _cache_control: Option<Value>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Thinking {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(rename = "budget_tokens")]
+    _budget_tokens: Option<i64>,
+}
+
+/// What an answer and its events have in common.
+struct Frame {
+    id: String,
+    model: Arc<Model>,
+    stops: Vec<String>,
+    deadline: Option<Instant>,
+}
+
+/// Answers.
+pub async fn answer(mut call: Call) -> Result<Response> {
+    let mut body: Body = parse(&call.body)?;
+    let model = call.app.model(&body.model)?;
+    let limits = call.app.options.limits;
+    let stops = body.stop_sequences.take().unwrap_or_default();
+    if stops.len() > STOPS_MAX {
+        return Err(ApiError::invalid(
+            "stop_sequences",
+            format!("expected at most {STOPS_MAX} strings, got {}", stops.len()),
+        ));
+    }
+    let max_tokens = count("max_tokens", body.max_tokens, 1)?;
+    let max_tokens = max_tokens.ok_or_else(|| ApiError::invalid("max_tokens", "expected a number"))?;
+    if let Some(t) = body.temperature.filter(|t| !(0.0..=1.0).contains(t)) {
+        return Err(ApiError::invalid("temperature", format!("expected a number from 0 to 1, got {t}")));
+    }
+    let choice = Choice { temperature: body.temperature, top_p: body.top_p, top_k: body.top_k, ..Choice::default() };
+    let mut job = Job {
+        prompt: Vec::new(),
+        sampling: choice.sampling(&model.sampling)?,
+        n: 1,
+        max_tokens: Some(max_tokens),
+        stop: stops.clone(),
+        logprobs: None,
+        ignore_eos: false,
+        show_special: false,
+    };
+    let stream = body.stream.unwrap_or(false);
+    job.prompt = chat::encode(&model.words, conversation(body)?).await?;
+    call.place.grow(0, job.prompt.len(), &limits)?;
+    let frame = Frame { id: id::random("msg_"), model: model.clone(), stops, deadline: deadline(&limits) };
+    let mut ticket = job.submit(&model).swap_remove(0);
+    if !stream {
+        return whole(ticket, &frame).await.map(|v| json(&v));
+    }
+    // A request that cannot be answered gets a status of its own and not a broken stream.
+    let head = tokio::time::timeout(sse::PATIENCE, next(&mut ticket, frame.deadline)).await.unwrap_or(None);
+    if let Some(Out::Failed(e)) = head {
+        return Err(e);
+    }
+    let (place, prompt) = (call.place, job.prompt.len());
+    Ok(sse::respond(|events| async move {
+        // A client that is gone needs no end.
+        let _ = write(ticket, head, &frame, prompt, &events).await;
+        drop(place);
+    }))
+}
+
+/// Tokens of a conversation.
+pub async fn count_tokens(call: Call) -> Result<Response> {
+    let body: Body = parse(&call.body)?;
+    let model = call.app.model(&body.model)?;
+    let prompt = chat::encode(&model.words, conversation(body)?).await?;
+    Ok(json(&json!({ "input_tokens": prompt.len() })))
+}
+
+/// What the template gets, after everything that asks for what is not there was refused.
+fn conversation(b: Body) -> Result<Conversation> {
+    refuse(&b.rest, REFUSED)?;
+    if b.tools.as_ref().is_some_and(|t| !t.is_empty()) {
+        return Err(ApiError::unsupported("tools", "not supported by this server yet"));
+    }
+    let choice = b.tool_choice.as_ref().and_then(|c| c.get("type")?.as_str());
+    if b.tool_choice.as_ref().is_some_and(|c| !c.is_null()) && !matches!(choice, Some("none" | "auto")) {
+        return Err(ApiError::invalid("tool_choice", "only with tools"));
+    }
+    let mut kwargs = Map::new();
+    if let Some(t) = &b.thinking {
+        let on = match t.kind.as_str() {
+            "enabled" | "adaptive" => true,
+            "disabled" => false,
+            other => return Err(ApiError::invalid("thinking.type", format!("{:?} is not known", short(other)))),
+        };
+        kwargs.insert("enable_thinking".into(), on.into());
+    }
+    let mut messages = Vec::new();
+    match b.system {
+        None | Some(Value::Null) => {}
+        Some(system) => messages.push(json!({ "role": "system", "content": texts("system", system)? })),
+    }
+    if b.messages.is_empty() {
+        return Err(ApiError::invalid("messages", "expected at least one"));
+    }
+    for (i, m) in b.messages.into_iter().enumerate() {
+        message(&format!("messages[{i}]"), m, &mut messages)?;
+    }
+    let continues = messages.last().is_some_and(|m| m["role"] == "assistant");
+    Ok(Conversation { messages, kwargs, continues })
+}
+
+/// A string, or blocks of text put together.
+fn texts(at: &str, value: Value) -> Result<String> {
+    match value {
+        Value::String(s) => Ok(s),
+        Value::Array(blocks) => {
+            let one = |(i, b): (usize, &Value)| match (b["type"].as_str(), b["text"].as_str()) {
+                (Some("text"), Some(text)) => Ok(text.to_string()),
+                (kind, _) => Err(block(&format!("{at}[{i}]"), kind)),
+            };
+            Ok(blocks.iter().enumerate().map(one).collect::<Result<Vec<_>>>()?.join("\n"))
+        }
+        _ => Err(ApiError::invalid(at, "expected a string or a list of blocks")),
+    }
+}
+
+fn block(at: &str, kind: Option<&str>) -> ApiError {
+    match kind {
+        Some(kind @ ("image" | "document" | "search_result")) => ApiError::unsupported(
+            &format!("{at}.type"),
+            &format!("{kind:?} is not supported: the model takes text alone"),
+        ),
+        Some(kind) => ApiError::invalid(&format!("{at}.type"), format!("{:?} does not stand here", short(kind))),
+        None => ApiError::invalid(&format!("{at}.type"), "expected a string"),
+    }
+}
+
+/// A message of the API as messages of templates: results of tools become messages of their own.
+fn message(at: &str, m: Value, out: &mut Vec<Value>) -> Result<()> {
+    let role = match m["role"].as_str() {
+        Some(role @ ("user" | "assistant")) => role.to_string(),
+        Some("system") => return Err(ApiError::invalid(&format!("{at}.role"), "the system's text stands in `system`")),
+        _ => return Err(ApiError::invalid(&format!("{at}.role"), "expected user or assistant")),
+    };
+    let blocks = match m["content"].clone() {
+        Value::String(text) => vec![json!({ "type": "text", "text": text })],
+        Value::Array(blocks) => blocks,
+        _ => return Err(ApiError::invalid(&format!("{at}.content"), "expected a string or a list of blocks")),
+    };
+    let (mut said, mut thought, mut calls) = (Vec::new(), String::new(), Vec::new());
+    for (k, b) in blocks.into_iter().enumerate() {
+        let here = format!("{at}.content[{k}]");
+        let text = |field: &str| {
+            let missing = || ApiError::invalid(&format!("{here}.{field}"), "expected a string");
+            b[field].as_str().map(str::to_string).ok_or_else(missing)
+        };
+        match (b["type"].as_str(), role.as_str()) {
+            (Some("text"), _) => said.push(text("text")?),
+            (Some("thinking"), "assistant") => thought.push_str(&text("thinking")?),
+            (Some("redacted_thinking"), "assistant") => {}
+            (Some("tool_use"), "assistant") => calls.push(json!({
+                "id": text("id")?, "type": "function", "function": { "name": text("name")?, "arguments": b["input"] },
+            })),
+            (Some("tool_result"), "user") => {
+                let content = if b["content"].is_null() {
+                    String::new()
+                } else {
+                    texts(&format!("{here}.content"), b["content"].clone())?
+                };
+                out.push(json!({ "role": "tool", "tool_call_id": text("tool_use_id")?, "content": content }));
+            }
+            (kind, _) => return Err(block(&here, kind)),
+        }
+    }
+    if role == "user" && said.is_empty() && out.last().is_some_and(|m| m["role"] == "tool") {
+        return Ok(());
+    }
+    let mut message = json!({ "role": role, "content": said.join("\n") });
+    if !calls.is_empty() {
+        message["tool_calls"] = calls.into();
+    }
+    if !thought.is_empty() {
+        message["reasoning_content"] = thought.into();
+    }
+    out.push(message);
+    Ok(())
+}
+
+impl Frame {
+    fn message(&self, content: Value, reason: Option<FinishReason>, usage: Value) -> Value {
+        let (reason, stop) = self.end(reason);
+        json!({
+            "id": self.id, "type": "message", "role": "assistant", "model": self.model.name, "content": content,
+            "stop_reason": reason, "stop_sequence": stop, "usage": usage,
+        })
+    }
+
+    /// `stop_reason` and `stop_sequence`.
+    fn end(&self, reason: Option<FinishReason>) -> (Option<&'static str>, Option<&str>) {
+        match reason {
+            None => (None, None),
+            Some(FinishReason::Length) => (Some("max_tokens"), None),
+            Some(FinishReason::StopString(i)) => (Some("stop_sequence"), self.stops.get(i).map(String::as_str)),
+            Some(FinishReason::Stop | FinishReason::Cancelled) => (Some("end_turn"), None),
+        }
+    }
+}
+
+/// What is in the cache is not counted as input, as the API has it.
+fn usage(u: &Usage) -> Value {
+    json!({
+        "input_tokens": u.prompt_tokens - u.cached_tokens, "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": u.cached_tokens, "output_tokens": u.completion_tokens,
+    })
+}
+
+async fn whole(mut ticket: Ticket, frame: &Frame) -> Result<Value> {
+    let mut said = String::new();
+    while let Some(out) = next(&mut ticket, frame.deadline).await {
+        match out {
+            Out::Token { text, .. } => said.push_str(&text),
+            Out::End { reason, text, usage: u, .. } => {
+                said.push_str(&text);
+                return Ok(frame.message(json!([{ "type": "text", "text": said }]), Some(reason), usage(&u)));
+            }
+            Out::Failed(e) => return Err(e),
+        }
+    }
+    Err(ApiError::unavailable("the answer ended early"))
+}
+
+/// The events in their order: the message begins, its one block begins, grows and stops, the message ends.
+async fn write(
+    mut ticket: Ticket,
+    mut head: Option<Out>,
+    frame: &Frame,
+    prompt: usize,
+    events: &Events,
+) -> std::result::Result<(), sse::Gone> {
+    let none = Usage { prompt_tokens: prompt, ..Usage::default() };
+    events
+        .named(
+            "message_start",
+            &json!({ "type": "message_start", "message": frame.message(json!([]), None, usage(&none)) }),
+        )
+        .await?;
+    let start = json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } });
+    events.named("content_block_start", &start).await?;
+    events.named("ping", &json!({ "type": "ping" })).await?;
+    loop {
+        let out = match head.take() {
+            Some(out) => Some(out),
+            None => tokio::select! {
+                out = next(&mut ticket, frame.deadline) => out,
+                () = events.gone() => return Err(sse::Gone),
+            },
+        };
+        let (text, end) = match out {
+            Some(Out::Token { text, .. }) => (text, None),
+            Some(Out::End { reason, text, usage, .. }) => (text, Some((reason, usage))),
+            Some(Out::Failed(e)) => return events.named("error", &e.anthropic("")).await,
+            None => return Ok(()),
+        };
+        if !text.is_empty() {
+            let delta =
+                json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": text } });
+            events.named("content_block_delta", &delta).await?;
+        }
+        if let Some((reason, u)) = end {
+            events.named("content_block_stop", &json!({ "type": "content_block_stop", "index": 0 })).await?;
+            let (reason, stop) = frame.end(Some(reason));
+            let delta = json!({ "stop_reason": reason, "stop_sequence": stop });
+            events
+                .named("message_delta", &json!({ "type": "message_delta", "delta": delta, "usage": usage(&u) }))
+                .await?;
+            return events.named("message_stop", &json!({ "type": "message_stop" })).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_become_messages_of_templates() {
+        let mut out = Vec::new();
+        for m in [
+            json!({ "role": "user", "content": [{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }] }),
+            json!({ "role": "assistant", "content": [{ "type": "thinking", "thinking": "hm", "signature": "" }, { "type": "text", "text": "c" },
+                { "type": "tool_use", "id": "1", "name": "f", "input": { "x": 1 } }] }),
+            json!({ "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "1", "content": [{ "type": "text", "text": "2" }] }] }),
+        ] {
+            message("m", m, &mut out).unwrap();
+        }
+        assert_eq!(out[0], json!({ "role": "user", "content": "a\nb" }));
+        assert_eq!(out[1]["tool_calls"][0]["function"], json!({ "name": "f", "arguments": { "x": 1 } }));
+        assert_eq!((out[1]["content"].as_str(), out[1]["reasoning_content"].as_str()), (Some("c"), Some("hm")));
+        assert_eq!(out[2], json!({ "role": "tool", "tool_call_id": "1", "content": "2" }));
+        assert_eq!(out.len(), 3);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (m, place) in [
+            (json!({ "role": "king", "content": "x" }), "m.role"),
+            (json!({ "role": "user", "content": 3 }), "m.content"),
+            (json!({ "role": "user", "content": [{ "type": "image" }] }), "m.content[0].type"),
+            (json!({ "role": "user", "content": [{ "type": "tool_use" }] }), "m.content[0].type"),
+            (json!({ "role": "user", "content": [{}] }), "m.content[0].type"),
+            (json!({ "role": "user", "content": [{ "type": "text" }] }), "m.content[0].text"),
+            (json!({ "role": "assistant", "content": [{ "type": "tool_use", "id": "1" }] }), "m.content[0].name"),
+        ] {
+            let e = message("m", m.clone(), &mut Vec::new()).unwrap_err();
+            assert_eq!(e.param.as_deref(), Some(place), "{m}");
+        }
+    }
+}

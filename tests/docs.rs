@@ -33,6 +33,7 @@ fn every_example_does_what_the_page_says() {
     write_gguf(&folder, "model.gguf", Format::F32);
     write_gguf(&folder, "model-q8_0.gguf", Format::Q8_0);
     folder.write("story.txt", "A fox sat by the river. It saw a fish and was happy.\n".repeat(6));
+    folder.write("schema.json", r#"{"type": "object", "properties": {"animal": {"enum": ["fox", "bear"]}}, "required": ["animal"], "additionalProperties": false}"#);
     folder.write("chat.json", r#"[{"role": "user", "content": "Hello"}]"#);
     folder.write("chat.jinja", support::TEMPLATE);
     let built_in = run(folder.path(), &["inspect"]).code == 0;

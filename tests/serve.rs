@@ -248,7 +248,7 @@ fn what_cannot_be_is_refused_by_name() {
         (json!({ "logit_bias": { "99999999": 1 } }), 400, json!("logit_bias")),
         (json!({ "stop": vec!["x"; 100_000] }), 400, json!("stop")),
         (json!({ "tools": [{ "type": "function", "function": { "name": "f" } }] }), 400, json!("tools")),
-        (json!({ "response_format": { "type": "json_object" } }), 400, json!("response_format")),
+        (json!({ "response_format": { "type": "xml" } }), 400, json!("response_format.type")),
         (json!({ "colour": "red" }), 400, json!("colour")),
         (json!({ "functions": [] }), 400, json!("functions")),
         (json!({ "messages": [{ "role": "user", "content": "fox ".repeat(100_000) }] }), 400, json!("messages")),
@@ -533,4 +533,46 @@ fn ollama_lists_shows_and_embeds() {
         let (got, answer) = s.post(path, &body);
         assert!(got == status && answer["error"].is_string(), "{path} {body}: {got} {answer}");
     }
+}
+
+/// JSON of the schema that was asked for, in every dialect, whole and in pieces.
+#[test]
+fn answers_are_of_their_schema() {
+    let s = Server::start(&[]);
+    let schema = json!({ "type": "object", "additionalProperties": false, "required": ["animal", "age"],
+        "properties": { "animal": { "enum": ["fox", "bear"] }, "age": { "type": "integer", "minimum": 1, "maximum": 9 } } });
+    let check = |text: &str| {
+        let v: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        assert!(
+            ["fox", "bear"].contains(&v["animal"].as_str().unwrap()) && (1..=9).contains(&v["age"].as_i64().unwrap()),
+            "{v}"
+        );
+    };
+    let format = json!({ "type": "json_schema", "json_schema": { "name": "a", "strict": true, "schema": schema } });
+    let more = json!({ "response_format": format, "max_tokens": 200, "temperature": 1.0 });
+    let whole = s.good("/v1/chat/completions", &chat(more.clone()));
+    check(whole["choices"][0]["message"]["content"].as_str().unwrap());
+    assert_eq!(whole["choices"][0]["finish_reason"], "stop");
+    let mut more = more;
+    more["stream"] = true.into();
+    let pieces = s.stream("/v1/chat/completions", &chat(more));
+    let joined: String = pieces.iter().filter_map(|p| p["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(joined, whole["choices"][0]["message"]["content"].as_str().unwrap());
+    let whole = s.good(
+        "/v1/messages",
+        &message(
+            json!({ "max_tokens": 200, "output_config": { "format": { "type": "json_schema", "schema": schema } } }),
+        ),
+    );
+    check(whole["content"][0]["text"].as_str().unwrap());
+    let body = json!({ "model": "pebble", "prompt": "An animal", "stream": false, "format": schema, "options": { "num_predict": 200 } });
+    check(s.good("/api/generate", &body)["response"].as_str().unwrap());
+    for (schema, param) in
+        [(json!({ "type": "nothing" }), "response_format"), (json!(3), "response_format.json_schema.schema")]
+    {
+        let format = json!({ "type": "json_schema", "json_schema": { "name": "a", "schema": schema } });
+        let (status, answer) = s.post("/v1/chat/completions", &chat(json!({ "response_format": format })));
+        assert_eq!((status, answer["error"]["param"].as_str()), (400, Some(param)), "{answer}");
+    }
+    s.good("/v1/chat/completions", &chat(json!({})));
 }

@@ -218,7 +218,7 @@ impl Drafter {
                 self.row.resize(vocab, f32::NEG_INFINITY);
                 row = &self.row;
             }
-            match self.sampler.choose(row, &s.request.sampling, &s.seen, at as u64) {
+            match self.sampler.choose(row, &s.request.sampling, &s.seen, at as u64, None) {
                 Some(id) => {
                     s.guess.tokens.push(id);
                     s.seen.add(id);

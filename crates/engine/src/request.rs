@@ -1,5 +1,7 @@
 //! What is asked of the engine and what comes back: plain data, no text processing.
 use crate::{Error, Guesses, Result, Speculation};
+use pondera_text::Grammar;
+use std::sync::Arc;
 
 /// How tokens are chosen from logits. [`Sampling::default`] is greedy. The steps, in this order:
 ///
@@ -116,6 +118,8 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// Guess tokens ahead; changes nothing but the speed.
     pub speculation: Option<Speculation>,
+    /// What the completion must follow. It ends where nothing can follow, and never in the middle but for its length.
+    pub grammar: Option<Arc<Grammar>>,
 }
 
 /// Names a request within its engine.

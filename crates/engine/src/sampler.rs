@@ -100,9 +100,17 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// The token at `position` of its sequence. `None` if the bias forbids every token. The row is finite.
-    pub fn choose(&mut self, row: &[f32], s: &Sampling, seen: &Seen, position: u64) -> Option<u32> {
-        if s.logit_bias.is_empty() && !s.penalises() {
+    /// The token at `position` of its sequence, one of `allowed` (bits by id) where there are such. `None` if every token is
+    /// forbidden. The row is finite.
+    pub fn choose(
+        &mut self,
+        row: &[f32],
+        s: &Sampling,
+        seen: &Seen,
+        position: u64,
+        allowed: Option<&[u32]>,
+    ) -> Option<u32> {
+        if s.logit_bias.is_empty() && !s.penalises() && allowed.is_none() {
             return self.draw(row, s, position);
         }
         let mut logits = std::mem::take(&mut self.logits);
@@ -112,6 +120,12 @@ impl Sampler {
             logits[id as usize] += bias;
         }
         seen.penalise(s, &mut logits);
+        for (i, v) in logits.iter_mut().enumerate().filter(|_| allowed.is_some()) {
+            let word = allowed.and_then(|a| a.get(i / 32)).copied().unwrap_or(0);
+            if word >> (i % 32) & 1 == 0 {
+                *v = f32::NEG_INFINITY;
+            }
+        }
         let id = self.draw(&logits, s, position);
         self.logits = logits;
         id
@@ -226,7 +240,7 @@ mod tests {
     fn support(row: &[f32], s: &Sampling) -> Vec<u32> {
         let mut sampler = Sampler::default();
         let seen = Seen::new(s, row.len(), &[], 0);
-        let mut ids: Vec<u32> = (0..4000).filter_map(|p| sampler.choose(row, s, &seen, p)).collect();
+        let mut ids: Vec<u32> = (0..4000).filter_map(|p| sampler.choose(row, s, &seen, p, None)).collect();
         ids.sort_unstable();
         ids.dedup();
         ids
@@ -268,14 +282,14 @@ mod tests {
         let (mut sampler, seen, n) = (Sampler::default(), Seen::default(), 40_000);
         let mut counts = [0.0; 5];
         for position in 0..n {
-            counts[sampler.choose(&row, &s, &seen, position).unwrap() as usize] += 1.0 / n as f64;
+            counts[sampler.choose(&row, &s, &seen, position, None).unwrap() as usize] += 1.0 / n as f64;
         }
         for (got, want) in counts.iter().zip(p) {
             assert!((got - want).abs() < 0.01, "{counts:?}");
         }
         // At temperature 2 the odds are square roots.
         let s = Sampling { temperature: 2.0, ..s };
-        let ones = (0..n).filter(|p| sampler.choose(&row, &s, &seen, *p) == Some(1)).count() as f64 / n as f64;
+        let ones = (0..n).filter(|p| sampler.choose(&row, &s, &seen, *p, None) == Some(1)).count() as f64 / n as f64;
         let want = 0.4f64.sqrt() / p.iter().map(|p| p.sqrt()).sum::<f64>();
         assert!((ones - want).abs() < 0.01, "{ones} {want}");
     }
@@ -286,7 +300,7 @@ mod tests {
         let pick = |s: Sampling, prompt: &[u32], done: &[u32]| {
             let mut seen = Seen::new(&s, 4, prompt, 8);
             done.iter().for_each(|id| seen.add(*id));
-            Sampler::default().choose(&row, &s, &seen, 0)
+            Sampler::default().choose(&row, &s, &seen, 0, None)
         };
         let s = Sampling::default();
         assert_eq!(pick(s.clone(), &[0], &[0]), Some(0));
@@ -316,11 +330,11 @@ mod tests {
         let s = Sampling { temperature: 1.0, top_p: 0.9, seed: 3, ..Default::default() };
         let seen = Seen::default();
         let mut one = Sampler::default();
-        let forward: Vec<_> = (0..50).map(|p| one.choose(&row, &s, &seen, p)).collect();
-        let backward: Vec<_> = (0..50).rev().map(|p| Sampler::default().choose(&row, &s, &seen, p)).collect();
+        let forward: Vec<_> = (0..50).map(|p| one.choose(&row, &s, &seen, p, None)).collect();
+        let backward: Vec<_> = (0..50).rev().map(|p| Sampler::default().choose(&row, &s, &seen, p, None)).collect();
         assert_eq!(forward, backward.into_iter().rev().collect::<Vec<_>>());
         let other = Sampling { seed: 4, ..s };
-        assert_ne!(forward, (0..50).map(|p| one.choose(&row, &other, &seen, p)).collect::<Vec<_>>());
+        assert_ne!(forward, (0..50).map(|p| one.choose(&row, &other, &seen, p, None)).collect::<Vec<_>>());
     }
 
     #[test]

@@ -324,10 +324,13 @@ impl Scheduler {
                     over = true;
                     break;
                 }
-                let Some(id) = sampler.choose(values, &s.request.sampling, &s.seen, s.tokens.len() as u64) else {
-                    emit(s.id, Event::Failed(&Error::invalid("logit_bias: every token is forbidden")));
-                    over = true;
-                    break;
+                let id = match s.choose(values, sampler) {
+                    Ok(id) => id,
+                    Err(e) => {
+                        emit(s.id, Event::Failed(&e));
+                        over = true;
+                        break;
+                    }
                 };
                 sampler.top.clear();
                 let logprob = s.request.logprobs.map(|n| sampler.logprobs(values, id, n));

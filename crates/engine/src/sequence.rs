@@ -1,14 +1,15 @@
 //! One request under way: its tokens, its pages, its text. Knows nothing of other sequences.
 use crate::{
-    Event, FinishReason, Request, RequestId, Timings, Usage,
+    Error, Event, FinishReason, Request, RequestId, Result, Timings, Usage,
     draft::Shadow,
     kv::Ended,
     net::{Stream, Vocabulary},
-    sampler::Seen,
+    sampler::{Sampler, Seen},
     speculation::Guess,
     states::Snapshot,
     stop::Stops,
 };
+use pondera_text::Guide;
 use std::{mem::take, time::Instant};
 
 pub(crate) struct Sequence {
@@ -41,6 +42,8 @@ pub(crate) struct Sequence {
     pub shadow: Shadow,
     pub cancelled: bool,
     pub seen: Seen,
+    /// Its place in its grammar.
+    guide: Option<Guide>,
     text: Option<Text>,
     clock: Clock,
 }
@@ -79,6 +82,7 @@ impl Sequence {
         let text = words.map(|w| Text { stream: w.stream(request.show_special), stops: Stops::new(&request.stop) });
         let clock = Clock { submitted: Instant::now(), started: None, first: None, last: None };
         let pages = Vec::with_capacity((request.prompt.len() + room).div_ceil(pondera_ops::PAGE));
+        let guide = request.grammar.as_ref().map(|g| g.begin());
         let guess = Guess::new(request.speculation.map_or(0, |s| s.tokens));
         Sequence {
             id,
@@ -98,6 +102,7 @@ impl Sequence {
             shadow: Shadow::default(),
             cancelled: false,
             seen,
+            guide,
             text,
             clock,
         }
@@ -139,6 +144,19 @@ impl Sequence {
         }
     }
 
+    /// The token that follows, by its row of logits.
+    ///
+    /// # Errors
+    /// Every token is forbidden; a grammar whose step costs too much.
+    pub fn choose(&mut self, row: &[f32], sampler: &mut Sampler) -> Result<u32> {
+        let allowed = self.guide.as_mut().map(|g| g.allowed()).transpose().map_err(|e| Error::invalid(e.message()))?;
+        let chosen = sampler.choose(row, &self.request.sampling, &self.seen, self.tokens.len() as u64, allowed);
+        chosen.ok_or_else(|| match self.guide {
+            Some(_) => Error::invalid("logit_bias: every token that the grammar allows is forbidden"),
+            None => Error::invalid("logit_bias: every token is forbidden"),
+        })
+    }
+
     /// Takes the chosen token. Leaves the text that can be shown in `b.shown`; says whether the completion ends.
     pub fn accept(&mut self, token: u32, ends: &[u32], ctx: usize, b: &mut Buffers) -> Option<FinishReason> {
         let now = Instant::now();
@@ -152,6 +170,10 @@ impl Sequence {
         }
         if let Some(i) = self.show(token, b) {
             return Some(FinishReason::StopString(i));
+        }
+        // It was allowed, so it fits; a grammar that fails all the same ends the text.
+        if self.guide.as_mut().is_some_and(|g| g.accept(token).unwrap_or(true)) {
+            return Some(FinishReason::Stop);
         }
         let most = self.request.max_tokens.unwrap_or(usize::MAX);
         (self.generated() >= most || self.tokens.len() >= ctx).then_some(FinishReason::Length)

@@ -131,7 +131,7 @@ pub fn tokenizer(words: &Words) -> Result<&Arc<Tokenizer>> {
 }
 
 /// Runs what takes the processor for long on a thread for such things.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be read"))?
 }

@@ -4,6 +4,7 @@
 //! A [`Ticket`] that is dropped cancels its request, wherever that is: queued, in its prompt or decoding.
 use crate::{
     error::{ApiError, Result},
+    grammars::Grammars,
     metrics::Metrics,
 };
 use pondera_engine::{
@@ -87,6 +88,10 @@ pub struct Words {
     pub template: Option<Arc<ChatTemplate>>,
     /// Whether it makes embeddings alone.
     pub encoder: bool,
+    /// Columns of its logits.
+    pub width: usize,
+    /// What answers were asked to be.
+    pub grammars: Arc<Grammars>,
 }
 
 /// What lists say of a model.
@@ -245,6 +250,8 @@ fn words(engine: &Engine) -> pondera_engine::Result<Words> {
         tokenizer: engine.tokenizer()?.cloned(),
         template: template.map(Arc::new),
         encoder: engine.model().is_encoder(),
+        width: engine.model().vocab_size(),
+        grammars: Arc::default(),
     })
 }
 

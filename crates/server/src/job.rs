@@ -5,7 +5,8 @@ use crate::{
     id,
 };
 use pondera_engine::{Request, Sampling};
-use std::collections::BTreeMap;
+use pondera_text::Grammar;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Fields about sampling, as dialects give them. What is not given comes from the model's preset.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,7 @@ pub struct Job {
     pub logprobs: Option<usize>,
     pub ignore_eos: bool,
     pub show_special: bool,
+    pub grammar: Option<Arc<Grammar>>,
 }
 
 impl Choice {
@@ -104,6 +106,7 @@ impl Job {
             ignore_eos: self.ignore_eos,
             show_special: self.show_special,
             logprobs: self.logprobs,
+            grammar: self.grammar.clone(),
             ..Request::default()
         };
         (0..self.n).map(|i| model.submit(request(i))).collect()

@@ -9,6 +9,7 @@ mod admission;
 mod api;
 mod chat;
 mod error;
+mod grammars;
 mod host;
 mod id;
 mod job;

@@ -13,6 +13,7 @@ mod decode;
 mod error;
 pub mod fuzz;
 mod gguf;
+mod grammar;
 mod hf;
 mod jinja;
 mod pattern;
@@ -27,4 +28,5 @@ mod vocab;
 
 pub use chat::{ChatInput, ChatTemplate, parse_time};
 pub use error::{Error, ErrorKind, Result};
+pub use grammar::{Compiler, GRAMMAR_BYTES_MAX, Grammar, Guide};
 pub use tokenizer::{EncodeOptions, Stream, Tokenizer};

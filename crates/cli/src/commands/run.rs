@@ -14,8 +14,14 @@ use crate::{
     view,
 };
 use pondera_engine::{Completion, FinishReason, KvType, Request};
+use pondera_text::{Compiler, GRAMMAR_BYTES_MAX, Grammar};
 use serde_json::json;
-use std::io::{self, IsTerminal, Read};
+use std::{
+    fs,
+    io::{self, IsTerminal, Read},
+    path::PathBuf,
+    sync::Arc,
+};
 
 /// Generate text, or chat
 #[derive(clap::Args)]
@@ -47,6 +53,12 @@ pub struct Args {
     /// Take the prompt as it is: no chat template
     #[arg(long, conflicts_with = "system")]
     raw: bool,
+    /// The answer is JSON of this schema
+    #[arg(long, value_name = "FILE", conflicts_with = "grammar")]
+    schema: Option<PathBuf>,
+    /// The answer follows this grammar, in Lark's notation
+    #[arg(long, value_name = "FILE")]
+    grammar: Option<PathBuf>,
     #[command(flatten)]
     choice: Choice,
     #[command(flatten)]
@@ -69,6 +81,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut loaded = Loaded::open(&source, &args.compute, KvType::F16, context)?;
     loaded.open_draft(&args.ahead, context)?;
     match prompt {
+        Prompt::Chat if args.schema.is_some() || args.grammar.is_some() => {
+            Err(Error::usage("--schema, --grammar: for one answer, not for a chat").hint("give a prompt"))
+        }
         Prompt::Chat => chat::run(loaded, chat_settings(args), context),
         Prompt::Text(text) => answer(args, loaded, Some(&text), Vec::new(), context),
         Prompt::Tokens(tokens) => answer(args, loaded, None, tokens, context),
@@ -137,11 +152,29 @@ fn prompt_ids(args: &Args, loaded: &Loaded, text: &str, context: &Context) -> Re
     loaded.tokenize(text)
 }
 
+/// What the answer must follow.
+fn grammar(args: &Args, loaded: &Loaded) -> Result<Option<Arc<Grammar>>> {
+    let Some(file) = args.schema.as_ref().or(args.grammar.as_ref()) else { return Ok(None) };
+    let size = fs::metadata(file).map_err(|e| Error::io(file.display(), &e))?.len();
+    if size > GRAMMAR_BYTES_MAX as u64 {
+        return Err(Error::file(format!("{}: {size} bytes, at most {GRAMMAR_BYTES_MAX} are read", file.display())));
+    }
+    let text = fs::read_to_string(file).map_err(|e| Error::io(file.display(), &e))?;
+    let wrong = |what: String| Error::file(format!("{}: {what}", file.display()));
+    let compiler = Compiler::new(loaded.tokenizer()?, loaded.engine.model().vocab_size())?;
+    let made = match args.schema {
+        Some(_) => compiler.json_schema(&serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?),
+        None => compiler.lark(&text),
+    };
+    made.map(|g| Some(Arc::new(g))).map_err(|e| wrong(e.message().to_string()))
+}
+
 fn answer(args: &Args, mut loaded: Loaded, text: Option<&str>, tokens: Vec<u32>, context: &Context) -> Result<()> {
     let prompt = match text {
         Some(text) => prompt_ids(args, &loaded, text, context)?,
         None => tokens,
     };
+    let grammar = grammar(args, &loaded)?;
     let sampling = args.choice.sampling(&loaded.recommended);
     let seed = sampling.seed;
     let request = Request {
@@ -151,6 +184,7 @@ fn answer(args: &Args, mut loaded: Loaded, text: Option<&str>, tokens: Vec<u32>,
         max_tokens: args.max_tokens,
         ignore_eos: args.ignore_eos,
         speculation: args.ahead.speculation(),
+        grammar,
         ..Request::default()
     };
     let listening = interrupt::listen();

@@ -1,6 +1,7 @@
 //! The engine's promises on tiny random models: equality by bits, limits, failures that stay with their request.
 mod allocations;
 mod bits;
+mod grammar;
 mod plan;
 mod promotion;
 mod requests;

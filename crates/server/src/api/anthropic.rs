@@ -3,6 +3,7 @@ use super::openai::{count, deadline, json, next, parse, refuse};
 use crate::{
     chat::{self, Conversation},
     error::{ApiError, Result},
+    grammars::{Form, grammar},
     host::{Model, Out, Ticket},
     id,
     job::{Choice, Job, short},
@@ -17,8 +18,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Documented fields that are refused by name where they are given.
-const REFUSED: &[&str] =
-    &["container", "mcp_servers", "context_management", "output_config", "output_format", "inference_geo"];
+const REFUSED: &[&str] = &["container", "mcp_servers", "context_management", "inference_geo"];
 
 /// The body. `null` is as good as absent.
 #[derive(Debug, Deserialize)]
@@ -35,6 +35,8 @@ struct Body {
     thinking: Option<Thinking>,
     tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
+    output_config: Option<Value>,
+    output_format: Option<Value>,
     // What changes nothing here.
     #[serde(rename = "metadata")]
     _metadata: Option<Map<String, Value>>,
@@ -89,7 +91,11 @@ pub async fn answer(mut call: Call) -> Result<Response> {
         logprobs: None,
         ignore_eos: false,
         show_special: false,
+        grammar: None,
     };
+    if let Some(form) = form(body.output_config.as_ref(), body.output_format.as_ref())? {
+        job.grammar = Some(grammar(&model.words, form, "output_config").await?);
+    }
     let stream = body.stream.unwrap_or(false);
     job.prompt = chat::encode(&model.words, conversation(body)?).await?;
     call.place.grow(0, job.prompt.len(), &limits)?;
@@ -109,6 +115,21 @@ pub async fn answer(mut call: Call) -> Result<Response> {
         let _ = write(ticket, head, &frame, prompt, &events).await;
         drop(place);
     }))
+}
+
+/// What the answer must be: `output_config.format`, or `output_format` of earlier versions.
+fn form(config: Option<&Value>, format: Option<&Value>) -> Result<Option<Form>> {
+    if let Some(key) =
+        config.and_then(Value::as_object).and_then(|c| c.keys().find(|k| *k != "format" && *k != "effort"))
+    {
+        return Err(ApiError::unsupported(&format!("output_config.{}", short(key)), "not supported by this server"));
+    }
+    let format = config.map(|c| &c["format"]).filter(|f| !f.is_null()).or(format.filter(|f| !f.is_null()));
+    let Some(format) = format else { return Ok(None) };
+    match (format["type"].as_str(), &format["schema"]) {
+        (Some("json_schema"), schema @ Value::Object(_)) => Ok(Some(Form::Schema(schema.clone()))),
+        _ => Err(ApiError::invalid("output_config.format", "expected {\"type\": \"json_schema\", \"schema\": {…}}")),
+    }
 }
 
 /// Tokens of a conversation.

@@ -3,6 +3,7 @@ use super::openai::{count, deadline, json, next, parse, refuse};
 use crate::{
     chat::{self, Conversation},
     error::{ApiError, Result},
+    grammars::{Form, grammar, object},
     host::{Model, Out, Ticket},
     id,
     job::{Choice, Job},
@@ -132,7 +133,7 @@ pub async fn chat(mut call: Call) -> Result<Response> {
         return Err(ApiError::unsupported("tools", "not supported by this server yet"));
     }
     let model = call.app.model(&body.model)?;
-    let mut job = job(body.options, body.format, &model)?;
+    let mut job = job(body.options, body.format, &model).await?;
     let list = body.messages.unwrap_or_default();
     if list.is_empty() {
         return Ok(loaded(&model, said));
@@ -148,7 +149,7 @@ pub async fn generate(mut call: Call) -> Result<Response> {
     let body: GenerateBody = parse(&call.body)?;
     refuse(&body.rest, &["suffix", "images", "template", "context"])?;
     let model = call.app.model(&body.model)?;
-    let mut job = job(body.options, body.format, &model)?;
+    let mut job = job(body.options, body.format, &model).await?;
     let prompt = body.prompt.unwrap_or_default();
     if prompt.is_empty() {
         return Ok(loaded(&model, generated));
@@ -276,12 +277,14 @@ fn thinking(think: Option<Value>) -> Result<Map<String, Value>> {
     Ok(kwargs)
 }
 
-fn job(options: Option<Options>, format: Option<Value>, model: &Model) -> Result<Job> {
-    match format {
-        None | Some(Value::Null) => {}
-        Some(Value::String(s)) if s.is_empty() => {}
-        Some(_) => return Err(ApiError::unsupported("format", "only text is supported by this server yet")),
-    }
+async fn job(options: Option<Options>, format: Option<Value>, model: &Model) -> Result<Job> {
+    let form = match format {
+        None | Some(Value::Null) => None,
+        Some(Value::String(s)) if s.is_empty() => None,
+        Some(Value::String(s)) if s == "json" => Some(object()),
+        Some(schema @ Value::Object(_)) => Some(Form::Schema(schema)),
+        Some(_) => return Err(ApiError::invalid("format", "expected \"json\" or a schema")),
+    };
     let mut o = options.unwrap_or_default();
     o.rest.retain(|k, _| !HARDWARE.contains(&k.as_str()));
     refuse(&o.rest, &["mirostat", "mirostat_tau", "mirostat_eta", "tfs_z", "repeat_last_n"])?;
@@ -317,6 +320,10 @@ fn job(options: Option<Options>, format: Option<Value>, model: &Model) -> Result
         logprobs: None,
         ignore_eos: false,
         show_special: false,
+        grammar: match form {
+            Some(form) => Some(grammar(&model.words, form, "format").await?),
+            None => None,
+        },
     })
 }
 

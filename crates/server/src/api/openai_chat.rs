@@ -5,6 +5,7 @@ use super::openai::{
 use crate::{
     chat::{self, Conversation},
     error::{ApiError, Result},
+    grammars::{grammar, response_format},
     host::{Model, Out, Ticket},
     id,
     job::{Choice, Job, short},
@@ -47,7 +48,7 @@ struct Body {
     top_logprobs: Option<i64>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
-    response_format: Option<Format>,
+    response_format: Option<Value>,
     reasoning_effort: Option<String>,
     tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
@@ -81,12 +82,6 @@ struct Body {
     rest: Map<String, Value>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Format {
-    #[serde(rename = "type")]
-    kind: String,
-}
-
 /// What a response and its chunks have in common.
 struct Frame {
     id: String,
@@ -112,13 +107,18 @@ pub async fn answer(mut call: Call) -> Result<Response> {
         logprobs: logprobs(&body)?,
         ignore_eos: body.ignore_eos.unwrap_or(false),
         show_special: false,
+        grammar: None,
     };
+    let form = response_format(body.response_format.as_ref())?;
     let conversation = conversation(&mut body)?;
     let stream = body.stream.unwrap_or(false);
     if body.stream_options.is_some() && !stream {
         return Err(ApiError::invalid("stream_options", "only with stream"));
     }
     job.prompt = chat::encode(&model.words, conversation).await?;
+    if let Some(form) = form {
+        job.grammar = Some(grammar(&model.words, form, "response_format").await?);
+    }
     call.place.grow(job.n - 1, job.n * job.prompt.len(), &limits)?;
     let frame = Frame {
         id: id::random("chatcmpl-"),
@@ -194,15 +194,6 @@ fn conversation(b: &mut Body) -> Result<Conversation> {
         None | Some(Value::Null) => {}
         Some(Value::String(s)) if s == "none" || s == "auto" => {}
         Some(_) => return Err(ApiError::invalid("tool_choice", "only with tools")),
-    }
-    match b.response_format.as_ref().map(|f| f.kind.as_str()) {
-        None | Some("text") => {}
-        Some("json_object" | "json_schema") => {
-            return Err(ApiError::unsupported("response_format", "only text is supported by this server yet"));
-        }
-        Some(other) => {
-            return Err(ApiError::invalid("response_format.type", format!("{:?} is not known", short(other))));
-        }
     }
     if b.modalities.as_ref().is_some_and(|m| m.iter().any(|m| m != "text")) {
         return Err(ApiError::unsupported("modalities", "the model writes text alone"));

@@ -5,6 +5,7 @@ use super::openai::{
 use crate::{
     chat::{encode_text, tokenizer},
     error::{ApiError, Result},
+    grammars::{grammar, response_format},
     host::{Model, Out, Ticket},
     id,
     job::{Choice, Job},
@@ -48,6 +49,7 @@ struct Body {
     repetition_penalty: Option<f32>,
     ignore_eos: Option<bool>,
     skip_special_tokens: Option<bool>,
+    response_format: Option<Value>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -133,6 +135,10 @@ pub async fn answer(mut call: Call) -> Result<Response> {
         logprobs,
         ignore_eos: body.ignore_eos.unwrap_or(false),
         show_special: !body.skip_special_tokens.unwrap_or(true),
+        grammar: match response_format(body.response_format.as_ref())? {
+            Some(form) => Some(grammar(&model.words, form, "response_format").await?),
+            None => None,
+        },
     };
     let asked = prompts(body.prompt, &base, &model, limits.choices).await?;
     let tokens: usize = asked.iter().map(|a| a.job.prompt.len() * n).sum();

@@ -1,0 +1,168 @@
+//! Grammars that a text must follow, token by token: JSON schemas, regular expressions, Lark. The parsing is llguidance's; here
+//! is what it needs of a vocabulary, and bounds on what a grammar may cost.
+//!
+//! Does not own: sampling. A [`Guide`] says which tokens may come next and takes the one that came.
+use crate::{
+    Tokenizer,
+    error::{Error, Result},
+};
+use llguidance::{
+    Matcher, ParserFactory,
+    api::TopLevelGrammar,
+    toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie},
+};
+use serde_json::{Value, json};
+use std::{fmt, sync::Arc};
+
+/// Most bytes of a grammar's text.
+pub const GRAMMAR_BYTES_MAX: usize = 1 << 20;
+
+/// Between the parts of a JSON text: a space, or a new line and some indentation.
+const WHITE_SPACE: &str = r"( |\n {0,12})?";
+
+/// Makes grammars for one vocabulary. Dear to make (it orders all tokens by their bytes), cheap to use.
+pub struct Compiler {
+    factory: ParserFactory,
+}
+
+/// A grammar, ready to guide any number of texts.
+pub struct Grammar {
+    start: Matcher,
+}
+
+/// The place of one text in its grammar.
+pub struct Guide {
+    matcher: Matcher,
+    allowed: SimpleVob,
+}
+
+impl Compiler {
+    /// For a model whose logits have `width` columns.
+    ///
+    /// # Errors
+    /// A vocabulary without an end-of-sequence token: no text could end.
+    pub fn new(tokenizer: &Tokenizer, width: usize) -> Result<Compiler> {
+        let end = tokenizer.stop_ids().first().copied().or(tokenizer.eos_id());
+        let end = end.ok_or_else(|| Error::invalid("grammar: the vocabulary has no token that ends a text"))?;
+        let word = |id: usize| -> Vec<u8> {
+            let Ok(id) = u32::try_from(id) else { return Vec::new() };
+            if id as usize >= tokenizer.vocab_size() {
+                return Vec::new();
+            }
+            if tokenizer.is_special(id) {
+                // Marked, so that no text of a grammar is ever written by a token that controls.
+                return [&[TokTrie::SPECIAL_TOKEN_MARKER][..], tokenizer.decode(&[id], false).as_bytes()].concat();
+            }
+            tokenizer.token_bytes(id).unwrap_or_default()
+        };
+        let words: Vec<Vec<u8>> = (0..width).map(word).collect();
+        let trie = TokTrie::from(&TokRxInfo::new(width as u32, end), &words);
+        let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+        let mut factory = ParserFactory::new_simple(&env).map_err(|e| wrong(&e.to_string()))?;
+        factory.quiet();
+        factory.limits_mut().verbose_errors = false;
+        Ok(Compiler { factory })
+    }
+
+    /// Texts that are JSON of this schema.
+    ///
+    /// # Errors
+    /// What the schema asks for and cannot be had, or a cost beyond the bounds.
+    pub fn json_schema(&self, schema: &Value) -> Result<Grammar> {
+        bounded(schema.to_string().len())?;
+        let mut schema = schema.clone();
+        if let Some(object) = schema.as_object_mut() {
+            // Free white space would let a model write it for ever.
+            object
+                .insert("x-guidance".into(), json!({ "whitespace_flexible": true, "whitespace_pattern": WHITE_SPACE }));
+        }
+        self.compile(TopLevelGrammar::from_json_schema(schema))
+    }
+
+    /// Texts that this regular expression matches whole.
+    ///
+    /// # Errors
+    /// As [`Compiler::json_schema`].
+    pub fn regex(&self, pattern: &str) -> Result<Grammar> {
+        bounded(pattern.len())?;
+        self.compile(TopLevelGrammar::from_regex(pattern))
+    }
+
+    /// Texts of this grammar in Lark's notation.
+    ///
+    /// # Errors
+    /// As [`Compiler::json_schema`].
+    pub fn lark(&self, text: &str) -> Result<Grammar> {
+        bounded(text.len())?;
+        self.compile(TopLevelGrammar::from_lark(text.to_string()))
+    }
+
+    fn compile(&self, grammar: TopLevelGrammar) -> Result<Grammar> {
+        let start = Matcher::new(self.factory.create_parser(grammar));
+        match start.get_error() {
+            Some(e) => Err(wrong(&e)),
+            None => Ok(Grammar { start }),
+        }
+    }
+}
+
+fn bounded(bytes: usize) -> Result<()> {
+    match bytes {
+        n if n > GRAMMAR_BYTES_MAX => {
+            Err(Error::invalid(format!("grammar: {n} bytes, at most {GRAMMAR_BYTES_MAX} are read")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first line of what llguidance says.
+fn wrong(what: &str) -> Error {
+    let line: String = what.lines().next().unwrap_or("").chars().take(300).collect();
+    Error::invalid(format!("grammar: {line}"))
+}
+
+impl Grammar {
+    /// At the beginning of a text.
+    pub fn begin(&self) -> Guide {
+        Guide { matcher: self.start.deep_clone(), allowed: SimpleVob::new() }
+    }
+}
+
+impl Guide {
+    /// Which tokens may come next: bit `id % 32` of word `id / 32`. At a place where the text may end, the token that ends it is
+    /// among them.
+    ///
+    /// # Errors
+    /// A step whose cost is beyond the bounds.
+    pub fn allowed(&mut self) -> Result<&[u32]> {
+        self.allowed = self.matcher.compute_mask_or_eos().map_err(|e| wrong(&e.to_string()))?;
+        Ok(self.allowed.as_slice())
+    }
+
+    /// Takes the token that came, one of those that were allowed. True if nothing can follow.
+    ///
+    /// # Errors
+    /// A token that does not fit.
+    pub fn accept(&mut self, id: u32) -> Result<bool> {
+        self.matcher.consume_token(id).map_err(|e| wrong(&e.to_string()))?;
+        Ok(self.matcher.is_stopped())
+    }
+}
+
+impl fmt::Debug for Compiler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Compiler")
+    }
+}
+
+impl fmt::Debug for Grammar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Grammar")
+    }
+}
+
+impl fmt::Debug for Guide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guide")
+    }
+}

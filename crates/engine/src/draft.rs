@@ -6,7 +6,7 @@
 //! without guesses, it is only slower.
 use crate::{
     Error, Result,
-    kv::{Ended, Pages, Prefixes},
+    kv::{Ended, Kin, Pages, Prefixes},
     math::all_finite,
     net::Net,
     sampler::Sampler,
@@ -125,6 +125,7 @@ impl Drafter {
 
     /// How many tokens to guess for `s`; finds the pages for them.
     fn begin(&mut self, s: &mut Sequence) -> usize {
+        let tenant = s.request.tenant;
         let shadow = &mut s.shadow;
         shadow.rows = 0;
         let asked = s.request.speculation.is_some_and(|s| s.model);
@@ -143,7 +144,8 @@ impl Drafter {
             self.pages.release(&mut shadow.pages);
         }
         if shadow.pages.is_empty() {
-            shadow.cached = self.prefixes.share(&s.tokens, epoch, &mut shadow.pages, &mut self.pages).positions;
+            shadow.cached =
+                self.prefixes.share(&s.tokens, Kin { epoch, tenant }, &mut shadow.pages, &mut self.pages).positions;
         }
         let wanted = (length + width).div_ceil(PAGE).saturating_sub(shadow.pages.len());
         self.prefixes.make_free(wanted, &mut self.pages);
@@ -239,7 +241,7 @@ impl Drafter {
             self.pages.release(&mut pages);
         } else {
             let tokens = s.tokens[..cached].to_vec();
-            self.prefixes.keep(Ended { tokens, pages, cached, epoch, ..Ended::default() }, &mut self.pages);
+            self.prefixes.keep(Ended { tokens, pages, cached, kin: s.kin(epoch), ..Ended::default() }, &mut self.pages);
         }
     }
 

@@ -57,6 +57,7 @@ impl Engine {
             max_sequences,
             max_prefixes: options.max_prefixes,
             states,
+            step_time: options.step_time,
         };
         let runner = Runner::new(Parts {
             net: Box::new(Shared(model.clone())),

@@ -83,6 +83,14 @@ pub struct Prefixes {
     pub orphans: Vec<u32>,
 }
 
+/// Whose beginnings are alike where their tokens are: what is in the cache depends on the rotary epoch, and who asks must not
+/// learn from the time of an answer what others asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kin {
+    pub epoch: u32,
+    pub tenant: u64,
+}
+
 /// What a sequence leaves behind.
 #[derive(Debug, Default)]
 pub(crate) struct Ended {
@@ -90,7 +98,7 @@ pub(crate) struct Ended {
     pub pages: Vec<u32>,
     /// Tokens whose keys and values stand in the pages.
     pub cached: usize,
-    pub epoch: u32,
+    pub kin: Kin,
     pub snapshots: Vec<Snapshot>,
 }
 
@@ -111,7 +119,7 @@ struct Prefix {
     /// As many as fill the pages.
     tokens: Vec<u32>,
     pages: Vec<u32>,
-    epoch: u32,
+    kin: Kin,
     /// Not empty where there are recurrent states; the deepest at the end of the pages.
     snapshots: Vec<Snapshot>,
 }
@@ -125,7 +133,7 @@ impl Prefixes {
     /// Keeps the whole pages of the `cached` first tokens, with recurrent states those up to the deepest snapshot; the other
     /// pages are released.
     pub fn keep(&mut self, ended: Ended, pages: &mut Pages) {
-        let Ended { mut tokens, pages: mut held, cached, epoch, mut snapshots } = ended;
+        let Ended { mut tokens, pages: mut held, cached, kin, mut snapshots } = ended;
         let mut whole = (cached / PAGE).min(held.len());
         if self.most == 0 {
             whole = 0;
@@ -148,7 +156,7 @@ impl Prefixes {
         let mut rest = held.split_off(whole);
         pages.release(&mut rest);
         tokens.truncate(whole * PAGE);
-        self.kept.push_back(Prefix { tokens, pages: held, epoch, snapshots });
+        self.kept.push_back(Prefix { tokens, pages: held, kin, snapshots });
         while self.kept.len() > self.most {
             self.drop_oldest(pages);
         }
@@ -156,11 +164,11 @@ impl Prefixes {
 
     /// Shares the pages of the longest prefix that `tokens` begin with into `held` (empty before), but never those
     /// of the last token, whose logits are wanted.
-    pub fn share(&mut self, tokens: &[u32], epoch: u32, held: &mut Vec<u32>, pages: &mut Pages) -> Shared {
+    pub fn share(&mut self, tokens: &[u32], kin: Kin, held: &mut Vec<u32>, pages: &mut Pages) -> Shared {
         let most = tokens.len().saturating_sub(1) / PAGE;
         let alike = |p: &Prefix| {
             let same = p.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
-            if p.epoch == epoch { (same / PAGE).min(most) } else { 0 }
+            if p.kin == kin { (same / PAGE).min(most) } else { 0 }
         };
         let with_states = self.snapshots;
         let usable = |p: &Prefix, alike: usize| {

@@ -4,6 +4,7 @@ use pondera_arch::Mix;
 use pondera_ops::{KvType, Layout};
 use pondera_quant::{Bytes, Format};
 use std::path::Path;
+use std::time::Duration;
 
 /// Where a model comes from.
 #[derive(Clone, Debug)]
@@ -57,6 +58,8 @@ pub struct EngineOptions {
     /// Ended sequences whose beginnings stay in the cache, while nobody else wants the room, for later ones that begin
     /// alike: the turns of a conversation. 0 keeps none.
     pub max_prefixes: usize,
+    /// Longest step while somebody decodes: prompts get fewer rows then. Changes no bit. None: as many as fit.
+    pub step_time: Option<Duration>,
     /// Most requests that wait; [`crate::Engine::submit`] refuses more.
     pub max_waiting: usize,
 }
@@ -74,6 +77,7 @@ impl Default for EngineOptions {
             max_rows: 512,
             max_sequences: 64,
             max_prefixes: 16,
+            step_time: None,
             max_waiting: 1024,
         }
     }

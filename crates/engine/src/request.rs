@@ -116,6 +116,8 @@ pub struct Request {
     pub show_special: bool,
     /// Report log probabilities: of the chosen token, and of this many likeliest ones.
     pub logprobs: Option<usize>,
+    /// Whom it is for: what is cached of a beginning is shared with the same one alone.
+    pub tenant: u64,
     /// Guess tokens ahead; changes nothing but the speed.
     pub speculation: Option<Speculation>,
     /// What the completion must follow. It ends where nothing can follow, and never in the middle but for its length.

@@ -15,7 +15,12 @@ use crate::{
     states::{Slots, StateCounts},
 };
 use pondera_ops::{Batch, KvType, Ops, PAGE, Point, Settled, trace::Watch};
-use std::{cell::Cell, collections::VecDeque, ops::Range, time::Duration};
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 /// After each step that is followed by another, so long is spent on laying weights out: what is felt by nobody who reads,
 /// and enough for a gigabyte in some seconds. A backend goes on by itself while nothing is to do.
@@ -35,6 +40,8 @@ pub(crate) struct Limits {
     /// Ended sequences whose beginnings are kept for later ones.
     pub max_prefixes: usize,
     pub states: StateCounts,
+    /// Longest step while somebody decodes: prompts get fewer rows then.
+    pub step_time: Option<Duration>,
 }
 
 pub(crate) struct Scheduler {
@@ -49,6 +56,8 @@ pub(crate) struct Scheduler {
     /// Guesses for those who ask.
     pub drafter: Option<Drafter>,
     /// How often a sequence gave its pages back before it ended.
+    /// Seconds that a row of a prompt takes, as far as is known.
+    row_s: Option<f64>,
     pub preemptions: u64,
     step: Step,
 }
@@ -65,6 +74,9 @@ struct Step {
     /// Page lists between steps, so that none is freed.
     spare: Vec<pondera_ops::Sequence>,
 }
+
+/// Rows of a prompt that any step may have: fewer would cost as much.
+const ROWS_MIN: usize = 16;
 
 /// Whether what was read can be trusted.
 pub(crate) type Trust<'a> = &'a dyn Fn() -> Result<()>;
@@ -85,6 +97,7 @@ impl Scheduler {
             waiting,
             running,
             drafter: None,
+            row_s: None,
             preemptions: 0,
             step: Step::default(),
         }
@@ -97,10 +110,12 @@ impl Scheduler {
         self.schedule(net);
         self.fill_batch();
         if !self.step.batch.is_empty() {
+            let start = Instant::now();
             let logits = net.forward(&*self.ops, &self.step.batch);
             self.step.logits.clear();
             self.ops.read(&logits, &mut self.step.logits);
             drop(logits);
+            self.learn(start.elapsed());
             match trust() {
                 Ok(()) => self.sample(net, words.map_or(&[], |w| w.ends()), emit),
                 Err(e) => self.fail_all(&e, emit),
@@ -145,7 +160,7 @@ impl Scheduler {
     fn admit(&mut self, net: &dyn Net) {
         while let Some(mut s) = self.waiting.pop_front() {
             s.epoch = net.rope_epoch(s.tokens.len() as u32);
-            let shared = self.prefixes.share(&s.tokens, s.epoch, &mut s.pages, &mut self.pages);
+            let shared = self.prefixes.share(&s.tokens, s.kin(s.epoch), &mut s.pages, &mut self.pages);
             s.cached = shared.positions;
             s.marks = [shared.alike, (s.tokens.len() - 1) / PAGE * PAGE];
             // Held before prefixes give way to it.
@@ -182,8 +197,12 @@ impl Scheduler {
             }
         }
         let mut budget = self.limits.max_rows;
+        let hurry = self.rows_in_time();
         // Guesses come last: they take what the others leave.
         for decoding in [true, false] {
+            if !decoding {
+                budget = budget.min(hurry);
+            }
             let mut i = 0;
             while i < self.running.len() && budget > 0 {
                 let missing = self.running[i].missing();
@@ -198,6 +217,24 @@ impl Scheduler {
             }
         }
         self.guess(net, budget);
+    }
+
+    /// Rows of prompts that a step may have: all, unless somebody decodes and must not wait for long.
+    fn rows_in_time(&self) -> usize {
+        let Some(time) = self.limits.step_time.filter(|_| self.running.iter().any(|s| s.missing() == 1)) else {
+            return usize::MAX;
+        };
+        let rows = self.row_s.map_or(4 * ROWS_MIN, |s| (time.as_secs_f64() / s) as usize);
+        rows.max(ROWS_MIN)
+    }
+
+    /// What a row of a prompt takes, from a step that was mostly of such.
+    fn learn(&mut self, time: Duration) {
+        let rows = self.step.batch.len();
+        if rows >= ROWS_MIN {
+            let now = time.as_secs_f64() / rows as f64;
+            self.row_s = Some(self.row_s.map_or(now, |s| 0.7 * s + 0.3 * now));
+        }
     }
 
     /// Guesses for the sequences that decode and ask for them, at most `budget` in all. They take free pages only, and

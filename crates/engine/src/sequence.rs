@@ -2,7 +2,7 @@
 use crate::{
     Error, Event, FinishReason, Request, RequestId, Result, Timings, Usage,
     draft::Shadow,
-    kv::Ended,
+    kv::{Ended, Kin},
     net::{Stream, Vocabulary},
     sampler::{Sampler, Seen},
     speculation::Guess,
@@ -125,13 +125,18 @@ impl Sequence {
         self.request.speculation.map_or(0, |s| s.tokens.min(left))
     }
 
+    /// Who may share its beginning.
+    pub fn kin(&self, epoch: u32) -> Kin {
+        Kin { epoch, tenant: self.request.tenant }
+    }
+
     /// What it leaves behind, out of it.
     pub fn take_ended(&mut self) -> Ended {
         Ended {
             tokens: take(&mut self.tokens),
             pages: take(&mut self.pages),
             cached: self.cached,
-            epoch: self.epoch,
+            kin: self.kin(self.epoch),
             snapshots: take(&mut self.snapshots),
         }
     }

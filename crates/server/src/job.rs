@@ -96,8 +96,8 @@ impl Choice {
 }
 
 impl Job {
-    /// Hands all choices to the engine; each has a seed of its own.
-    pub fn submit(&self, model: &Model) -> Vec<Ticket> {
+    /// Hands all choices to the engine, for `tenant`; each has a seed of its own.
+    pub fn submit(&self, model: &Model, tenant: u64) -> Vec<Ticket> {
         let request = |i: usize| Request {
             prompt: self.prompt.clone(),
             sampling: Sampling { seed: self.sampling.seed.wrapping_add(i as u64), ..self.sampling.clone() },
@@ -107,6 +107,7 @@ impl Job {
             show_special: self.show_special,
             logprobs: self.logprobs,
             grammar: self.grammar.clone(),
+            tenant,
             ..Request::default()
         };
         (0..self.n).map(|i| model.submit(request(i))).collect()

@@ -51,6 +51,8 @@ pub struct Call {
     /// Behind the route's own path, where the route ends with `*`.
     pub rest: String,
     pub place: Place,
+    /// Whose key it showed; 0 where none is asked for.
+    pub tenant: u64,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response>> + Send>>;
@@ -127,7 +129,7 @@ async fn dispatch(app: Arc<App>, request: Request) -> Result<Response> {
     same_site(&app.options, &parts.headers)?;
     let path = parts.uri.path();
     let (route, rest) = find(&parts.method, path)?;
-    permit(&app.options, route.2, &parts.headers)?;
+    let tenant = permit(&app.options, route.2, &parts.headers)?;
     if app.stopping.load(SeqCst) && route.2 != Class::Open {
         return Err(ApiError::unavailable("the server is stopping"));
     }
@@ -143,7 +145,7 @@ async fn dispatch(app: Arc<App>, request: Request) -> Result<Response> {
         place = Place::default();
     }
     let body = read(body, most, app.options.limits.body_time).await?;
-    let call = Call { app: app.clone(), headers: parts.headers, body, rest, place };
+    let call = Call { app: app.clone(), headers: parts.headers, body, rest, place, tenant };
     (route.3)(call).await
 }
 
@@ -195,24 +197,26 @@ fn same_site(options: &Options, headers: &HeaderMap) -> Result<()> {
     Ok(())
 }
 
-fn permit(options: &Options, class: Class, headers: &HeaderMap) -> Result<()> {
+fn permit(options: &Options, class: Class, headers: &HeaderMap) -> Result<u64> {
     if class == Class::Open || options.keys.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
     let shown = bearer.or_else(|| headers.get("x-api-key")?.to_str().ok());
     let unknown = || ApiError::new(StatusCode::UNAUTHORIZED, "the key is missing or not known").code("invalid_api_key");
     let shown = shown.ok_or_else(unknown)?;
     // All keys are compared, and all of each, so that time tells nothing.
-    let mut scope = None;
-    for key in &options.keys {
+    let mut found = None;
+    for (i, key) in options.keys.iter().enumerate() {
         if bool::from(key.secret.as_bytes().ct_eq(shown.as_bytes())) {
-            scope = Some(key.scope);
+            found = Some((key.scope, i as u64 + 1));
         }
     }
-    match (scope.ok_or_else(unknown)?, class) {
-        (Scope::Use, Class::Admin) => Err(ApiError::new(StatusCode::FORBIDDEN, "this key does not open this route")),
-        _ => Ok(()),
+    match (found.ok_or_else(unknown)?, class) {
+        ((Scope::Use, _), Class::Admin) => {
+            Err(ApiError::new(StatusCode::FORBIDDEN, "this key does not open this route"))
+        }
+        ((_, tenant), _) => Ok(tenant),
     }
 }
 

@@ -68,6 +68,8 @@ pub struct Args {
 
 /// Temperature, `top_k`, `top_p` and `min_p` where neither the request nor the publisher says anything: as the APIs document.
 const DOCUMENTED: (f32, u32, f32, f32) = (1.0, 0, 1.0, 0.0);
+/// Longest step while somebody waits for the next token.
+const STEP: Duration = Duration::from_millis(150);
 /// Most bytes of a file of keys.
 const KEYS_BYTES_MAX: u64 = 1 << 20;
 
@@ -86,6 +88,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut engine = args.compute.options(context.global.threads, KvType::F16)?;
     engine.max_sequences = args.max_running as usize;
     engine.max_waiting = args.max_requests as usize;
+    engine.step_time = Some(STEP);
     engine.kv_tokens = args.kv_tokens.map(|n| n as usize);
     let models = models(args, &engine, context)?;
     let spinner = Spinner::new(context, "loading".into());

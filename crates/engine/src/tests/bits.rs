@@ -351,3 +351,38 @@ fn a_long_answer_keeps_its_last_page() {
         assert_eq!(drain(&mut r)[&id].as_ref().unwrap().usage.cached_tokens, 256, "{max_snapshots}");
     }
 }
+
+/// A prompt beside somebody who decodes comes in small parts, and changes nothing.
+#[test]
+fn long_prompts_do_not_stall_those_who_decode() {
+    let model = random("llama");
+    for step_time in [None, Some(std::time::Duration::ZERO)] {
+        let setup = Setup { step_time, ..Setup::default() };
+        let (short, long) = (sampled(prompt(5, 0), 60, 0), sampled(prompt(300, 1), 5, 1));
+        let mut r = runner(&model, setup);
+        r.submit(short.clone()).unwrap();
+        r.step(&mut |_, _| {});
+        let id = r.submit(long.clone()).unwrap();
+        let (mut parts, mut tokens) = (0, BTreeMap::<RequestId, Vec<u32>>::new());
+        while r.step(&mut |of, e| match e {
+            Event::Prefill { .. } if of == id => parts += 1,
+            Event::Token { id, .. } => tokens.entry(of).or_default().push(id),
+            _ => {}
+        }) {}
+        // 64 rows while nothing is known of their time, then 16 each.
+        assert_eq!(parts, if step_time.is_some() { 1 + 236usize.div_ceil(16) - 1 } else { 0 });
+        assert_eq!(tokens[&id], drain_alone(&model, Setup::default(), long).tokens);
+    }
+}
+
+/// Nobody's beginning is found by another tenant.
+#[test]
+fn prefixes_are_shared_within_a_tenant() {
+    let model = random("llama");
+    let mut r = runner(&model, Setup::default());
+    let mut ask = |tenant: u64| {
+        let id = r.submit(Request { tenant, ..sampled(prompt(100, 0), 2, 0) }).unwrap();
+        drain_and_keep(&mut r)[&id].as_ref().unwrap().usage.cached_tokens
+    };
+    assert_eq!([ask(1), ask(2), ask(1), ask(2), ask(0)], [0, 0, 64, 64, 0]);
+}

@@ -179,6 +179,7 @@ pub struct Setup {
     pub max_prefixes: usize,
     pub max_snapshots: usize,
     pub trials: usize,
+    pub step_time: Option<std::time::Duration>,
     pub kv: KvType,
     pub threads: usize,
     pub isa: Isa,
@@ -196,6 +197,7 @@ impl Default for Setup {
             max_prefixes: 4,
             max_snapshots: 8,
             trials: 16,
+            step_time: None,
             kv: KvType::F32,
             threads: 1,
             isa: Isa::detect(),
@@ -218,6 +220,7 @@ pub fn runner_of(net: Box<dyn net::Net>, s: Setup, trust: Box<dyn Fn() -> Result
         max_sequences: s.max_sequences,
         max_prefixes: s.max_prefixes,
         states: crate::states::StateCounts { trials: s.trials, snapshots: s.max_snapshots },
+        step_time: s.step_time,
     };
     let words: Option<Box<dyn Vocabulary>> = Some(Box::new(Letters));
     Runner::new(Parts { net, ops, words, trust, limits, kv: s.kv, kv_tokens: s.kv_tokens, max_waiting: 100 })

@@ -100,7 +100,7 @@ pub async fn answer(mut call: Call) -> Result<Response> {
     job.prompt = chat::encode(&model.words, conversation(body)?).await?;
     call.place.grow(0, job.prompt.len(), &limits)?;
     let frame = Frame { id: id::random("msg_"), model: model.clone(), stops, deadline: deadline(&limits) };
-    let mut ticket = job.submit(&model).swap_remove(0);
+    let mut ticket = job.submit(&model, call.tenant).swap_remove(0);
     if !stream {
         return whole(ticket, &frame).await.map(|v| json(&v));
     }

@@ -359,7 +359,7 @@ async fn answer(call: &mut Call, job: Job, model: Arc<Model>, stream: Option<boo
     let limits = call.app.options.limits;
     call.place.grow(0, job.prompt.len(), &limits)?;
     let deadline = deadline(&limits);
-    let mut ticket = job.submit(&model).swap_remove(0);
+    let mut ticket = job.submit(&model, call.tenant).swap_remove(0);
     if stream == Some(false) {
         let mut said = String::new();
         while let Some(out) = next(&mut ticket, deadline).await {

@@ -128,7 +128,7 @@ pub async fn answer(mut call: Call) -> Result<Response> {
         deadline: deadline(&limits),
         model: model.clone(),
     };
-    let tickets = job.submit(&model);
+    let tickets = job.submit(&model, call.tenant);
     if stream {
         let place = call.place;
         return first(tickets, frame, |tickets, frame| {

@@ -80,6 +80,7 @@ struct Frame {
     logprobs: Option<usize>,
     include_usage: bool,
     deadline: Option<Instant>,
+    tenant: u64,
 }
 
 /// Tokens with their probabilities, in the shape of this endpoint.
@@ -150,6 +151,7 @@ pub async fn answer(mut call: Call) -> Result<Response> {
         logprobs,
         include_usage: body.stream_options.is_some_and(|o| o.include_usage),
         deadline: deadline(&limits),
+        tenant: call.tenant,
         model,
     };
     if stream {
@@ -162,7 +164,8 @@ pub async fn answer(mut call: Call) -> Result<Response> {
     let mut started = Vec::new();
     for a in &asked {
         let generates = a.job.max_tokens != Some(0);
-        let tickets = if generates { a.job.submit(&frame.model).into_iter().map(Some).collect() } else { none(n) };
+        let tickets =
+            if generates { a.job.submit(&frame.model, frame.tenant).into_iter().map(Some).collect() } else { none(n) };
         started.push(tickets);
     }
     let (mut list, mut totals) = (Vec::new(), (0, 0, 0));
@@ -313,7 +316,7 @@ async fn whole(
 
 /// All choices, one after the other as they come.
 async fn write(asked: Vec<Asked>, frame: Frame, events: Events) {
-    let tickets: Vec<Ticket> = asked.iter().flat_map(|a| a.job.submit(&frame.model)).collect();
+    let tickets: Vec<Ticket> = asked.iter().flat_map(|a| a.job.submit(&frame.model, frame.tenant)).collect();
     let mut totals = (asked.iter().map(|a| a.job.prompt.len()).sum(), 0, 0);
     for (index, mut ticket) in tickets.into_iter().enumerate() {
         let mut p = Probabilities::default();

@@ -454,7 +454,7 @@ fn dialects_agree() {
     let data: Vec<Value> =
         text.lines().filter_map(|l| l.strip_prefix("data: ")).map(|d| serde_json::from_str(d).unwrap()).collect();
     assert!(names.iter().zip(&data).all(|(n, d)| d["type"] == *n));
-    assert_eq!(names[..3], ["message_start", "content_block_start", "ping"]);
+    assert_eq!(names[..3], ["message_start", "ping", "content_block_start"]);
     assert_eq!(names[names.len() - 3..], ["content_block_stop", "message_delta", "message_stop"]);
     assert!(names[3..names.len() - 3].iter().all(|n| *n == "content_block_delta"));
     let joined: String = data.iter().filter_map(|d| d["delta"]["text"].as_str()).collect();
@@ -575,4 +575,36 @@ fn answers_are_of_their_schema() {
         assert_eq!((status, answer["error"]["param"].as_str()), (400, Some(param)), "{answer}");
     }
     s.good("/v1/chat/completions", &chat(json!({})));
+}
+
+/// A template that opens thoughts: what comes before their end is none of the answer, in every dialect.
+#[test]
+fn thoughts_stand_apart() {
+    let folder = support::Folder::new();
+    support::write_repository(&folder, "llama");
+    folder.write("llama/chat_template.jinja", format!("{}<think>\n", support::TEMPLATE));
+    let path = folder.join("llama");
+    let s = Server::start(&[&format!("pebble={}", path.display()), "--ctx", "256"]);
+    let whole = s.good("/v1/chat/completions", &chat(json!({ "temperature": 0 })));
+    let message = &whole["choices"][0]["message"];
+    let thought = message["reasoning_content"].as_str().unwrap_or_else(|| panic!("{whole}"));
+    assert_eq!(message["content"], "");
+    let pieces = s.stream("/v1/chat/completions", &chat(json!({ "temperature": 0, "stream": true })));
+    let joined: String = pieces.iter().filter_map(|p| p["choices"][0]["delta"]["reasoning_content"].as_str()).collect();
+    assert_eq!(joined, thought);
+    let anthropic = s.good("/v1/messages", &self::message(json!({})));
+    assert_eq!(
+        (&anthropic["content"][0]["type"], anthropic["content"][0]["thinking"].as_str()),
+        (&json!("thinking"), Some(thought))
+    );
+    let (_, _, text) = s.ask("POST", "/v1/messages", "", &self::message(json!({ "stream": true })).to_string());
+    let data: Vec<Value> =
+        text.lines().filter_map(|l| l.strip_prefix("data: ")).map(|d| serde_json::from_str(d).unwrap()).collect();
+    let joined: String = data.iter().filter_map(|d| d["delta"]["thinking"].as_str()).collect();
+    assert_eq!(joined, thought);
+    assert!(data.iter().any(|d| d["content_block"]["type"] == "thinking"));
+    let body = json!({ "model": "pebble", "messages": [{ "role": "user", "content": "Tell me a story about a fox" }], "stream": false,
+        "options": { "temperature": 0, "num_predict": 40 } });
+    let ollama = s.good("/api/chat", &body);
+    assert_eq!((ollama["message"]["thinking"].as_str(), &ollama["message"]["content"]), (Some(thought), &json!("")));
 }

@@ -6,7 +6,7 @@ use crate::{
     job::short,
 };
 use axum::http::StatusCode;
-use pondera_text::{ChatInput, EncodeOptions, Tokenizer};
+use pondera_text::{ChatInput, EncodeOptions, Reasoning, Tokenizer};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -87,11 +87,19 @@ fn text(at: &str, part: Value) -> Result<String> {
     }
 }
 
-/// The tokens of a conversation, the assistant's turn opened.
+/// A conversation as the model reads it, and how its answer is read.
+pub struct Prompt {
+    /// The assistant's turn opened.
+    pub tokens: Vec<u32>,
+    /// None where the template knows of no thoughts.
+    pub reasoning: Option<Reasoning>,
+}
+
+/// The tokens of a conversation.
 ///
 /// # Errors
 /// 400 where the template refuses it or the model has none.
-pub async fn encode(words: &Words, conversation: Conversation) -> Result<Vec<u32>> {
+pub async fn encode(words: &Words, conversation: Conversation) -> Result<Prompt> {
     let (words, template) = (words.clone(), words.template.clone());
     let template = template.ok_or_else(|| {
         ApiError::new(StatusCode::BAD_REQUEST, "the model has no chat template: use /v1/completions")
@@ -108,7 +116,9 @@ pub async fn encode(words: &Words, conversation: Conversation) -> Result<Vec<u32
         };
         let text = template.render(&input).map_err(|e| ApiError::invalid("messages", e.message().to_string()))?;
         // The template writes special tokens out, those at the beginning included.
-        tokens(&words, &text, EncodeOptions { add_special: false, parse_special: true, add_eos: false })
+        let reasoning = Reasoning::of(template.source(false), &text);
+        let tokens = tokens(&words, &text, EncodeOptions { add_special: false, parse_special: true, add_eos: false })?;
+        Ok(Prompt { tokens, reasoning })
     })
     .await
 }

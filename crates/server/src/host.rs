@@ -10,7 +10,7 @@ use crate::{
 use pondera_engine::{
     Engine, Event, FinishReason, Logprob, Pooling, Request, RequestId, Sampling, Timings, TokenLogprobs, Usage,
 };
-use pondera_text::{ChatTemplate, Tokenizer};
+use pondera_text::{ChatTemplate, Reasoning, Tokenizer};
 use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -113,9 +113,9 @@ pub struct Facts {
 #[derive(Debug)]
 pub enum Out {
     /// A token was chosen; text that can be shown now.
-    Token { id: u32, text: String, logprob: Option<f64>, top: Vec<Logprob> },
+    Token { id: u32, text: String, thought: String, logprob: Option<f64>, top: Vec<Logprob> },
     /// The end.
-    End { reason: FinishReason, text: String, usage: Usage, timings: Timings },
+    End { reason: FinishReason, text: String, thought: String, usage: Usage, timings: Timings },
     /// The end, without an answer.
     Failed(ApiError),
 }
@@ -133,6 +133,8 @@ pub struct Ticket {
     events: events::UnboundedReceiver<Out>,
     commands: mpsc::Sender<Command>,
     ended: bool,
+    /// Tells thoughts from the answer.
+    pub reasoning: Option<Reasoning>,
 }
 
 impl Ticket {
@@ -141,7 +143,16 @@ impl Ticket {
         if self.ended {
             return None;
         }
-        let out = self.events.recv().await.unwrap_or_else(|| Out::Failed(gone()));
+        let mut out = self.events.recv().await.unwrap_or_else(|| Out::Failed(gone()));
+        if let (Some(r), Out::Token { text, thought, .. } | Out::End { text, thought, .. }) =
+            (&mut self.reasoning, &mut out)
+        {
+            let whole = std::mem::take(text);
+            r.push(&whole, thought, text);
+        }
+        if let (Some(r), Out::End { text, thought, .. }) = (&mut self.reasoning, &mut out) {
+            r.finish(thought, text);
+        }
         self.ended = !matches!(out, Out::Token { .. });
         Some(out)
     }
@@ -214,7 +225,7 @@ impl Model {
         let commands = self.commands.clone();
         // Without a thread the sender is dropped, and the ticket says so.
         let _ = commands.send(Command::Submit(id, Box::new(request), sender));
-        Ticket { id, events, commands, ended: false }
+        Ticket { id, events, commands, ended: false, reasoning: None }
     }
 
     /// For every token but the first its log probability and the `top` likeliest, given those before it.
@@ -353,11 +364,11 @@ impl Worker {
                     let now = Instant::now();
                     metrics.token(now - sink.last.unwrap_or(sink.submitted), sink.last.is_none());
                     sink.last = Some(now);
-                    Out::Token { id, text: text.to_string(), logprob, top: top.to_vec() }
+                    Out::Token { id, text: text.to_string(), thought: String::new(), logprob, top: top.to_vec() }
                 }
                 Event::Finished { reason, text, usage, timings, .. } => {
                     metrics.ended(reason, &usage, sink.submitted.elapsed());
-                    Out::End { reason, text: text.to_string(), usage, timings }
+                    Out::End { reason, text: text.to_string(), thought: String::new(), usage, timings }
                 }
                 Event::Failed(e) => {
                     log(e);

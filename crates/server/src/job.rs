@@ -5,7 +5,7 @@ use crate::{
     id,
 };
 use pondera_engine::{Request, Sampling};
-use pondera_text::Grammar;
+use pondera_text::{Grammar, Reasoning};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Fields about sampling, as dialects give them. What is not given comes from the model's preset.
@@ -35,6 +35,8 @@ pub struct Job {
     pub ignore_eos: bool,
     pub show_special: bool,
     pub grammar: Option<Arc<Grammar>>,
+    /// Tells thoughts from the answer.
+    pub reasoning: Option<Reasoning>,
 }
 
 impl Choice {
@@ -110,7 +112,12 @@ impl Job {
             tenant,
             ..Request::default()
         };
-        (0..self.n).map(|i| model.submit(request(i))).collect()
+        let start = |i| {
+            let mut ticket = model.submit(request(i));
+            ticket.reasoning.clone_from(&self.reasoning);
+            ticket
+        };
+        (0..self.n).map(start).collect()
     }
 }
 

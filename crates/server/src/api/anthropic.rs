@@ -92,12 +92,14 @@ pub async fn answer(mut call: Call) -> Result<Response> {
         ignore_eos: false,
         show_special: false,
         grammar: None,
+        reasoning: None,
     };
     if let Some(form) = form(body.output_config.as_ref(), body.output_format.as_ref())? {
         job.grammar = Some(grammar(&model.words, form, "output_config").await?);
     }
     let stream = body.stream.unwrap_or(false);
-    job.prompt = chat::encode(&model.words, conversation(body)?).await?;
+    let prompt = chat::encode(&model.words, conversation(body)?).await?;
+    (job.prompt, job.reasoning) = (prompt.tokens, prompt.reasoning.filter(|_| job.grammar.is_none()));
     call.place.grow(0, job.prompt.len(), &limits)?;
     let frame = Frame { id: id::random("msg_"), model: model.clone(), stops, deadline: deadline(&limits) };
     let mut ticket = job.submit(&model, call.tenant).swap_remove(0);
@@ -137,7 +139,7 @@ pub async fn count_tokens(call: Call) -> Result<Response> {
     let body: Body = parse(&call.body)?;
     let model = call.app.model(&body.model)?;
     let prompt = chat::encode(&model.words, conversation(body)?).await?;
-    Ok(json(&json!({ "input_tokens": prompt.len() })))
+    Ok(json(&json!({ "input_tokens": prompt.tokens.len() })))
 }
 
 /// What the template gets, after everything that asks for what is not there was refused.
@@ -280,13 +282,24 @@ fn usage(u: &Usage) -> Value {
 }
 
 async fn whole(mut ticket: Ticket, frame: &Frame) -> Result<Value> {
-    let mut said = String::new();
+    let (mut said, mut thoughts) = (String::new(), String::new());
     while let Some(out) = next(&mut ticket, frame.deadline).await {
         match out {
-            Out::Token { text, .. } => said.push_str(&text),
-            Out::End { reason, text, usage: u, .. } => {
+            Out::Token { text, thought, .. } => {
                 said.push_str(&text);
-                return Ok(frame.message(json!([{ "type": "text", "text": said }]), Some(reason), usage(&u)));
+                thoughts.push_str(&thought);
+            }
+            Out::End { reason, text, thought, usage: u, .. } => {
+                said.push_str(&text);
+                thoughts.push_str(&thought);
+                let mut content = Vec::new();
+                if !thoughts.is_empty() {
+                    content.push(json!({ "type": "thinking", "thinking": thoughts, "signature": "" }));
+                }
+                if !said.is_empty() || content.is_empty() {
+                    content.push(json!({ "type": "text", "text": said }));
+                }
+                return Ok(frame.message(content.into(), Some(reason), usage(&u)));
             }
             Out::Failed(e) => return Err(e),
         }
@@ -309,9 +322,8 @@ async fn write(
             &json!({ "type": "message_start", "message": frame.message(json!([]), None, usage(&none)) }),
         )
         .await?;
-    let start = json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "" } });
-    events.named("content_block_start", &start).await?;
     events.named("ping", &json!({ "type": "ping" })).await?;
+    let mut blocks = Blocks::default();
     loop {
         let out = match head.take() {
             Some(out) => Some(out),
@@ -320,19 +332,20 @@ async fn write(
                 () = events.gone() => return Err(sse::Gone),
             },
         };
-        let (text, end) = match out {
-            Some(Out::Token { text, .. }) => (text, None),
-            Some(Out::End { reason, text, usage, .. }) => (text, Some((reason, usage))),
+        let (text, thought, end) = match out {
+            Some(Out::Token { text, thought, .. }) => (text, thought, None),
+            Some(Out::End { reason, text, thought, usage, .. }) => (text, thought, Some((reason, usage))),
             Some(Out::Failed(e)) => return events.named("error", &e.anthropic("")).await,
             None => return Ok(()),
         };
-        if !text.is_empty() {
-            let delta =
-                json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": text } });
-            events.named("content_block_delta", &delta).await?;
-        }
+        blocks.add(&THINKING, &thought, events).await?;
+        blocks.add(&TEXT, &text, events).await?;
         if let Some((reason, u)) = end {
-            events.named("content_block_stop", &json!({ "type": "content_block_stop", "index": 0 })).await?;
+            if blocks.count == 0 {
+                // An answer of nothing has a block of nothing.
+                blocks.open(&TEXT, events).await?;
+            }
+            blocks.close(events).await?;
             let (reason, stop) = frame.end(Some(reason));
             let delta = json!({ "stop_reason": reason, "stop_sequence": stop });
             events
@@ -340,6 +353,57 @@ async fn write(
                 .await?;
             return events.named("message_stop", &json!({ "type": "message_stop" })).await;
         }
+    }
+}
+
+/// A kind of block: its name, its delta's, the field of both, and what stands in the block when it begins.
+struct Kind {
+    name: &'static str,
+    delta: &'static str,
+    signed: bool,
+}
+
+const TEXT: Kind = Kind { name: "text", delta: "text_delta", signed: false };
+const THINKING: Kind = Kind { name: "thinking", delta: "thinking_delta", signed: true };
+
+/// The blocks of a streamed message: one at a time is open.
+#[derive(Default)]
+struct Blocks {
+    count: usize,
+    open: Option<&'static str>,
+}
+
+impl Blocks {
+    async fn add(&mut self, kind: &Kind, piece: &str, events: &Events) -> std::result::Result<(), sse::Gone> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        if self.open != Some(kind.name) {
+            self.close(events).await?;
+            self.open(kind, events).await?;
+        }
+        let delta = json!({ "type": kind.delta, kind.name: piece });
+        let index = self.count - 1;
+        events
+            .named("content_block_delta", &json!({ "type": "content_block_delta", "index": index, "delta": delta }))
+            .await
+    }
+
+    async fn open(&mut self, kind: &Kind, events: &Events) -> std::result::Result<(), sse::Gone> {
+        let mut block = json!({ "type": kind.name, kind.name: "" });
+        if kind.signed {
+            block["signature"] = "".into();
+        }
+        let start = json!({ "type": "content_block_start", "index": self.count, "content_block": block });
+        (self.count, self.open) = (self.count + 1, Some(kind.name));
+        events.named("content_block_start", &start).await
+    }
+
+    async fn close(&mut self, events: &Events) -> std::result::Result<(), sse::Gone> {
+        if self.open.take().is_none() {
+            return Ok(());
+        }
+        events.named("content_block_stop", &json!({ "type": "content_block_stop", "index": self.count - 1 })).await
     }
 }
 

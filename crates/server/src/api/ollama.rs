@@ -114,15 +114,29 @@ struct ShowBody {
     rest: Map<String, Value>,
 }
 
-/// How a text stands in the answers of an endpoint.
-type Shape = fn(&str) -> (&'static str, Value);
+/// How a thought and a text stand in the answers of an endpoint.
+type Shape = fn(&str, &str) -> Value;
 
-fn said(text: &str) -> (&'static str, Value) {
-    ("message", json!({ "role": "assistant", "content": text }))
+fn said(thought: &str, text: &str) -> Value {
+    let mut message = json!({ "role": "assistant", "content": text });
+    if !thought.is_empty() {
+        message["thinking"] = thought.into();
+    }
+    json!({ "message": message })
 }
 
-fn generated(text: &str) -> (&'static str, Value) {
-    ("response", text.into())
+fn generated(thought: &str, text: &str) -> Value {
+    let mut out = json!({ "response": text });
+    if !thought.is_empty() {
+        out["thinking"] = thought.into();
+    }
+    out
+}
+
+async fn converse(job: &mut Job, model: &Model, messages: Vec<Value>, kwargs: Map<String, Value>) -> Result<()> {
+    let prompt = chat::encode(&model.words, Conversation { messages, kwargs, continues: false }).await?;
+    (job.prompt, job.reasoning) = (prompt.tokens, prompt.reasoning.filter(|_| job.grammar.is_none()));
+    Ok(())
 }
 
 /// `/api/chat`.
@@ -139,8 +153,8 @@ pub async fn chat(mut call: Call) -> Result<Response> {
         return Ok(loaded(&model, said));
     }
     let messages = chat::messages(list)?;
-    job.prompt =
-        chat::encode(&model.words, Conversation { messages, kwargs: thinking(body.think)?, continues: false }).await?;
+    let kwargs = thinking(body.think)?;
+    converse(&mut job, &model, messages, kwargs).await?;
     answer(&mut call, job, model, body.stream, said).await
 }
 
@@ -154,16 +168,17 @@ pub async fn generate(mut call: Call) -> Result<Response> {
     if prompt.is_empty() {
         return Ok(loaded(&model, generated));
     }
-    job.prompt = if body.raw.unwrap_or(false) || model.words.template.is_none() {
+    if body.raw.unwrap_or(false) || model.words.template.is_none() {
         if body.system.is_some() {
             return Err(ApiError::invalid("system", "not with raw, nor with a model that has no template"));
         }
-        chat::encode_text(&model.words, prompt).await?
+        job.prompt = chat::encode_text(&model.words, prompt).await?;
     } else {
         let system = body.system.map(|s| json!({ "role": "system", "content": s }));
         let messages = system.into_iter().chain([json!({ "role": "user", "content": prompt })]).collect();
-        chat::encode(&model.words, Conversation { messages, kwargs: thinking(body.think)?, continues: false }).await?
-    };
+        let kwargs = thinking(body.think)?;
+        converse(&mut job, &model, messages, kwargs).await?;
+    }
     answer(&mut call, job, model, body.stream, generated).await
 }
 
@@ -320,6 +335,7 @@ async fn job(options: Option<Options>, format: Option<Value>, model: &Model) -> 
         logprobs: None,
         ignore_eos: false,
         show_special: false,
+        reasoning: None,
         grammar: match form {
             Some(form) => Some(grammar(&model.words, form, "format").await?),
             None => None,
@@ -329,18 +345,26 @@ async fn job(options: Option<Options>, format: Option<Value>, model: &Model) -> 
 
 /// A request for nothing says that the model is there.
 fn loaded(model: &Model, shape: Shape) -> Response {
-    let mut line = line(model, shape(""));
+    let mut line = line(model, shape("", ""));
     line["done"] = true.into();
     line["done_reason"] = "load".into();
     json(&line)
 }
 
-fn line(model: &Model, (name, value): (&'static str, Value)) -> Value {
-    json!({ "model": model.name, "created_at": id::rfc3339(id::now_s()), name: value, "done": false })
+fn line(model: &Model, part: Value) -> Value {
+    let mut out = json!({ "model": model.name, "created_at": id::rfc3339(id::now_s()), "done": false });
+    merge(&mut out, part);
+    out
+}
+
+fn merge(out: &mut Value, more: Value) {
+    if let (Some(out), Value::Object(more)) = (out.as_object_mut(), more) {
+        out.extend(more);
+    }
 }
 
 /// The last line: why and how long.
-fn last(model: &Model, part: (&'static str, Value), reason: FinishReason, u: &Usage, t: &Timings) -> Value {
+fn last(model: &Model, part: Value, reason: FinishReason, u: &Usage, t: &Timings) -> Value {
     let ns = |s: f64| (s * 1e9) as u64;
     let mut out = line(model, part);
     let more = json!({
@@ -349,9 +373,7 @@ fn last(model: &Model, part: (&'static str, Value), reason: FinishReason, u: &Us
         "prompt_eval_count": u.prompt_tokens, "prompt_eval_duration": ns(t.prefill_s),
         "eval_count": u.completion_tokens, "eval_duration": ns(t.decode_s),
     });
-    if let (Some(out), Value::Object(more)) = (out.as_object_mut(), more) {
-        out.extend(more);
-    }
+    merge(&mut out, more);
     out
 }
 
@@ -361,13 +383,17 @@ async fn answer(call: &mut Call, job: Job, model: Arc<Model>, stream: Option<boo
     let deadline = deadline(&limits);
     let mut ticket = job.submit(&model, call.tenant).swap_remove(0);
     if stream == Some(false) {
-        let mut said = String::new();
+        let (mut said, mut thoughts) = (String::new(), String::new());
         while let Some(out) = next(&mut ticket, deadline).await {
             match out {
-                Out::Token { text, .. } => said.push_str(&text),
-                Out::End { reason, text, usage, timings } => {
+                Out::Token { text, thought, .. } => {
                     said.push_str(&text);
-                    return Ok(json(&last(&model, shape(&said), reason, &usage, &timings)));
+                    thoughts.push_str(&thought);
+                }
+                Out::End { reason, text, thought, usage, timings } => {
+                    said.push_str(&text);
+                    thoughts.push_str(&thought);
+                    return Ok(json(&last(&model, shape(&thoughts, &said), reason, &usage, &timings)));
                 }
                 Out::Failed(e) => return Err(e),
             }
@@ -403,10 +429,10 @@ async fn write(
             },
         };
         match out {
-            Some(Out::Token { text, .. }) if text.is_empty() => {}
-            Some(Out::Token { text, .. }) => events.json_line(&line(model, shape(&text))).await?,
-            Some(Out::End { reason, text, usage, timings }) => {
-                return events.json_line(&last(model, shape(&text), reason, &usage, &timings)).await;
+            Some(Out::Token { text, thought, .. }) if text.is_empty() && thought.is_empty() => {}
+            Some(Out::Token { text, thought, .. }) => events.json_line(&line(model, shape(&thought, &text))).await?,
+            Some(Out::End { reason, text, thought, usage, timings }) => {
+                return events.json_line(&last(model, shape(&thought, &text), reason, &usage, &timings)).await;
             }
             Some(Out::Failed(e)) => return events.json_line(&e.ollama()).await,
             None => return Ok(()),

@@ -108,6 +108,7 @@ pub async fn answer(mut call: Call) -> Result<Response> {
         ignore_eos: body.ignore_eos.unwrap_or(false),
         show_special: false,
         grammar: None,
+        reasoning: None,
     };
     let form = response_format(body.response_format.as_ref())?;
     let conversation = conversation(&mut body)?;
@@ -115,7 +116,8 @@ pub async fn answer(mut call: Call) -> Result<Response> {
     if body.stream_options.is_some() && !stream {
         return Err(ApiError::invalid("stream_options", "only with stream"));
     }
-    job.prompt = chat::encode(&model.words, conversation).await?;
+    let prompt = chat::encode(&model.words, conversation).await?;
+    (job.prompt, job.reasoning) = (prompt.tokens, prompt.reasoning.filter(|_| form.is_none()));
     if let Some(form) = form {
         job.grammar = Some(grammar(&model.words, form, "response_format").await?);
     }
@@ -245,16 +247,23 @@ impl Frame {
 
 /// One choice, whole.
 async fn whole(index: usize, mut ticket: Ticket, frame: &Frame) -> Result<(Value, Usage)> {
-    let (mut text, mut content) = (String::new(), Vec::new());
+    let (mut text, mut thoughts, mut content) = (String::new(), String::new(), Vec::new());
     while let Some(out) = next(&mut ticket, frame.deadline).await {
         content.extend(frame.content(&out));
         match out {
-            Out::Token { text: piece, .. } => text.push_str(&piece),
-            Out::End { reason, text: piece, usage, .. } => {
+            Out::Token { text: piece, thought, .. } => {
                 text.push_str(&piece);
+                thoughts.push_str(&thought);
+            }
+            Out::End { reason, text: piece, thought, usage, .. } => {
+                text.push_str(&piece);
+                thoughts.push_str(&thought);
                 let logprobs =
                     if frame.logprobs { json!({ "content": content, "refusal": null }) } else { Value::Null };
-                let message = json!({ "role": "assistant", "content": text, "refusal": null });
+                let mut message = json!({ "role": "assistant", "content": text, "refusal": null });
+                if !thoughts.is_empty() {
+                    message["reasoning_content"] = thoughts.into();
+                }
                 let finish = finish_reason(reason);
                 return Ok((
                     json!({ "index": index, "message": message, "logprobs": logprobs, "finish_reason": finish }),
@@ -335,16 +344,13 @@ async fn one(
         let content = frame.content(&out);
         let logprobs = content.map_or(Value::Null, |c| json!({ "content": [c], "refusal": null }));
         match out {
-            Out::Token { text, .. } if text.is_empty() && logprobs.is_null() => {}
-            Out::Token { text, .. } => {
-                events.data(&frame.chunk(index, json!({ "content": text }), logprobs, Value::Null)).await.ok()?;
+            Out::Token { text, thought, .. } if text.is_empty() && thought.is_empty() && logprobs.is_null() => {}
+            Out::Token { text, thought, .. } => {
+                events.data(&frame.chunk(index, delta(&thought, &text), logprobs, Value::Null)).await.ok()?;
             }
-            Out::End { reason, text, usage, .. } => {
-                if !text.is_empty() {
-                    events
-                        .data(&frame.chunk(index, json!({ "content": text }), Value::Null, Value::Null))
-                        .await
-                        .ok()?;
+            Out::End { reason, text, thought, usage, .. } => {
+                if !text.is_empty() || !thought.is_empty() {
+                    events.data(&frame.chunk(index, delta(&thought, &text), Value::Null, Value::Null)).await.ok()?;
                 }
                 events.data(&frame.chunk(index, json!({}), Value::Null, finish_reason(reason).into())).await.ok()?;
                 return Some(usage);
@@ -355,4 +361,16 @@ async fn one(
             }
         }
     }
+}
+
+/// What a chunk adds.
+fn delta(thought: &str, text: &str) -> Value {
+    let mut out = json!({});
+    if !thought.is_empty() {
+        out["reasoning_content"] = thought.into();
+    }
+    if !text.is_empty() || thought.is_empty() {
+        out["content"] = text.into();
+    }
+    out
 }

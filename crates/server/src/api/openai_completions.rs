@@ -136,6 +136,7 @@ pub async fn answer(mut call: Call) -> Result<Response> {
         logprobs,
         ignore_eos: body.ignore_eos.unwrap_or(false),
         show_special: !body.skip_special_tokens.unwrap_or(true),
+        reasoning: None,
         grammar: match response_format(body.response_format.as_ref())? {
             Some(form) => Some(grammar(&model.words, form, "response_format").await?),
             None => None,
@@ -298,7 +299,7 @@ async fn whole(
     };
     while let Some(out) = next(&mut ticket, frame.deadline).await {
         match out {
-            Out::Token { id, text: piece, logprob, top } => {
+            Out::Token { id, text: piece, logprob, top, .. } => {
                 text.push_str(&piece);
                 if frame.logprobs.is_some() {
                     p.push(frame, id, logprob, &top);
@@ -326,7 +327,7 @@ async fn write(asked: Vec<Asked>, frame: Frame, events: Events) {
                 () = events.gone() => return,
             };
             let (text, logprobs, finish) = match out {
-                Some(Out::Token { id, text, logprob, top }) => {
+                Some(Out::Token { id, text, logprob, top, .. }) => {
                     if text.is_empty() && frame.logprobs.is_none() {
                         continue;
                     }

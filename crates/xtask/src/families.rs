@@ -34,23 +34,28 @@ pub fn run(args: &[String]) -> Result<(), String> {
 
 /// Makes goldens (all, or those named) with the reference implementation in an environment of its own.
 pub fn golden(args: &[String]) -> Result<(), String> {
-    let home = root().join("target/goldens");
-    let python = home.join("venv/bin/python");
-    let call = |program: &Path, args: &[&str]| {
-        let done = Command::new(program).args(args).current_dir(root()).status();
-        match done {
-            Ok(s) if s.success() => Ok(()),
-            Ok(s) => Err(format!("{} {}: {s}", program.display(), args.join(" "))),
-            Err(e) => Err(format!("{}: {e}", program.display())),
-        }
-    };
-    if !python.exists() {
-        fs::create_dir_all(&home).map_err(|e| format!("{}: {e}", home.display()))?;
-        call(Path::new("python3"), &["-m", "venv", &home.join("venv").to_string_lossy()])?;
-    }
-    call(&python, &["-m", "pip", "install", "--quiet", "-r", "goldens/requirements.txt"])?;
+    let python = environment(&root().join("target/goldens"), &["-r", "goldens/requirements.txt"])?;
     let names: Vec<&str> = ["goldens/generate.py"].into_iter().chain(args.iter().map(String::as_str)).collect();
     call(&python, &names)
+}
+
+/// The interpreter of an environment under `home` that has what `wanted` names to pip.
+pub fn environment(home: &Path, wanted: &[&str]) -> Result<PathBuf, String> {
+    let python = home.join("venv/bin/python");
+    if !python.exists() {
+        fs::create_dir_all(home).map_err(|e| format!("{}: {e}", home.display()))?;
+        call(Path::new("python3"), &["-m", "venv", &home.join("venv").to_string_lossy()])?;
+    }
+    call(&python, &[&["-m", "pip", "install", "--quiet"], wanted].concat())?;
+    Ok(python)
+}
+
+fn call(program: &Path, args: &[&str]) -> Result<(), String> {
+    match Command::new(program).args(args).current_dir(root()).status() {
+        Ok(s) if s.success() => Ok(()),
+        Ok(s) => Err(format!("{} {}: {s}", program.display(), args.join(" "))),
+        Err(e) => Err(format!("{}: {e}", program.display())),
+    }
 }
 
 /// The README before the table, the table, and after it.

@@ -1,6 +1,7 @@
 //! Development tasks: `cargo xtask TASK`. Owns what a contributor runs besides cargo itself.
 #![forbid(unsafe_code)]
 
+mod clients;
 mod compare;
 mod corpus;
 mod families;
@@ -19,6 +20,7 @@ usage: cargo xtask TASK
   golden [NAME…]   makes goldens with the reference implementation, in an environment of its own
   compare ...      this engine beside others on the same files (cargo xtask compare --help)
   fuzz [SECONDS]   drives every fuzz target on this toolchain (20 seconds each by default)
+  clients          the official clients of the served APIs, newest releases, against a server (needs a package index)
   corpus ...       the text that pebble is trained on (see models/pebble/README.md)";
 
 fn main() -> ExitCode {
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Some("golden") => families::golden(rest),
         Some("fuzz") => fuzz::run(rest),
         Some("compare") => compare::run(rest),
+        Some("clients") => clients::run(),
         Some("corpus") => corpus::run(rest),
         _ => Err(USAGE.into()),
     };

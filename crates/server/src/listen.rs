@@ -44,7 +44,11 @@ impl Server {
             let what = format!("{}: others can reach this address, and no key is asked for", options.address);
             return Err(Error::new(std::io::ErrorKind::PermissionDenied, what));
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(16)
+            .enable_all()
+            .build()?;
         let listener = runtime.block_on(TcpListener::bind(options.address))?;
         let models =
             models.into_iter().map(|m| Model::start(m).map(Arc::new).map_err(|e| Error::other(format!("{e:#}"))));

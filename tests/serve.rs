@@ -250,7 +250,7 @@ fn what_cannot_be_is_refused_by_name() {
         (json!({ "tools": [{ "type": "function", "function": { "name": "f" } }] }), 400, json!("tools")),
         (json!({ "response_format": { "type": "xml" } }), 400, json!("response_format.type")),
         (json!({ "colour": "red" }), 400, json!("colour")),
-        (json!({ "functions": [] }), 400, json!("functions")),
+        (json!({ "functions": [{ "name": "f" }] }), 400, json!("functions")),
         (json!({ "messages": [{ "role": "user", "content": "fox ".repeat(100_000) }] }), 400, json!("messages")),
     ] {
         let shown: String = more.to_string().chars().take(100).collect();
@@ -607,4 +607,64 @@ fn thoughts_stand_apart() {
         "options": { "temperature": 0, "num_predict": 40 } });
     let ollama = s.good("/api/chat", &body);
     assert_eq!((ollama["message"]["thinking"].as_str(), &ollama["message"]["content"]), (Some(thought), &json!("")));
+}
+
+/// What a hostile reader of the code would try.
+#[test]
+fn bounds_hold_on_every_path() {
+    let s = Server::start(&[]);
+    let long = vec![5; 600];
+    for (path, body, param) in [
+        (
+            "/v1/completions",
+            json!({ "model": "pebble", "prompt": long, "echo": true, "logprobs": 0, "max_tokens": 0 }),
+            "prompt",
+        ),
+        ("/v1/completions", json!({ "model": "pebble", "prompt": long, "stream": true }), "prompt"),
+        ("/v1/completions", json!({ "model": "pebble", "prompt": vec!["x"; 9], "n": 4 }), "n"),
+        ("/v1/completions", json!({ "model": "pebble", "prompt": "x", "stream_options": {} }), "stream_options"),
+        (
+            "/v1/completions",
+            json!({ "model": "pebble", "prompt": "x", "stream": true, "logit_bias": { "9999": 1 } }),
+            "logit_bias",
+        ),
+        ("/v1/completions", json!({ "model": "pebble", "prompt": "x", "logit_bias": { "01": 1 } }), "logit_bias"),
+        ("/v1/embeddings", json!({ "model": "pebble", "input": long }), "input"),
+        ("/v1/chat/completions", chat(json!({ "chat_template_kwargs": { "messages": [] } })), "chat_template_kwargs"),
+    ] {
+        let (status, answer) = s.post(path, &body);
+        assert_eq!((status, answer["error"]["param"].as_str()), (400, Some(param)), "{path}: {answer}");
+    }
+    let many: serde_json::Map<String, Value> = (0..1100).map(|i| (i.to_string(), json!(1))).collect();
+    assert_eq!(s.post("/v1/chat/completions", &chat(json!({ "logit_bias": many }))).0, 400);
+    // Ollama's own client sends what it does not set as empty strings, and looks for somebody first.
+    assert_eq!(s.ask("HEAD", "/", "", "").0, 200);
+    let body = json!({ "model": "pebble", "prompt": "x", "suffix": "", "system": "", "template": "", "raw": true, "stream": false, "options": { "num_predict": 2 } });
+    assert_eq!(s.good("/api/generate", &body)["eval_count"], 2);
+    s.good("/api/show", &json!({ "model": "pebble", "name": "", "system": "", "template": "" }));
+    // Whoever asks whether the server lives needs neither its name nor a place.
+    let mut stream = s.connect();
+    write!(stream, "GET /health HTTP/1.1\r\nHost: 10.1.2.3\r\nConnection: close\r\n\r\n").unwrap();
+    assert_eq!(answer(stream).0, 200);
+    // A body that does not say its length is read all the same.
+    let text = chat(json!({})).to_string();
+    let mut stream = s.connect();
+    write!(stream, "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{text}\r\n0\r\n\r\n", text.len()).unwrap();
+    assert_eq!(answer(stream).0, 200);
+}
+
+/// Embeddings of many and answers of others go on side by side.
+#[test]
+fn passes_and_steps_take_turns() {
+    let s = Server::start(&[]);
+    let want = s.good("/v1/chat/completions", &chat(json!({ "temperature": 0 })))["choices"].clone();
+    let texts: Vec<String> = (0..200).map(|i| format!("fox number {i} sat by the river")).collect();
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..3)
+            .map(|_| scope.spawn(|| s.good("/v1/embeddings", &json!({ "model": "pebble", "input": texts }))))
+            .collect();
+        assert_eq!(s.good("/v1/chat/completions", &chat(json!({ "temperature": 0 })))["choices"], want);
+        let all: Vec<Value> = all.into_iter().map(|t| t.join().unwrap()["data"].clone()).collect();
+        assert!(all[0].as_array().unwrap().len() == 200 && all[0] == all[1] && all[1] == all[2]);
+    });
 }

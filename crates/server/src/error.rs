@@ -39,6 +39,12 @@ impl ApiError {
         ApiError { code: Some("unsupported_parameter"), ..ApiError::invalid(param, what) }
     }
 
+    /// More tokens than the context holds: 400.
+    pub fn context(param: &str, tokens: usize, ctx: usize) -> ApiError {
+        let message = format!("{tokens} tokens do not fit: the context holds {ctx}");
+        ApiError { code: Some("context_length_exceeded"), ..ApiError::invalid(param, message) }
+    }
+
     /// Too much at once: 429.
     pub fn busy(what: &str) -> ApiError {
         ApiError {

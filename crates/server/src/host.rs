@@ -12,7 +12,7 @@ use pondera_engine::{
 };
 use pondera_text::{ChatTemplate, Reasoning, Tokenizer};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -191,7 +191,14 @@ impl Model {
             let ready = opened.is_ok();
             let _ = tell.send(opened);
             if ready {
-                let worker = Worker { engine, inbox, tickets: HashMap::new(), sinks: HashMap::new(), metrics: counts };
+                let worker = Worker {
+                    engine,
+                    inbox,
+                    tickets: HashMap::new(),
+                    sinks: HashMap::new(),
+                    metrics: counts,
+                    passes: VecDeque::new(),
+                };
                 // A bug ends this model, not the server: readiness tells.
                 if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
                     tracing::error!("the engine's thread ended by a bug");
@@ -230,6 +237,9 @@ impl Model {
 
     /// For every token but the first its log probability and the `top` likeliest, given those before it.
     pub async fn prompt_logprobs(&self, tokens: Vec<u32>, top: usize) -> Result<Vec<TokenLogprobs>> {
+        if tokens.len() > self.ctx {
+            return Err(ApiError::context("prompt", tokens.len(), self.ctx));
+        }
         let (sender, receiver) = oneshot::channel();
         let _ = self.commands.send(Command::PromptLogprobs(tokens, top, sender));
         receiver.await.map_err(|_| gone())?
@@ -245,6 +255,9 @@ impl Model {
                 "input",
                 format!("{} tokens do not fit: the model was made for {most}", tokens.len()),
             ));
+        }
+        if tokens.len() > self.ctx {
+            return Err(ApiError::context("input", tokens.len(), self.ctx));
         }
         let otherwise = if self.words.encoder { Pooling::Mean } else { Pooling::Last };
         let pooling = self.embedding.pooling.unwrap_or(otherwise);
@@ -289,6 +302,8 @@ struct Worker {
     tickets: HashMap<u64, RequestId>,
     sinks: HashMap<RequestId, Sink>,
     metrics: Arc<Metrics>,
+    /// Whole passes that were asked for: one between two steps, so that nobody who decodes waits for all of them.
+    passes: VecDeque<Command>,
 }
 
 struct Sink {
@@ -303,7 +318,7 @@ impl Worker {
     fn run(mut self) {
         let mut settled = false;
         loop {
-            let idle = self.engine.is_idle();
+            let idle = self.engine.is_idle() && self.passes.is_empty();
             let next = if idle && settled {
                 self.inbox.recv().map_err(|_| mpsc::TryRecvError::Disconnected)
             } else {
@@ -321,6 +336,7 @@ impl Worker {
             if idle {
                 settled = self.engine.settle(SETTLE).left_bytes == 0;
             } else {
+                self.pass();
                 self.step();
             }
         }
@@ -344,12 +360,20 @@ impl Worker {
                     self.engine.cancel(*id);
                 }
             }
-            Command::PromptLogprobs(tokens, top, answer) => {
+            pass => self.passes.push_back(pass),
+        }
+    }
+
+    /// One whole pass over a prompt, if anybody still waits for it.
+    fn pass(&mut self) {
+        match self.passes.pop_front() {
+            Some(Command::PromptLogprobs(tokens, top, answer)) if !answer.is_closed() => {
                 let _ = answer.send(self.engine.prompt_logprobs(&tokens, top).map_err(ApiError::from));
             }
-            Command::Embed(tokens, pooling, answer) => {
+            Some(Command::Embed(tokens, pooling, answer)) if !answer.is_closed() => {
                 let _ = answer.send(self.engine.embed(&tokens, pooling).map_err(ApiError::from));
             }
+            _ => {}
         }
     }
 

@@ -23,6 +23,9 @@ pub struct Choice {
     pub seed: Option<i64>,
 }
 
+/// Most tokens of a `logit_bias`: each costs time for every token of an answer.
+const BIASES: usize = 1024;
+
 /// One prompt, to be answered `n` times.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -83,8 +86,12 @@ impl Choice {
     }
 
     fn bias(&self) -> Result<Vec<(u32, f32)>> {
+        if let Some(n) = self.logit_bias.as_ref().map(BTreeMap::len).filter(|n| *n > BIASES) {
+            return Err(ApiError::invalid("logit_bias", format!("expected at most {BIASES} tokens, got {n}")));
+        }
         let entry = |(token, value): (&String, &f32)| {
-            let id: u32 = token.parse().map_err(|_| {
+            let id = token.parse::<u32>().ok().filter(|id| id.to_string() == *token);
+            let id = id.ok_or_else(|| {
                 ApiError::invalid("logit_bias", format!("expected token ids as keys, got {:?}", short(token)))
             })?;
             if !(-100.0..=100.0).contains(value) {

@@ -69,6 +69,8 @@ macro_rules! routes {
 }
 
 routes! {
+    GET "/" Open api::operations::root;
+    HEAD "/" Open api::operations::root;
     GET "/health" Open api::operations::health;
     GET "/ready" Open api::operations::ready;
     GET "/metrics" Admin api::operations::metrics;
@@ -126,24 +128,26 @@ pub async fn answer(app: Arc<App>, request: Request) -> Response {
 
 async fn dispatch(app: Arc<App>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
-    same_site(&app.options, &parts.headers)?;
     let path = parts.uri.path();
     let (route, rest) = find(&parts.method, path)?;
+    if route.2 == Class::Open {
+        // Whoever asks whether the server lives sends nothing and is never turned away.
+        let call = Call { app, headers: parts.headers, body: Bytes::new(), rest, place: Place::default(), tenant: 0 };
+        return (route.3)(call).await;
+    }
+    same_site(&app.options, &parts.headers)?;
     let tenant = permit(&app.options, route.2, &parts.headers)?;
-    if app.stopping.load(SeqCst) && route.2 != Class::Open {
+    if app.stopping.load(SeqCst) {
         return Err(ApiError::unavailable("the server is stopping"));
     }
-    // A body that says its length is refused before it is read.
+    // A body that says its length is refused before it is read; one that does not counts as the largest.
     let said = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     let most = app.options.limits.body_bytes;
     if said.is_some_and(|n| n > most) {
         return Err(too_large(most));
     }
-    let mut place = app.admission.enter(said.unwrap_or(0), &app.options.limits)?;
-    if route.2 == Class::Open {
-        // Whoever asks whether the server lives must not be counted among those who work it.
-        place = Place::default();
-    }
+    let unsaid = if parts.headers.contains_key(header::TRANSFER_ENCODING) { most } else { 0 };
+    let place = app.admission.enter(said.unwrap_or(unsaid), &app.options.limits)?;
     let body = read(body, most, app.options.limits.body_time).await?;
     let call = Call { app: app.clone(), headers: parts.headers, body, rest, place, tenant };
     (route.3)(call).await
@@ -176,11 +180,14 @@ fn same_site(options: &Options, headers: &HeaderMap) -> Result<()> {
         let host =
             host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(h, _)| h);
         let address = options.address.ip().to_string();
-        let local = ["localhost", "127.0.0.1", "[::1]", &address, &format!("[{address}]")].contains(&host);
+        let local = ["localhost", "127.0.0.1", "[::1]", &address, &format!("[{address}]")]
+            .iter()
+            .any(|h| h.eq_ignore_ascii_case(host));
         local || options.hosts.iter().any(|h| h == "*" || h.eq_ignore_ascii_case(host))
     };
     let text = |name: HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or("\u{0}").to_string());
-    if let Some(host) = text(header::HOST)
+    // A page that was led here by a forged name cannot show a key.
+    if let Some(host) = text(header::HOST).filter(|_| options.keys.is_empty())
         && !ours(&host)
     {
         return Err(
@@ -201,7 +208,7 @@ fn permit(options: &Options, class: Class, headers: &HeaderMap) -> Result<u64> {
     if class == Class::Open || options.keys.is_empty() {
         return Ok(0);
     }
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|v| bearer(v.to_str().ok()?));
     let shown = bearer.or_else(|| headers.get("x-api-key")?.to_str().ok());
     let unknown = || ApiError::new(StatusCode::UNAUTHORIZED, "the key is missing or not known").code("invalid_api_key");
     let shown = shown.ok_or_else(unknown)?;
@@ -218,6 +225,12 @@ fn permit(options: &Options, class: Class, headers: &HeaderMap) -> Result<u64> {
         }
         ((_, tenant), _) => Ok(tenant),
     }
+}
+
+/// The secret of `Bearer …`; the scheme's letters are of any case.
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, secret) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(secret)
 }
 
 fn too_large(most: usize) -> ApiError {

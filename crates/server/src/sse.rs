@@ -22,6 +22,8 @@ use tokio::{
 pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two comments.
 const PING: Duration = Duration::from_secs(10);
+/// How long a client may read nothing while events wait for it.
+const READING: Duration = Duration::from_secs(30);
 /// Events that may wait for a client; then its writer waits.
 const WAITING: usize = 64;
 
@@ -53,7 +55,8 @@ impl Events {
     }
 
     async fn line(&self, text: String) -> Result<(), Gone> {
-        self.0.send(Bytes::from(text)).await.map_err(|_| Gone)
+        // A client that reads nothing holds what others wait for.
+        tokio::time::timeout(READING, self.0.send(Bytes::from(text))).await.map_err(|_| Gone)?.map_err(|_| Gone)
     }
 
     /// Waits until the client is gone.

@@ -88,7 +88,9 @@ struct GenerateBody {
 struct EmbedBody {
     model: String,
     input: Option<Input>,
-    truncate: Option<bool>,
+    // A text that does not fit is an error either way.
+    #[serde(rename = "truncate")]
+    _truncate: Option<bool>,
     #[serde(rename = "options")]
     _options: Option<Value>,
     #[serde(rename = "keep_alive")]
@@ -106,8 +108,8 @@ enum Input {
 
 #[derive(Debug, Deserialize)]
 struct ShowBody {
-    #[serde(alias = "name")]
-    model: String,
+    model: Option<String>,
+    name: Option<String>,
     #[serde(rename = "verbose")]
     _verbose: Option<bool>,
     #[serde(flatten)]
@@ -168,13 +170,14 @@ pub async fn generate(mut call: Call) -> Result<Response> {
     if prompt.is_empty() {
         return Ok(loaded(&model, generated));
     }
+    let system = body.system.filter(|s| !s.is_empty());
     if body.raw.unwrap_or(false) || model.words.template.is_none() {
-        if body.system.is_some() {
+        if system.is_some() {
             return Err(ApiError::invalid("system", "not with raw, nor with a model that has no template"));
         }
         job.prompt = chat::encode_text(&model.words, prompt).await?;
     } else {
-        let system = body.system.map(|s| json!({ "role": "system", "content": s }));
+        let system = system.map(|s| json!({ "role": "system", "content": s }));
         let messages = system.into_iter().chain([json!({ "role": "user", "content": prompt })]).collect();
         let kwargs = thinking(body.think)?;
         converse(&mut job, &model, messages, kwargs).await?;
@@ -187,9 +190,6 @@ pub async fn embed(mut call: Call) -> Result<Response> {
     let start = Instant::now();
     let body: EmbedBody = parse(&call.body)?;
     refuse(&body.rest, &["dimensions"])?;
-    if body.truncate == Some(true) {
-        return Err(ApiError::unsupported("truncate", "a text is never cut"));
-    }
     let model = call.app.model(&body.model)?;
     let texts = match body.input {
         None => Vec::new(),
@@ -232,8 +232,9 @@ pub async fn ps(call: Call) -> Result<Response> {
 /// `/api/show`.
 pub async fn show(call: Call) -> Result<Response> {
     let body: ShowBody = parse(&call.body)?;
-    refuse(&body.rest, &[])?;
-    let m = call.app.model(&body.model)?;
+    refuse(&body.rest, &["system", "template", "options"])?;
+    let name = body.model.filter(|n| !n.is_empty()).or(body.name).unwrap_or_default();
+    let m = call.app.model(&name)?;
     let template = m.words.template.as_ref().map_or("", |t| t.source(false));
     let capabilities = if m.words.encoder { json!(["embedding"]) } else { json!(["completion"]) };
     Ok(json(&json!({

@@ -51,7 +51,10 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
 /// # Errors
 /// 400 with the first of them.
 pub fn refuse(rest: &Map<String, Value>, known: &[&str]) -> Result<()> {
-    match rest.iter().find(|(_, v)| !v.is_null()) {
+    // Some clients send what they do not set as nothing.
+    let nothing = |v: &Value| v.as_str() == Some("") || v.as_array().is_some_and(Vec::is_empty);
+    let given = |(name, v): &(&String, &Value)| !v.is_null() && !(nothing(v) && known.contains(&name.as_str()));
+    match rest.iter().find(given) {
         None => Ok(()),
         Some((name, _)) if known.contains(&name.as_str()) => {
             Err(ApiError::unsupported(name, "not supported by this server"))

@@ -26,6 +26,9 @@ use tokio::{
 const TOP_LOGPROBS: i64 = 20;
 /// Documented fields that are refused by name where they are given.
 const REFUSED: &[&str] = &["audio", "prediction", "web_search_options", "functions", "function_call", "moderation"];
+/// Variables of templates that requests set by their own fields alone.
+const RESERVED: [&str; 7] =
+    ["messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "bos_token", "eos_token"];
 /// Efforts that the API documents.
 const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "xhigh"];
 
@@ -207,6 +210,9 @@ fn conversation(b: &mut Body) -> Result<Conversation> {
         return Err(ApiError::unsupported("verbosity", "the model has no such setting"));
     }
     let mut kwargs = b.chat_template_kwargs.take().unwrap_or_default();
+    if let Some(name) = kwargs.keys().find(|k| RESERVED.contains(&k.as_str())) {
+        return Err(ApiError::invalid("chat_template_kwargs", format!("{:?} has a field of its own", short(name))));
+    }
     if let Some(effort) = &b.reasoning_effort {
         if !EFFORTS.contains(&effort.as_str()) {
             return Err(ApiError::invalid(

@@ -143,6 +143,9 @@ pub async fn answer(mut call: Call) -> Result<Response> {
         },
     };
     let asked = prompts(body.prompt, &base, &model, limits.choices).await?;
+    if asked.len() * n > limits.choices {
+        return Err(ApiError::invalid("n", format!("expected at most {} answers to all prompts", limits.choices)));
+    }
     let tokens: usize = asked.iter().map(|a| a.job.prompt.len() * n).sum();
     call.place.grow(asked.len() * n - 1, tokens, &limits)?;
     let frame = Frame {
@@ -155,10 +158,20 @@ pub async fn answer(mut call: Call) -> Result<Response> {
         tenant: call.tenant,
         model,
     };
+    if body.stream_options.is_some() && !stream {
+        return Err(ApiError::invalid("stream_options", "only with stream"));
+    }
     if stream {
+        let mut tickets: Vec<Ticket> = asked.iter().flat_map(|a| a.job.submit(&frame.model, frame.tenant)).collect();
+        // A request that cannot be answered gets a status of its own and not a broken stream.
+        let first = next(&mut tickets[0], frame.deadline);
+        let head = tokio::time::timeout(sse::PATIENCE, first).await.unwrap_or(None);
+        if let Some(Out::Failed(e)) = head {
+            return Err(e);
+        }
         let place = call.place;
         return Ok(sse::respond(|events| async move {
-            write(asked, frame, events).await;
+            write(asked, (tickets, head), frame, events).await;
             drop(place);
         }));
     }
@@ -212,6 +225,9 @@ async fn prompts(prompt: Prompt, base: &Job, model: &Model, most: usize) -> Resu
 
 fn tokens(list: Vec<Vec<u32>>, base: &Job, model: &Model, most: usize) -> Result<Vec<Asked>> {
     bounded(list.len(), most)?;
+    if let Some(long) = list.iter().find(|ids| ids.len() > model.ctx) {
+        return Err(ApiError::context("prompt", long.len(), model.ctx));
+    }
     let decode = |ids: &[u32]| model.words.tokenizer.as_ref().map_or(String::new(), |t| t.decode(ids, false));
     Ok(list.into_iter().map(|prompt| Asked { text: decode(&prompt), job: Job { prompt, ..base.clone() } }).collect())
 }
@@ -316,15 +332,17 @@ async fn whole(
 }
 
 /// All choices, one after the other as they come.
-async fn write(asked: Vec<Asked>, frame: Frame, events: Events) {
-    let tickets: Vec<Ticket> = asked.iter().flat_map(|a| a.job.submit(&frame.model, frame.tenant)).collect();
+async fn write(asked: Vec<Asked>, (tickets, mut head): (Vec<Ticket>, Option<Out>), frame: Frame, events: Events) {
     let mut totals = (asked.iter().map(|a| a.job.prompt.len()).sum(), 0, 0);
     for (index, mut ticket) in tickets.into_iter().enumerate() {
         let mut p = Probabilities::default();
         loop {
-            let out = tokio::select! {
-                out = next(&mut ticket, frame.deadline) => out,
-                () = events.gone() => return,
+            let out = match head.take() {
+                Some(out) => Some(out),
+                None => tokio::select! {
+                    out = next(&mut ticket, frame.deadline) => out,
+                    () = events.gone() => return,
+                },
             };
             let (text, logprobs, finish) = match out {
                 Some(Out::Token { id, text, logprob, top, .. }) => {

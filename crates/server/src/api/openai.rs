@@ -53,7 +53,7 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
 pub fn refuse(rest: &Map<String, Value>, known: &[&str]) -> Result<()> {
     // Some clients send what they do not set as nothing.
     let nothing = |v: &Value| v.as_str() == Some("") || v.as_array().is_some_and(Vec::is_empty);
-    let given = |(name, v): &(&String, &Value)| !v.is_null() && !(nothing(v) && known.contains(&name.as_str()));
+    let given = |(name, v): &(&String, &Value)| !(v.is_null() || nothing(v) && known.contains(&name.as_str()));
     match rest.iter().find(given) {
         None => Ok(()),
         Some((name, _)) if known.contains(&name.as_str()) => {

@@ -234,6 +234,7 @@ fn what_cannot_be_is_refused_by_name() {
     for (more, status, param) in [
         (json!({ "model": "gpt-9" }), 404, json!("model")),
         (json!({ "messages": [] }), 400, json!("messages")),
+        (json!({ "stream_options": 1 }), 400, json!("stream_options")),
         (json!({ "messages": [{ "role": "user" }] }), 400, json!("messages[0].content")),
         (json!({ "messages": "hello" }), 400, json!("messages")),
         (json!({ "temperature": 3 }), 400, json!("temperature")),
@@ -258,6 +259,11 @@ fn what_cannot_be_is_refused_by_name() {
         assert_eq!((got, &answer["error"]["param"]), (status, &param), "{shown}: {answer}");
         assert!(answer["error"]["message"].as_str().unwrap().len() < 300, "{answer}");
     }
+    let (_, answer) = s.post("/v1/chat/completions", &json!({ "model": "pebble" }));
+    assert_eq!(
+        (&answer["error"]["param"], &answer["error"]["message"]),
+        (&json!("messages"), &json!("messages: missing"))
+    );
     for body in [
         "",
         "{",

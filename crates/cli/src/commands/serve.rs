@@ -160,10 +160,7 @@ fn embedding(recipe: Recipe) -> Result<Embedding> {
 fn called(asked: Option<&str>, source: &Source) -> String {
     match (asked, source) {
         (_, Source::Embedded(_)) | (None, _) => PEBBLE_NAME.to_string(),
-        (Some(asked), Source::Path(path)) if !Path::new(asked).exists() => {
-            let _ = path;
-            asked.to_string()
-        }
+        (Some(asked), Source::Path(_)) if !Path::new(asked).exists() => asked.to_string(),
         (Some(_), Source::Path(path)) => {
             let whole = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
             let name = if whole.is_dir() { whole.file_name() } else { whole.file_stem() };

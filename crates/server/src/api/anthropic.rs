@@ -1,5 +1,5 @@
 //! `/v1/messages` and `/v1/messages/count_tokens`, as Anthropic's clients expect them.
-use super::openai::{count, deadline, json, next, parse, refuse};
+use super::openai::{count, deadline, following, json, next, parse, refuse};
 use crate::{
     chat::{self, Conversation},
     error::{ApiError, Result},
@@ -325,13 +325,7 @@ async fn write(
     events.named("ping", &json!({ "type": "ping" })).await?;
     let mut blocks = Blocks::default();
     loop {
-        let out = match head.take() {
-            Some(out) => Some(out),
-            None => tokio::select! {
-                out = next(&mut ticket, frame.deadline) => out,
-                () = events.gone() => return Err(sse::Gone),
-            },
-        };
+        let out = following(&mut ticket, &mut head, frame.deadline, events).await?;
         let (text, thought, end) = match out {
             Some(Out::Token { text, thought, .. }) => (text, thought, None),
             Some(Out::End { reason, text, thought, usage, .. }) => (text, thought, Some((reason, usage))),

@@ -1,5 +1,5 @@
 //! `/api/…`, as Ollama's clients expect them: answers by lines of JSON unless `stream` is false, times in nanoseconds.
-use super::openai::{count, deadline, json, next, parse, refuse};
+use super::openai::{Strings, count, deadline, following, json, next, parse, refuse};
 use crate::{
     chat::{self, Conversation},
     error::{ApiError, Result},
@@ -87,7 +87,7 @@ struct GenerateBody {
 #[derive(Debug, Deserialize)]
 struct EmbedBody {
     model: String,
-    input: Option<Input>,
+    input: Option<Strings>,
     // A text that does not fit is an error either way.
     #[serde(rename = "truncate")]
     _truncate: Option<bool>,
@@ -97,13 +97,6 @@ struct EmbedBody {
     _keep_alive: Option<Value>,
     #[serde(flatten)]
     rest: Map<String, Value>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Input {
-    One(String),
-    Many(Vec<String>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -191,11 +184,7 @@ pub async fn embed(mut call: Call) -> Result<Response> {
     let body: EmbedBody = parse(&call.body)?;
     refuse(&body.rest, &["dimensions"])?;
     let model = call.app.model(&body.model)?;
-    let texts = match body.input {
-        None => Vec::new(),
-        Some(Input::One(text)) => vec![text],
-        Some(Input::Many(list)) => list,
-    };
+    let texts = body.input.map(Strings::list).unwrap_or_default();
     let (mut all, mut tokens) = (Vec::new(), 0);
     for text in texts {
         let ids = chat::encode_text(&model.words, (model.embedding.prepare)(&text)).await?;
@@ -422,13 +411,7 @@ async fn write(
     events: &Events,
 ) -> std::result::Result<(), sse::Gone> {
     loop {
-        let out = match head.take() {
-            Some(out) => Some(out),
-            None => tokio::select! {
-                out = next(&mut ticket, deadline) => out,
-                () = events.gone() => return Err(sse::Gone),
-            },
-        };
+        let out = following(&mut ticket, &mut head, deadline, events).await?;
         match out {
             Some(Out::Token { text, thought, .. }) if text.is_empty() && thought.is_empty() => {}
             Some(Out::Token { text, thought, .. }) => events.json_line(&line(model, shape(&thought, &text))).await?,

@@ -4,6 +4,7 @@ use crate::{
     host::{Out, Ticket},
     job::short,
     options::Limits,
+    sse::{Events, Gone},
 };
 use axum::{
     body::Body,
@@ -32,6 +33,12 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
         let (path, inner) = (e.path().to_string(), e.into_inner());
+        let said = inner.to_string();
+        // What is missing has no path yet; its name stands in the message.
+        if let Some(name) = said.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
+            let place = if path == "." { name.to_string() } else { format!("{path}.{name}") };
+            return ApiError::invalid(&short(&place), "missing");
+        }
         match path.as_str() {
             "." | "?" => ApiError::new(
                 axum::http::StatusCode::BAD_REQUEST,
@@ -83,6 +90,16 @@ impl Strings {
     }
 }
 
+/// Text or tokens, one or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum TextsOrTokens {
+    Text(String),
+    Texts(Vec<String>),
+    Tokens(Vec<u32>),
+    ManyTokens(Vec<Vec<u32>>),
+}
+
 /// `stop`, checked.
 pub fn stops(stop: Option<Strings>) -> Result<Vec<String>> {
     let list = stop.map(Strings::list).unwrap_or_default();
@@ -132,6 +149,22 @@ pub async fn next(ticket: &mut Ticket, deadline: Option<Instant>) -> Option<Out>
         Some(Out::Failed(ApiError::new(axum::http::StatusCode::REQUEST_TIMEOUT, "the answer was not ready in time")))
     };
     timeout_at(deadline, ticket.next()).await.unwrap_or_else(|_| late())
+}
+
+/// What a stream writes next: `head`, which came before the stream began, then what comes; none once the client is gone.
+pub async fn following(
+    ticket: &mut Ticket,
+    head: &mut Option<Out>,
+    deadline: Option<Instant>,
+    events: &Events,
+) -> std::result::Result<Option<Out>, Gone> {
+    match head.take() {
+        Some(out) => Ok(Some(out)),
+        None => tokio::select! {
+            out = next(ticket, deadline) => Ok(out),
+            () = events.gone() => Err(Gone),
+        },
+    }
 }
 
 /// `finish_reason`.

@@ -1,6 +1,6 @@
 //! `/v1/chat/completions`.
 use super::openai::{
-    self, StreamOptions, Strings, choices, count, deadline, finish_reason, json, next, parse, refuse, stops,
+    self, StreamOptions, Strings, choices, count, deadline, finish_reason, following, json, next, parse, refuse, stops,
 };
 use crate::{
     chat::{self, Conversation},
@@ -340,13 +340,7 @@ async fn one(
         .await
         .ok()?;
     loop {
-        let out = match head.take() {
-            Some(out) => out,
-            None => tokio::select! {
-                out = next(&mut ticket, frame.deadline) => out?,
-                () = events.gone() => return None,
-            },
-        };
+        let out = following(&mut ticket, &mut head, frame.deadline, &events).await.ok()??;
         let content = frame.content(&out);
         let logprobs = content.map_or(Value::Null, |c| json!({ "content": [c], "refusal": null }));
         match out {

@@ -1,6 +1,7 @@
 //! `/v1/completions`.
 use super::openai::{
-    self, StreamOptions, Strings, choices, count, deadline, finish_reason, finite, json, next, parse, refuse, stops,
+    self, StreamOptions, Strings, TextsOrTokens, choices, count, deadline, finish_reason, finite, following, json,
+    next, parse, refuse, stops,
 };
 use crate::{
     chat::{encode_text, tokenizer},
@@ -26,7 +27,7 @@ const LOGPROBS: i64 = 5;
 #[derive(Debug, Deserialize)]
 struct Body {
     model: String,
-    prompt: Prompt,
+    prompt: TextsOrTokens,
     max_tokens: Option<i64>,
     temperature: Option<f32>,
     top_p: Option<f32>,
@@ -52,16 +53,6 @@ struct Body {
     response_format: Option<Value>,
     #[serde(flatten)]
     rest: Map<String, Value>,
-}
-
-/// Text or tokens, one prompt or several.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Prompt {
-    Text(String),
-    Texts(Vec<String>),
-    Tokens(Vec<u32>),
-    ManyTokens(Vec<Vec<u32>>),
 }
 
 /// One prompt as it was asked and as it runs.
@@ -205,13 +196,13 @@ fn none(n: usize) -> Vec<Option<Ticket>> {
 }
 
 /// Jobs of all prompts.
-async fn prompts(prompt: Prompt, base: &Job, model: &Model, most: usize) -> Result<Vec<Asked>> {
+async fn prompts(prompt: TextsOrTokens, base: &Job, model: &Model, most: usize) -> Result<Vec<Asked>> {
     let words = &model.words;
     let texts = match prompt {
-        Prompt::Text(text) => vec![text],
-        Prompt::Texts(list) => list,
-        Prompt::Tokens(ids) => return tokens(vec![ids], base, model, most),
-        Prompt::ManyTokens(list) => return tokens(list, base, model, most),
+        TextsOrTokens::Text(text) => vec![text],
+        TextsOrTokens::Texts(list) => list,
+        TextsOrTokens::Tokens(ids) => return tokens(vec![ids], base, model, most),
+        TextsOrTokens::ManyTokens(list) => return tokens(list, base, model, most),
     };
     bounded(texts.len(), most)?;
     let mut asked = Vec::new();
@@ -337,13 +328,7 @@ async fn write(asked: Vec<Asked>, (tickets, mut head): (Vec<Ticket>, Option<Out>
     for (index, mut ticket) in tickets.into_iter().enumerate() {
         let mut p = Probabilities::default();
         loop {
-            let out = match head.take() {
-                Some(out) => Some(out),
-                None => tokio::select! {
-                    out = next(&mut ticket, frame.deadline) => out,
-                    () = events.gone() => return,
-                },
-            };
+            let Ok(out) = following(&mut ticket, &mut head, frame.deadline, &events).await else { return };
             let (text, logprobs, finish) = match out {
                 Some(Out::Token { id, text, logprob, top, .. }) => {
                     if text.is_empty() && frame.logprobs.is_none() {

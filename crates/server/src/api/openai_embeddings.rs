@@ -1,5 +1,5 @@
 //! `/v1/embeddings`.
-use super::openai::{json, parse, refuse};
+use super::openai::{TextsOrTokens, json, parse, refuse};
 use crate::{
     chat::encode_text,
     error::{ApiError, Result},
@@ -18,23 +18,13 @@ const INPUTS: usize = 2048;
 #[derive(Debug, Deserialize)]
 struct Body {
     model: String,
-    input: Input,
+    input: TextsOrTokens,
     encoding_format: Option<String>,
     dimensions: Option<i64>,
     #[serde(rename = "user")]
     _user: Option<String>,
     #[serde(flatten)]
     rest: Map<String, Value>,
-}
-
-/// Text or tokens, one input or several.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Input {
-    Text(String),
-    Texts(Vec<String>),
-    Tokens(Vec<u32>),
-    ManyTokens(Vec<Vec<u32>>),
 }
 
 /// Answers.
@@ -68,12 +58,12 @@ pub async fn answer(mut call: Call) -> Result<Response> {
     Ok(json(&json!({ "object": "list", "data": data, "model": model.name, "usage": usage })))
 }
 
-async fn tokens(input: Input, model: &Model) -> Result<Vec<Vec<u32>>> {
+async fn tokens(input: TextsOrTokens, model: &Model) -> Result<Vec<Vec<u32>>> {
     let texts = match input {
-        Input::Text(text) => vec![text],
-        Input::Texts(list) => list,
-        Input::Tokens(ids) => return bounded(vec![ids]),
-        Input::ManyTokens(list) => return bounded(list),
+        TextsOrTokens::Text(text) => vec![text],
+        TextsOrTokens::Texts(list) => list,
+        TextsOrTokens::Tokens(ids) => return bounded(vec![ids]),
+        TextsOrTokens::ManyTokens(list) => return bounded(list),
     };
     let mut all = Vec::new();
     for text in bounded(texts)? {

@@ -170,29 +170,28 @@ impl Prefixes {
             let same = p.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
             if p.kin == kin { (same / PAGE).min(most) } else { 0 }
         };
-        let with_states = self.snapshots;
-        let usable = |p: &Prefix, alike: usize| {
-            let snapshots = p.snapshots.iter().filter(|s| s.end <= alike * PAGE);
-            let deepest = snapshots.max_by_key(|s| s.end).copied();
-            if with_states { (deepest.map_or(0, |s| s.end / PAGE), deepest) } else { (alike, None) }
-        };
-        let all = self.kept.iter().enumerate().map(|(at, p)| (at, alike(p), usable(p, alike(p))));
-        let mut shared = Shared::default();
-        let Some((at, n, snapshot)) = all
-            .inspect(|(_, alike, _)| shared.alike = shared.alike.max(alike * PAGE))
-            .map(|(at, _, (n, snapshot))| (at, n, snapshot))
-            .max_by_key(|(_, n, _)| *n)
-            .filter(|(_, n, _)| *n > 0)
-        else {
+        let (mut shared, mut best) = (Shared::default(), (0, 0));
+        for (at, p) in self.kept.iter().enumerate() {
+            let alike = alike(p);
+            shared.alike = shared.alike.max(alike * PAGE);
+            let deepest = p.snapshots.iter().filter(|s| s.end <= alike * PAGE).max_by_key(|s| s.end).copied();
+            let usable = if self.snapshots { deepest.map_or(0, |s| s.end / PAGE) } else { alike };
+            // Of equal ones the most recently used.
+            if usable > 0 && usable >= best.1 {
+                (best, shared.snapshot) = ((at, usable), deepest);
+            }
+        }
+        let (at, n) = best;
+        if n == 0 {
             return shared;
-        };
+        }
         let Some(prefix) = self.kept.remove(at) else { return shared };
         for page in &prefix.pages[..n] {
             pages.share(*page);
             held.push(*page);
         }
         self.kept.push_back(prefix);
-        Shared { positions: n * PAGE, snapshot, ..shared }
+        Shared { positions: n * PAGE, ..shared }
     }
 
     /// Makes an orphan of a snapshot of the least recently used prefix that has one: the least deep, for the deepest is

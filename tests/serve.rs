@@ -3,104 +3,12 @@ mod support;
 
 use serde_json::{Value, json};
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
-    process::{Child, Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
-
-/// A server of the built-in model that ends with the test.
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(args: &[&str]) -> Server {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pondera"))
-            .args(["serve", "--port", "0", "--json", "--threads", "1"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let said: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
-        let address = said["listening"].as_str().unwrap().trim_start_matches("http://").to_string();
-        Server { child, address }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        stream
-    }
-
-    /// Sends a request whole; status, headers, body.
-    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
-        let mut stream = self.connect();
-        let length = body.len();
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
-            .unwrap();
-        answer(stream)
-    }
-
-    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let (status, _, text) = self.ask("POST", path, "", &body.to_string());
-        (status, serde_json::from_str(&text).unwrap_or_else(|e| panic!("{text:?}: {e}")))
-    }
-
-    fn good(&self, path: &str, body: &Value) -> Value {
-        let (status, answer) = self.post(path, body);
-        assert_eq!(status, 200, "{body} {answer}");
-        answer
-    }
-
-    /// Events of a stream, without the last `[DONE]`, which must be there.
-    fn stream(&self, path: &str, body: &Value) -> Vec<Value> {
-        let (status, headers, text) = self.ask("POST", path, "", &body.to_string());
-        assert!(status == 200 && headers.contains("text/event-stream"), "{status} {text}");
-        let data: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("data: ")).collect();
-        let (last, data) = data.split_last().unwrap();
-        assert_eq!(*last, "[DONE]");
-        data.iter().map(|d| serde_json::from_str(d).unwrap()).collect()
-    }
-
-    fn metric(&self, name: &str) -> f64 {
-        let (_, _, text) = self.ask("GET", "/metrics", "", "");
-        let line = text.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name} in {text}"));
-        line.rsplit(' ').next().unwrap().parse().unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// What comes until the server closes; chunks are put together.
-fn answer(mut stream: TcpStream) -> (u16, String, String) {
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).unwrap();
-    let text = String::from_utf8(bytes).unwrap();
-    let (head, mut rest) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head.split(' ').nth(1).map_or(0, |s| s.parse().unwrap());
-    let headers = head.to_lowercase();
-    let mut body = String::new();
-    if headers.contains("transfer-encoding: chunked") {
-        while let Some((size, tail)) = rest.split_once("\r\n") {
-            let n = usize::from_str_radix(size, 16).unwrap();
-            body.push_str(&tail[..n]);
-            rest = tail[n..].trim_start_matches("\r\n");
-        }
-    } else {
-        body.push_str(rest);
-    }
-    (status, headers, body)
-}
+use support::server::{Server, answer};
 
 fn chat(more: Value) -> Value {
     let mut body = json!({ "model": "pebble", "messages": [{ "role": "user", "content": "Tell me a story about a fox" }],

@@ -1,5 +1,6 @@
 //! A tiny model of our own, written by the project's writers, and a way to run the binary on it.
 #![allow(dead_code)] // each test program uses a part of it
+pub mod server;
 
 use pondera::{
     quant::Format,

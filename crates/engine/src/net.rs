@@ -1,5 +1,6 @@
 //! What the scheduler needs of a model and of a vocabulary, and no more; tests put models of their own here.
 use pondera_ops::{Act, Batch, CacheSpec, Ops, StateSpec};
+use std::sync::Arc;
 
 /// From a step's tokens to logits.
 pub(crate) trait Net {
@@ -27,8 +28,8 @@ pub(crate) trait Stream {
 
 /// From ids to text.
 pub(crate) trait Vocabulary {
-    /// Text of a new sequence; special tokens are shown or left out.
-    fn stream(&self, show_special: bool) -> Box<dyn Stream>;
+    /// Text of a new sequence; special tokens are shown or left out, but for those of `shown`.
+    fn stream(&self, show_special: bool, shown: Arc<[u32]>) -> Box<dyn Stream>;
     /// Ids that end a sequence.
     fn ends(&self) -> &[u32];
 }

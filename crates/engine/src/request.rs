@@ -114,6 +114,8 @@ pub struct Request {
     pub stop_tokens: Vec<u32>,
     /// Show special tokens in the text.
     pub show_special: bool,
+    /// Special tokens that are shown whatever `show_special` says.
+    pub shown: Arc<[u32]>,
     /// Report log probabilities: of the chosen token, and of this many likeliest ones.
     pub logprobs: Option<usize>,
     /// Whom it is for: what is cached of a beginning is shared with the same one alone.

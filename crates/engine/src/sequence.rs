@@ -79,7 +79,8 @@ impl Sequence {
         let mut tokens = Vec::with_capacity(request.prompt.len() + room);
         tokens.extend_from_slice(&request.prompt);
         let seen = Seen::new(&request.sampling, vocab, &request.prompt, room);
-        let text = words.map(|w| Text { stream: w.stream(request.show_special), stops: Stops::new(&request.stop) });
+        let stream = |w: &dyn Vocabulary| w.stream(request.show_special, request.shown.clone());
+        let text = words.map(|w| Text { stream: stream(w), stops: Stops::new(&request.stop) });
         let clock = Clock { submitted: Instant::now(), started: None, first: None, last: None };
         let pages = Vec::with_capacity((request.prompt.len() + room).div_ceil(pondera_ops::PAGE));
         let guide = request.grammar.as_ref().map(|g| g.begin());

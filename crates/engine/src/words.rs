@@ -18,8 +18,8 @@ self_cell::self_cell!(
 pub(crate) struct Words(pub Arc<Tokenizer>);
 
 impl Vocabulary for Words {
-    fn stream(&self, show_special: bool) -> Box<dyn Stream> {
-        Box::new(Owned::new(self.0.clone(), |t| t.stream(!show_special)))
+    fn stream(&self, show_special: bool, shown: Arc<[u32]>) -> Box<dyn Stream> {
+        Box::new(Owned::new(self.0.clone(), |t| t.stream_but(!show_special, shown)))
     }
 
     fn ends(&self) -> &[u32] {

@@ -2,13 +2,19 @@
 //! text, so they run beside the server's own threads.
 use crate::{
     error::{ApiError, Result},
+    grammars::{self, Form},
     host::Words,
     job::short,
+    tools::{Namer, Tools, nine},
 };
 use axum::http::StatusCode;
-use pondera_text::{ChatInput, EncodeOptions, Reasoning, Tokenizer};
+use pondera_text::{
+    ChatInput, EncodeOptions, Grammar, Tokenizer,
+    answer::{Reader, Wanted},
+    tools::Ids,
+};
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 /// Roles that messages may have.
 const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
@@ -22,6 +28,8 @@ pub struct Conversation {
     pub kwargs: Map<String, Value>,
     /// The last message is to be continued instead of answered.
     pub continues: bool,
+    /// What may be called, and what the answer must be.
+    pub tools: Tools,
 }
 
 /// Messages in OpenAI's shape: text alone, whole or in parts; calls' arguments as objects.
@@ -87,40 +95,114 @@ fn text(at: &str, part: Value) -> Result<String> {
     }
 }
 
-/// A conversation as the model reads it, and how its answer is read.
+/// A conversation as the model reads it, and how its answer is written and read.
 pub struct Prompt {
     /// The assistant's turn opened.
     pub tokens: Vec<u32>,
-    /// None where the template knows of no thoughts.
-    pub reasoning: Option<Reasoning>,
+    /// None where all of the answer is text.
+    pub reader: Option<(Reader, Namer)>,
+    /// Special tokens whose text the reader needs.
+    pub shown: Arc<[u32]>,
+    /// What the answer cannot leave.
+    pub grammar: Option<Arc<Grammar>>,
 }
 
-/// The tokens of a conversation.
+/// The tokens of a conversation, and what its answer is bound to.
 ///
 /// # Errors
-/// 400 where the template refuses it or the model has none.
+/// 400 where the template refuses it or the model has none, or where what the answer shall be cannot be had.
 pub async fn encode(words: &Words, conversation: Conversation) -> Result<Prompt> {
-    let (words, template) = (words.clone(), words.template.clone());
-    let template = template.ok_or_else(|| {
-        ApiError::new(StatusCode::BAD_REQUEST, "the model has no chat template: use /v1/completions")
-            .code("no_chat_template")
-    })?;
+    let words = words.clone();
     apart(move || {
-        let continues = conversation.continues;
-        let input = ChatInput {
-            messages: conversation.messages,
-            kwargs: conversation.kwargs,
-            add_generation_prompt: !continues,
-            continue_final_message: continues,
-            ..ChatInput::default()
+        let (listed, wanted) = (conversation.tools.listed.clone(), conversation.tools.wanted.clone());
+        let before = conversation.messages.iter().filter_map(|m| m["tool_calls"].as_array()).map(Vec::len).sum();
+        let (text, tokens) = render(&words, conversation)?;
+        let Some(style) = words.style.as_deref() else {
+            return Ok(Prompt { tokens, reader: None, shown: [].into(), grammar: None });
         };
-        let text = template.render(&input).map_err(|e| ApiError::invalid("messages", e.message().to_string()))?;
-        // The template writes special tokens out, those at the beginning included.
-        let reasoning = Reasoning::of(template.source(false), &text);
-        let tokens = tokens(&words, &text, EncodeOptions { add_special: false, parse_special: true, add_eos: false })?;
-        Ok(Prompt { tokens, reasoning })
+        let reader = style.reader(&text, &wanted.tools).map(|r| (r, Namer::new(style.ids(), before)));
+        let shown = style.shown(!listed.is_empty());
+        let grammar = match wanted == Wanted::default() {
+            true => None,
+            false => {
+                let param = if wanted.tools.is_empty() { "response_format" } else { "tools" };
+                Some(grammars::now(&words, Form::Answer(wanted, style.opened(&text)), param)?)
+            }
+        };
+        Ok(Prompt { tokens, reader, shown, grammar })
     })
     .await
+}
+
+/// How many tokens a conversation has.
+///
+/// # Errors
+/// As [`encode`].
+pub async fn count(words: &Words, conversation: Conversation) -> Result<usize> {
+    let words = words.clone();
+    apart(move || Ok(render(&words, conversation)?.1.len())).await
+}
+
+/// The text and the tokens of a conversation.
+///
+/// # Errors
+/// As [`encode`].
+pub fn render(words: &Words, conversation: Conversation) -> Result<(String, Vec<u32>)> {
+    let Some(template) = &words.template else {
+        let none = "the model has no chat template: use /v1/completions";
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, none).code("no_chat_template"));
+    };
+    let Conversation { mut messages, kwargs, continues, tools } = conversation;
+    if !tools.listed.is_empty() && !words.style.as_ref().is_some_and(|s| s.calls()) {
+        return Err(ApiError::unsupported("tools", "the model's chat template has no calls that this server knows"));
+    }
+    name_results(&mut messages);
+    if words.style.as_ref().is_some_and(|s| s.ids() == Ids::Nine) {
+        shorten_ids(&mut messages);
+    }
+    let input = ChatInput {
+        messages,
+        kwargs,
+        tools: (!tools.listed.is_empty()).then_some(tools.listed),
+        add_generation_prompt: !continues,
+        continue_final_message: continues,
+        ..ChatInput::default()
+    };
+    let text = template.render(&input).map_err(|e| ApiError::invalid("messages", e.message().to_string()))?;
+    // The template writes special tokens out, those at the beginning included.
+    let tokens = tokens(words, &text, EncodeOptions { add_special: false, parse_special: true, add_eos: false })?;
+    Ok((text, tokens))
+}
+
+/// Gives results the name of what was called, where only the call's id says it: some templates want it.
+fn name_results(messages: &mut [Value]) {
+    let mut names: HashMap<String, Value> = HashMap::new();
+    for m in messages {
+        for call in m["tool_calls"].as_array().into_iter().flatten() {
+            if let Some(id) = call["id"].as_str() {
+                names.insert(id.to_string(), call["function"]["name"].clone());
+            }
+        }
+        if m["role"] == "tool"
+            && m["name"].is_null()
+            && let Some(name) = m["tool_call_id"].as_str().and_then(|id| names.get(id)).cloned()
+            && let Some(m) = m.as_object_mut()
+        {
+            m.insert("name".into(), name);
+        }
+    }
+}
+
+/// Ids from elsewhere, as a template wants them that refuses any other.
+fn shorten_ids(messages: &mut [Value]) {
+    for m in messages {
+        let calls = m.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten();
+        let ids = calls.filter_map(|call| call.get_mut("id"));
+        ids.for_each(|id| *id = nine(id.as_str().unwrap_or("")).into());
+        if let Some(id) = m.get_mut("tool_call_id") {
+            *id = nine(id.as_str().unwrap_or("")).into();
+        }
+    }
 }
 
 /// The tokens of a plain text.

@@ -5,7 +5,10 @@ use crate::{
     host::Words,
 };
 use axum::http::StatusCode;
-use pondera_text::{Compiler, Grammar};
+use pondera_text::{
+    Compiler, Grammar,
+    answer::{Style, Wanted},
+};
 use serde_json::Value;
 use std::{
     collections::VecDeque,
@@ -18,8 +21,10 @@ const KEPT: usize = 64;
 /// What a request asks an answer to be.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Form {
-    /// JSON of this schema.
+    /// JSON of this schema, and nothing else.
     Schema(Value),
+    /// An answer of a conversation; its thoughts have begun, if so said.
+    Answer(Wanted, bool),
 }
 
 /// A compiler, made when it is first asked for, and what it made last.
@@ -35,22 +40,34 @@ pub struct Grammars {
 /// # Errors
 /// 400 with what the schema asks for and cannot be had.
 pub async fn grammar(words: &Words, form: Form, param: &'static str) -> Result<Arc<Grammar>> {
-    let all = words.grammars.clone();
+    let words = words.clone();
+    apart(move || now(&words, form, param)).await
+}
+
+/// As [`grammar`], on a thread that may take its time.
+///
+/// # Errors
+/// As [`grammar`].
+pub fn now(words: &Words, form: Form, param: &str) -> Result<Arc<Grammar>> {
+    let all = &words.grammars;
     if let Some(known) = all.known(&form) {
         return Ok(known);
     }
-    let (tokenizer, width) = (tokenizer(words)?.clone(), words.width);
-    apart(move || {
-        let compiler = all.compiler.get_or_init(|| Compiler::new(&tokenizer, width));
-        let compiler =
-            compiler.as_ref().map_err(|e| ApiError::new(StatusCode::BAD_REQUEST, e.message().to_string()))?;
-        let Form::Schema(schema) = &form;
-        let made = compiler.json_schema(schema).map_err(|e| ApiError::invalid(param, e.message().to_string()))?;
-        let made = Arc::new(made);
-        all.keep(form, made.clone());
-        Ok(made)
-    })
-    .await
+    let tokenizer = tokenizer(words)?;
+    let compiler = all.compiler.get_or_init(|| Compiler::new(tokenizer, words.width));
+    let compiler = compiler.as_ref().map_err(|e| ApiError::new(StatusCode::BAD_REQUEST, e.message().to_string()))?;
+    let made = match &form {
+        Form::Schema(schema) => compiler.json_schema(schema).map(Some),
+        Form::Answer(wanted, opened) => {
+            let none = || ApiError::invalid(param, "the model has no chat template");
+            let style: &Style = words.style.as_deref().ok_or_else(none)?;
+            compiler.answer(style, wanted, *opened)
+        }
+    };
+    let made = made.map_err(|e| ApiError::invalid(param, e.message().to_string()))?;
+    let made = Arc::new(made.ok_or_else(|| ApiError::invalid(param, "nothing is asked for"))?);
+    all.keep(form, made.clone());
+    Ok(made)
 }
 
 impl Grammars {
@@ -72,11 +89,11 @@ impl Grammars {
     }
 }
 
-/// OpenAI's `response_format`.
+/// The schema that OpenAI's `response_format` asks for.
 ///
 /// # Errors
 /// 400 with the part that is wrong.
-pub fn response_format(format: Option<&Value>) -> Result<Option<Form>> {
+pub fn response_format(format: Option<&Value>) -> Result<Option<Value>> {
     let Some(format) = format.filter(|f| !f.is_null()) else { return Ok(None) };
     match format["type"].as_str() {
         Some("text") => Ok(None),
@@ -86,7 +103,7 @@ pub fn response_format(format: Option<&Value>) -> Result<Option<Form>> {
             if !schema.is_object() {
                 return Err(ApiError::invalid("response_format.json_schema.schema", "expected an object"));
             }
-            Ok(Some(Form::Schema(schema.clone())))
+            Ok(Some(schema.clone()))
         }
         Some(other) => {
             Err(ApiError::invalid("response_format.type", format!("{:?} is not known", crate::job::short(other))))
@@ -96,6 +113,6 @@ pub fn response_format(format: Option<&Value>) -> Result<Option<Form>> {
 }
 
 /// Any JSON object.
-pub fn object() -> Form {
-    Form::Schema(serde_json::json!({ "type": "object" }))
+pub fn object() -> Value {
+    serde_json::json!({ "type": "object" })
 }

@@ -6,11 +6,15 @@ use crate::{
     error::{ApiError, Result},
     grammars::Grammars,
     metrics::Metrics,
+    tools::{Called, Namer},
 };
 use pondera_engine::{
     Engine, Event, FinishReason, Logprob, Pooling, Request, RequestId, Sampling, Timings, TokenLogprobs, Usage,
 };
-use pondera_text::{ChatTemplate, Reasoning, Tokenizer};
+use pondera_text::{
+    ChatTemplate, Tokenizer,
+    answer::{Reader, Said, Style},
+};
 use std::{
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -35,6 +39,8 @@ pub struct ModelSpec {
     pub aliases: Vec<String>,
     /// Sampling values where a request says nothing.
     pub sampling: Sampling,
+    /// In place of the model's own.
+    pub template: Option<ChatTemplate>,
     /// How it makes vectors.
     pub embedding: Embedding,
     /// Opens it, on the thread that will run it.
@@ -86,6 +92,8 @@ pub struct Words {
     pub tokenizer: Option<Arc<Tokenizer>>,
     /// None where the model has none.
     pub template: Option<Arc<ChatTemplate>>,
+    /// How its answers are written; none without a template.
+    pub style: Option<Arc<Style>>,
     /// Whether it makes embeddings alone.
     pub encoder: bool,
     /// Columns of its logits.
@@ -112,12 +120,31 @@ pub struct Facts {
 /// What comes of a request.
 #[derive(Debug)]
 pub enum Out {
-    /// A token was chosen; text that can be shown now.
-    Token { id: u32, text: String, thought: String, logprob: Option<f64>, top: Vec<Logprob> },
+    /// A token was chosen; what can be shown now.
+    Token { id: u32, part: Part, logprob: Option<f64>, top: Vec<Logprob> },
     /// The end.
-    End { reason: FinishReason, text: String, thought: String, usage: Usage, timings: Timings },
+    End { reason: FinishReason, part: Part, usage: Usage, timings: Timings },
     /// The end, without an answer.
     Failed(ApiError),
+}
+
+/// What was said, in this order.
+#[derive(Debug, Default)]
+pub struct Part {
+    pub thought: String,
+    pub text: String,
+    pub calls: Vec<Called>,
+}
+
+impl Part {
+    fn text(text: &str) -> Part {
+        Part { text: text.to_string(), ..Part::default() }
+    }
+
+    /// Nothing was.
+    pub fn is_empty(&self) -> bool {
+        self.thought.is_empty() && self.text.is_empty() && self.calls.is_empty()
+    }
 }
 
 enum Command {
@@ -133,8 +160,8 @@ pub struct Ticket {
     events: events::UnboundedReceiver<Out>,
     commands: mpsc::Sender<Command>,
     ended: bool,
-    /// Tells thoughts from the answer.
-    pub reasoning: Option<Reasoning>,
+    /// Tells thoughts and calls from the text, and names the calls.
+    pub reader: Option<(Reader, Namer)>,
 }
 
 impl Ticket {
@@ -144,18 +171,22 @@ impl Ticket {
             return None;
         }
         let mut out = self.events.recv().await.unwrap_or_else(|| Out::Failed(gone()));
-        if let (Some(r), Out::Token { text, thought, .. } | Out::End { text, thought, .. }) =
-            (&mut self.reasoning, &mut out)
-        {
-            let whole = std::mem::take(text);
-            r.push(&whole, thought, text);
+        if let (Some((reader, namer)), Out::Token { part, .. } | Out::End { part, .. }) = (&mut self.reader, &mut out) {
+            let said = reader.push(&std::mem::take(&mut part.text));
+            add(part, said, namer);
         }
-        if let (Some(r), Out::End { text, thought, .. }) = (&mut self.reasoning, &mut out) {
-            r.finish(thought, text);
+        if let (Some((reader, namer)), Out::End { part, .. }) = (&mut self.reader, &mut out) {
+            add(part, reader.finish(), namer);
         }
         self.ended = !matches!(out, Out::Token { .. });
         Some(out)
     }
+}
+
+fn add(part: &mut Part, said: Said, namer: &mut Namer) {
+    part.thought.push_str(&said.thought);
+    part.text.push_str(&said.text);
+    part.calls.extend(said.calls.into_iter().map(|call| namer.name(call)));
 }
 
 impl Drop for Ticket {
@@ -177,7 +208,7 @@ impl Model {
     /// # Errors
     /// What the engine says.
     pub fn start(spec: ModelSpec) -> pondera_engine::Result<Model> {
-        let ModelSpec { name, aliases, sampling, embedding, open } = spec;
+        let ModelSpec { name, aliases, sampling, template, embedding, open } = spec;
         let (commands, inbox) = mpsc::channel();
         let (tell, told) = mpsc::channel();
         let (metrics, alive) = (Arc::new(Metrics::default()), Arc::new(AtomicBool::new(true)));
@@ -187,7 +218,7 @@ impl Model {
                 Ok(engine) => engine,
                 Err(e) => return drop(tell.send(Err(e))),
             };
-            let opened = words(&engine).map(|words| (words, facts(&engine), engine.ctx()));
+            let opened = words(&engine, template).map(|words| (words, facts(&engine), engine.ctx()));
             let ready = opened.is_ok();
             let _ = tell.send(opened);
             if ready {
@@ -232,7 +263,7 @@ impl Model {
         let commands = self.commands.clone();
         // Without a thread the sender is dropped, and the ticket says so.
         let _ = commands.send(Command::Submit(id, Box::new(request), sender));
-        Ticket { id, events, commands, ended: false, reasoning: None }
+        Ticket { id, events, commands, ended: false, reader: None }
     }
 
     /// For every token but the first its log probability and the `top` likeliest, given those before it.
@@ -268,10 +299,14 @@ impl Model {
     }
 }
 
-fn words(engine: &Engine) -> pondera_engine::Result<Words> {
-    let template = engine.weights().map(ChatTemplate::of).transpose()?.flatten();
+fn words(engine: &Engine, template: Option<ChatTemplate>) -> pondera_engine::Result<Words> {
+    let own = || engine.weights().map(ChatTemplate::of).transpose().map(Option::flatten);
+    let template = template.map_or_else(own, |t| Ok(Some(t)))?;
+    let tokenizer = engine.tokenizer()?.cloned();
+    let style = template.as_ref().zip(tokenizer.as_deref()).map(|(t, words)| Arc::new(Style::of(t, words)));
     Ok(Words {
-        tokenizer: engine.tokenizer()?.cloned(),
+        tokenizer,
+        style,
         template: template.map(Arc::new),
         encoder: engine.model().is_encoder(),
         width: engine.model().vocab_size(),
@@ -388,11 +423,11 @@ impl Worker {
                     let now = Instant::now();
                     metrics.token(now - sink.last.unwrap_or(sink.submitted), sink.last.is_none());
                     sink.last = Some(now);
-                    Out::Token { id, text: text.to_string(), thought: String::new(), logprob, top: top.to_vec() }
+                    Out::Token { id, part: Part::text(text), logprob, top: top.to_vec() }
                 }
                 Event::Finished { reason, text, usage, timings, .. } => {
                     metrics.ended(reason, &usage, sink.submitted.elapsed());
-                    Out::End { reason, text: text.to_string(), thought: String::new(), usage, timings }
+                    Out::End { reason, part: Part::text(text), usage, timings }
                 }
                 Event::Failed(e) => {
                     log(e);

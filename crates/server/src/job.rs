@@ -1,11 +1,13 @@
 //! A request as all dialects make it: tokens, sampling and bounds, checked before it reaches the engine.
 use crate::{
+    chat::Prompt,
     error::{ApiError, Result},
     host::{Model, Ticket},
     id,
+    tools::Namer,
 };
 use pondera_engine::{Request, Sampling};
-use pondera_text::{Grammar, Reasoning};
+use pondera_text::{Grammar, answer::Reader};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Fields about sampling, as dialects give them. What is not given comes from the model's preset.
@@ -38,8 +40,10 @@ pub struct Job {
     pub ignore_eos: bool,
     pub show_special: bool,
     pub grammar: Option<Arc<Grammar>>,
-    /// Tells thoughts from the answer.
-    pub reasoning: Option<Reasoning>,
+    /// Special tokens whose text the reader needs.
+    pub shown: Arc<[u32]>,
+    /// Tells thoughts and calls from the text.
+    pub reader: Option<(Reader, Namer)>,
 }
 
 impl Choice {
@@ -105,6 +109,31 @@ impl Choice {
 }
 
 impl Job {
+    /// One answer to a prompt that is yet to come, of any length.
+    pub fn new(sampling: Sampling) -> Job {
+        Job {
+            prompt: Vec::new(),
+            sampling,
+            n: 1,
+            max_tokens: None,
+            stop: Vec::new(),
+            logprobs: None,
+            ignore_eos: false,
+            show_special: false,
+            grammar: None,
+            shown: [].into(),
+            reader: None,
+        }
+    }
+
+    /// Answers a conversation.
+    pub fn take(&mut self, prompt: Prompt) {
+        self.prompt = prompt.tokens;
+        self.grammar = prompt.grammar;
+        self.shown = prompt.shown;
+        self.reader = prompt.reader;
+    }
+
     /// Hands all choices to the engine, for `tenant`; each has a seed of its own.
     pub fn submit(&self, model: &Model, tenant: u64) -> Vec<Ticket> {
         let request = |i: usize| Request {
@@ -114,6 +143,7 @@ impl Job {
             max_tokens: self.max_tokens,
             ignore_eos: self.ignore_eos,
             show_special: self.show_special,
+            shown: self.shown.clone(),
             logprobs: self.logprobs,
             grammar: self.grammar.clone(),
             tenant,
@@ -121,7 +151,7 @@ impl Job {
         };
         let start = |i| {
             let mut ticket = model.submit(request(i));
-            ticket.reasoning.clone_from(&self.reasoning);
+            ticket.reader.clone_from(&self.reader);
             ticket
         };
         (0..self.n).map(start).collect()

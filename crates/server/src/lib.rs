@@ -18,6 +18,7 @@ mod metrics;
 mod options;
 mod route;
 mod sse;
+mod tools;
 
 pub use host::{Embedding, ModelSpec};
 pub use listen::Server;

@@ -4,6 +4,7 @@
 //! Does not own: sampling. A [`Guide`] says which tokens may come next and takes the one that came.
 use crate::{
     Tokenizer,
+    answer::{Lark, Style, Wanted, guided},
     error::{Error, Result},
 };
 use llguidance::{
@@ -11,29 +12,32 @@ use llguidance::{
     api::TopLevelGrammar,
     toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{fmt, sync::Arc};
 
 /// Most bytes of a grammar's text.
 pub const GRAMMAR_BYTES_MAX: usize = 1 << 20;
 
-/// Between the parts of a JSON text: a space, or a new line and some indentation.
-const WHITE_SPACE: &str = r"( |\n {0,12})?";
-
 /// Makes grammars for one vocabulary. Dear to make (it orders all tokens by their bytes), cheap to use.
 pub struct Compiler {
     factory: ParserFactory,
+    /// Tokens that end a text; the first stands for all of them where a grammar is asked.
+    ends: Arc<[u32]>,
+    /// Texts of special tokens.
+    specials: Vec<(String, u32)>,
 }
 
 /// A grammar, ready to guide any number of texts.
 pub struct Grammar {
     start: Matcher,
+    ends: Arc<[u32]>,
 }
 
 /// The place of one text in its grammar.
 pub struct Guide {
     matcher: Matcher,
     allowed: SimpleVob,
+    ends: Arc<[u32]>,
 }
 
 impl Compiler {
@@ -42,7 +46,15 @@ impl Compiler {
     /// # Errors
     /// A vocabulary without an end-of-sequence token: no text could end.
     pub fn new(tokenizer: &Tokenizer, width: usize) -> Result<Compiler> {
-        let end = tokenizer.stop_ids().first().copied().or(tokenizer.eos_id());
+        let eos = tokenizer.eos_id();
+        let ends = if tokenizer.stop_ids().is_empty() { eos.as_slice() } else { tokenizer.stop_ids() };
+        Compiler::ending(tokenizer, width, ends)
+    }
+
+    /// As [`Compiler::new`], for texts that these tokens end.
+    pub(crate) fn ending(tokenizer: &Tokenizer, width: usize, ends: &[u32]) -> Result<Compiler> {
+        let ends: Vec<u32> = ends.iter().copied().filter(|id| (*id as usize) < width).collect();
+        let end = ends.first().copied();
         let end = end.ok_or_else(|| Error::invalid("grammar: the vocabulary has no token that ends a text"))?;
         let word = |id: usize| -> Vec<u8> {
             let Ok(id) = u32::try_from(id) else { return Vec::new() };
@@ -61,7 +73,9 @@ impl Compiler {
         let mut factory = ParserFactory::new_simple(&env).map_err(|e| wrong(&e.to_string()))?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
-        Ok(Compiler { factory })
+        let specials = (0..width as u32).filter(|id| tokenizer.is_special(*id));
+        let specials = specials.map(|id| (tokenizer.decode(&[id], false), id)).filter(|(text, _)| !text.is_empty());
+        Ok(Compiler { factory, ends: ends.into(), specials: specials.collect() })
     }
 
     /// Texts that are JSON of this schema.
@@ -70,13 +84,17 @@ impl Compiler {
     /// What the schema asks for and cannot be had, or a cost beyond the bounds.
     pub fn json_schema(&self, schema: &Value) -> Result<Grammar> {
         bounded(schema.to_string().len())?;
-        let mut schema = schema.clone();
-        if let Some(object) = schema.as_object_mut() {
-            // Free white space would let a model write it for ever.
-            object
-                .insert("x-guidance".into(), json!({ "whitespace_flexible": true, "whitespace_pattern": WHITE_SPACE }));
-        }
-        self.compile(TopLevelGrammar::from_json_schema(schema))
+        self.compile(TopLevelGrammar::from_json_schema(guided(schema, true)))
+    }
+
+    /// Answers that are what is `wanted`, as a model of this style writes them; thoughts of the answer have begun if `opened`.
+    /// None where it may be anything.
+    ///
+    /// # Errors
+    /// As [`Compiler::json_schema`]; tools that the model has no way to call.
+    pub fn answer(&self, style: &Style, wanted: &Wanted, opened: bool) -> Result<Option<Grammar>> {
+        let text = Lark::new(&self.specials).answer(style, wanted, opened)?;
+        text.map(|text| self.lark(&text)).transpose()
     }
 
     /// Texts that this regular expression matches whole.
@@ -101,7 +119,7 @@ impl Compiler {
         let start = Matcher::new(self.factory.create_parser(grammar));
         match start.get_error() {
             Some(e) => Err(wrong(&e)),
-            None => Ok(Grammar { start }),
+            None => Ok(Grammar { start, ends: self.ends.clone() }),
         }
     }
 }
@@ -124,18 +142,24 @@ fn wrong(what: &str) -> Error {
 impl Grammar {
     /// At the beginning of a text.
     pub fn begin(&self) -> Guide {
-        Guide { matcher: self.start.deep_clone(), allowed: SimpleVob::new() }
+        Guide { matcher: self.start.deep_clone(), allowed: SimpleVob::new(), ends: self.ends.clone() }
     }
 }
 
 impl Guide {
-    /// Which tokens may come next: bit `id % 32` of word `id / 32`. At a place where the text may end, the token that ends it is
+    /// Which tokens may come next: bit `id % 32` of word `id / 32`. At a place where the text may end, the tokens that end it are
     /// among them.
     ///
     /// # Errors
     /// A step whose cost is beyond the bounds.
     pub fn allowed(&mut self) -> Result<&[u32]> {
         self.allowed = self.matcher.compute_mask_or_eos().map_err(|e| wrong(&e.to_string()))?;
+        // Where the text may end, a model may end it by any of its ends.
+        if let [first, rest @ ..] = &self.ends[..]
+            && self.allowed.is_allowed(*first)
+        {
+            rest.iter().for_each(|id| self.allowed.allow_token(*id));
+        }
         Ok(self.allowed.as_slice())
     }
 

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod added;
+pub mod answer;
 mod base64;
 mod bpe;
 mod charsmap;
@@ -22,6 +23,7 @@ mod scheme;
 mod sentencepiece;
 mod tiktoken;
 mod tokenizer;
+pub mod tools;
 mod trie;
 mod unicode;
 mod unigram;
@@ -30,5 +32,4 @@ mod vocab;
 pub use chat::{ChatInput, ChatTemplate, parse_time};
 pub use error::{Error, ErrorKind, Result};
 pub use grammar::{Compiler, GRAMMAR_BYTES_MAX, Grammar, Guide};
-pub use reasoning::Reasoning;
 pub use tokenizer::{EncodeOptions, Stream, Tokenizer};

@@ -10,6 +10,7 @@ use crate::sentencepiece::SentencePiece;
 use crate::tiktoken::{self, Ranked, Sidecar};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Longest text that is tokenized in one piece.
 const TEXT_MAX: usize = 1 << 30;
@@ -198,9 +199,15 @@ impl Tokenizer {
 
     /// Text token by token; see [`Stream`].
     pub fn stream(&self, skip_special: bool) -> Stream<'_> {
+        self.stream_but(skip_special, [].into())
+    }
+
+    /// As [`Tokenizer::stream`], without skipping any of `shown`.
+    pub fn stream_but(&self, skip_special: bool, shown: Arc<[u32]>) -> Stream<'_> {
         Stream {
             scheme: &*self.scheme,
             skip_special,
+            shown,
             decoder: Decoder::new(self.scheme.steps()),
             piece: Vec::with_capacity(USUAL),
         }
@@ -253,6 +260,8 @@ impl Tokenizer {
 pub struct Stream<'t> {
     scheme: &'t dyn Scheme,
     skip_special: bool,
+    /// Special tokens that are not skipped all the same.
+    shown: Arc<[u32]>,
     decoder: Decoder<'t>,
     /// The token under way, used again for the next.
     piece: Vec<u8>,
@@ -275,7 +284,7 @@ impl Stream<'_> {
 
     /// [`Stream::push`] that appends to `out`.
     pub fn push_to(&mut self, id: u32, out: &mut String) {
-        if self.skip_special && self.scheme.is_special(id) {
+        if self.skip_special && self.scheme.is_special(id) && !self.shown.contains(&id) {
             return;
         }
         self.piece.clear();

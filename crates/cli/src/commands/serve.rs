@@ -9,6 +9,7 @@ use crate::{
     sentence::Recipe,
 };
 use pondera_engine::{Engine, EngineOptions, ErrorKind, KvType, normalize};
+use pondera_text::ChatTemplate;
 use pondera_server::{Embedding, Key, ModelSpec, Options, Scope, Server};
 use serde_json::json;
 use std::{
@@ -38,6 +39,9 @@ pub struct Args {
     /// A further name of the first model; may be given again
     #[arg(long, value_name = "NAME")]
     served_model_name: Vec<String>,
+    /// A chat template in place of the first model's own
+    #[arg(long, value_name = "FILE")]
+    chat_template: Option<PathBuf>,
     /// Keys that clients must show, one per line: NAME SECRET [use|admin]
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
@@ -131,9 +135,17 @@ fn models(args: &Args, options: &EngineOptions, context: &Context) -> Result<Vec
         let sampling = Choice::default().over(&recommended, DOCUMENTED);
         let options = options.clone();
         let open = Box::new(move || Engine::open(&from(&source), &options, &mut |_| {}));
-        specs.push(ModelSpec { name, aliases, sampling, embedding: embedding(recipe)?, open });
+        let template = args.chat_template.as_deref().filter(|_| i == 0).map(template).transpose()?;
+        specs.push(ModelSpec { name, aliases, sampling, template, embedding: embedding(recipe)?, open });
     }
     Ok(specs)
+}
+
+/// A template that can be read.
+fn template(path: &Path) -> Result<ChatTemplate> {
+    let template = ChatTemplate::new(fs::read_to_string(path).map_err(|e| Error::io(path.display(), &e))?);
+    template.check().map_err(|e| Error::file(format!("{}: {}", path.display(), e.message())))?;
+    Ok(template)
 }
 
 /// As the model's folder says.

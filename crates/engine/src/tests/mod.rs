@@ -18,7 +18,7 @@ use pondera_arch::{Config, Model, Source};
 use pondera_ops::{Act, Batch, CacheSpec, Ops, PAGE, StateSpec};
 use pondera_quant::{Bytes, Format, TensorView};
 use pondera_weights::Weights;
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
 /// Tiny shapes of every mechanism that a cache or batch can get wrong: grouped queries, windows, experts, latents, sinks,
 /// length-dependent rotary frequencies, learnt positions, recurrent states alone and beside a cache.
@@ -153,7 +153,7 @@ fn push_letter(id: u32, out: &mut String) {
 }
 
 impl Vocabulary for Letters {
-    fn stream(&self, _: bool) -> Box<dyn Stream> {
+    fn stream(&self, _: bool, _: Arc<[u32]>) -> Box<dyn Stream> {
         Box::new(Letters)
     }
     fn ends(&self) -> &[u32] {

@@ -3,12 +3,12 @@ use super::openai::{count, deadline, following, json, next, parse, refuse};
 use crate::{
     chat::{self, Conversation},
     error::{ApiError, Result},
-    grammars::{Form, grammar},
     host::{Model, Out, Ticket},
     id,
     job::{Choice, Job, short},
     route::Call,
     sse::{self, Events},
+    tools::{self, Answer, Called, Function, Tools},
 };
 use axum::response::Response;
 use pondera_engine::{FinishReason, STOPS_MAX, Usage};
@@ -82,24 +82,10 @@ pub async fn answer(mut call: Call) -> Result<Response> {
         return Err(ApiError::invalid("temperature", format!("expected a number from 0 to 1, got {t}")));
     }
     let choice = Choice { temperature: body.temperature, top_p: body.top_p, top_k: body.top_k, ..Choice::default() };
-    let mut job = Job {
-        prompt: Vec::new(),
-        sampling: choice.sampling(&model.sampling)?,
-        n: 1,
-        max_tokens: Some(max_tokens),
-        stop: stops.clone(),
-        logprobs: None,
-        ignore_eos: false,
-        show_special: false,
-        grammar: None,
-        reasoning: None,
-    };
-    if let Some(form) = form(body.output_config.as_ref(), body.output_format.as_ref())? {
-        job.grammar = Some(grammar(&model.words, form, "output_config").await?);
-    }
+    let sampling = choice.sampling(&model.sampling)?;
+    let mut job = Job { max_tokens: Some(max_tokens), stop: stops.clone(), ..Job::new(sampling) };
     let stream = body.stream.unwrap_or(false);
-    let prompt = chat::encode(&model.words, conversation(body)?).await?;
-    (job.prompt, job.reasoning) = (prompt.tokens, prompt.reasoning.filter(|_| job.grammar.is_none()));
+    job.take(chat::encode(&model.words, conversation(body)?).await?);
     call.place.grow(0, job.prompt.len(), &limits)?;
     let frame = Frame { id: id::random("msg_"), model: model.clone(), stops, deadline: deadline(&limits) };
     let mut ticket = job.submit(&model, call.tenant).swap_remove(0);
@@ -120,7 +106,7 @@ pub async fn answer(mut call: Call) -> Result<Response> {
 }
 
 /// What the answer must be: `output_config.format`, or `output_format` of earlier versions.
-fn form(config: Option<&Value>, format: Option<&Value>) -> Result<Option<Form>> {
+fn form(config: Option<&Value>, format: Option<&Value>) -> Result<Option<Value>> {
     if let Some(key) =
         config.and_then(Value::as_object).and_then(|c| c.keys().find(|k| *k != "format" && *k != "effort"))
     {
@@ -129,7 +115,7 @@ fn form(config: Option<&Value>, format: Option<&Value>) -> Result<Option<Form>> 
     let format = config.map(|c| &c["format"]).filter(|f| !f.is_null()).or(format.filter(|f| !f.is_null()));
     let Some(format) = format else { return Ok(None) };
     match (format["type"].as_str(), &format["schema"]) {
-        (Some("json_schema"), schema @ Value::Object(_)) => Ok(Some(Form::Schema(schema.clone()))),
+        (Some("json_schema"), schema @ Value::Object(_)) => Ok(Some(schema.clone())),
         _ => Err(ApiError::invalid("output_config.format", "expected {\"type\": \"json_schema\", \"schema\": {…}}")),
     }
 }
@@ -138,20 +124,15 @@ fn form(config: Option<&Value>, format: Option<&Value>) -> Result<Option<Form>> 
 pub async fn count_tokens(call: Call) -> Result<Response> {
     let body: Body = parse(&call.body)?;
     let model = call.app.model(&body.model)?;
-    let prompt = chat::encode(&model.words, conversation(body)?).await?;
-    Ok(json(&json!({ "input_tokens": prompt.tokens.len() })))
+    let count = chat::count(&model.words, conversation(body)?).await?;
+    Ok(json(&json!({ "input_tokens": count })))
 }
 
 /// What the template gets, after everything that asks for what is not there was refused.
 fn conversation(b: Body) -> Result<Conversation> {
     refuse(&b.rest, REFUSED)?;
-    if b.tools.as_ref().is_some_and(|t| !t.is_empty()) {
-        return Err(ApiError::unsupported("tools", "not supported by this server yet"));
-    }
-    let choice = b.tool_choice.as_ref().and_then(|c| c.get("type")?.as_str());
-    if b.tool_choice.as_ref().is_some_and(|c| !c.is_null()) && !matches!(choice, Some("none" | "auto")) {
-        return Err(ApiError::invalid("tool_choice", "only with tools"));
-    }
+    let mut tools = functions(b.tools.as_deref().unwrap_or_default(), b.tool_choice.as_ref())?;
+    tools.wanted.text = form(b.output_config.as_ref(), b.output_format.as_ref())?;
     let mut kwargs = Map::new();
     if let Some(t) = &b.thinking {
         let on = match t.kind.as_str() {
@@ -173,7 +154,37 @@ fn conversation(b: Body) -> Result<Conversation> {
         message(&format!("messages[{i}]"), m, &mut messages)?;
     }
     let continues = messages.last().is_some_and(|m| m["role"] == "assistant");
-    Ok(Conversation { messages, kwargs, continues })
+    Ok(Conversation { messages, kwargs, continues, tools })
+}
+
+/// `tools` and `tool_choice`.
+fn functions(list: &[Value], choice: Option<&Value>) -> Result<Tools> {
+    let function = |(i, tool): (usize, &Value)| match tool["type"].as_str() {
+        None | Some("custom") => Ok(()),
+        Some(other) => Err(ApiError::unsupported(
+            &format!("tools[{i}].type"),
+            &format!("{:?} is not supported: the server runs no tools of its own", short(other)),
+        )),
+    };
+    list.iter().enumerate().try_for_each(function)?;
+    let functions = list.iter().enumerate().map(|(i, f)| Function {
+        at: format!("tools[{i}]"),
+        name: &f["name"],
+        description: &f["description"],
+        parameters: &f["input_schema"],
+        strict: f["strict"] == true,
+    });
+    let choice = choice.filter(|c| !c.is_null());
+    let which = match choice.map(|c| (c["type"].as_str(), c["name"].as_str())) {
+        None | Some((Some("auto"), _)) => tools::Choice::Auto,
+        Some((Some("any"), _)) => tools::Choice::Any,
+        Some((Some("none"), _)) => tools::Choice::None,
+        Some((Some("tool"), Some(name))) => tools::Choice::One(name.to_string()),
+        Some((Some("tool"), None)) => return Err(ApiError::invalid("tool_choice.name", "expected a string")),
+        Some(_) => return Err(ApiError::invalid("tool_choice.type", "expected auto, any, tool or none")),
+    };
+    let parallel = choice.is_none_or(|c| c["disable_parallel_tool_use"] != true);
+    Tools::of(functions.collect(), which, parallel, "tool_choice")
 }
 
 /// A string, or blocks of text put together.
@@ -254,21 +265,22 @@ fn message(at: &str, m: Value, out: &mut Vec<Value>) -> Result<()> {
 }
 
 impl Frame {
-    fn message(&self, content: Value, reason: Option<FinishReason>, usage: Value) -> Value {
-        let (reason, stop) = self.end(reason);
+    fn message(&self, content: Value, end: Option<(FinishReason, bool)>, usage: Value) -> Value {
+        let (reason, stop) = self.end(end);
         json!({
             "id": self.id, "type": "message", "role": "assistant", "model": self.model.name, "content": content,
             "stop_reason": reason, "stop_sequence": stop, "usage": usage,
         })
     }
 
-    /// `stop_reason` and `stop_sequence`.
-    fn end(&self, reason: Option<FinishReason>) -> (Option<&'static str>, Option<&str>) {
+    /// `stop_reason` and `stop_sequence` of an answer that ended so, with calls or without.
+    fn end(&self, end: Option<(FinishReason, bool)>) -> (Option<&'static str>, Option<&str>) {
+        let Some((reason, called)) = end else { return (None, None) };
         match reason {
-            None => (None, None),
-            Some(FinishReason::Length) => (Some("max_tokens"), None),
-            Some(FinishReason::StopString(i)) => (Some("stop_sequence"), self.stops.get(i).map(String::as_str)),
-            Some(FinishReason::Stop | FinishReason::Cancelled) => (Some("end_turn"), None),
+            FinishReason::Length => (Some("max_tokens"), None),
+            FinishReason::StopString(i) => (Some("stop_sequence"), self.stops.get(i).map(String::as_str)),
+            FinishReason::Stop if called => (Some("tool_use"), None),
+            FinishReason::Stop | FinishReason::Cancelled => (Some("end_turn"), None),
         }
     }
 }
@@ -282,29 +294,33 @@ fn usage(u: &Usage) -> Value {
 }
 
 async fn whole(mut ticket: Ticket, frame: &Frame) -> Result<Value> {
-    let (mut said, mut thoughts) = (String::new(), String::new());
+    let mut answer = Answer::default();
     while let Some(out) = next(&mut ticket, frame.deadline).await {
         match out {
-            Out::Token { text, thought, .. } => {
-                said.push_str(&text);
-                thoughts.push_str(&thought);
-            }
-            Out::End { reason, text, thought, usage: u, .. } => {
-                said.push_str(&text);
-                thoughts.push_str(&thought);
-                let mut content = Vec::new();
-                if !thoughts.is_empty() {
-                    content.push(json!({ "type": "thinking", "thinking": thoughts, "signature": "" }));
-                }
-                if !said.is_empty() || content.is_empty() {
-                    content.push(json!({ "type": "text", "text": said }));
-                }
-                return Ok(frame.message(content.into(), Some(reason), usage(&u)));
+            Out::Token { part, .. } => answer.add(part),
+            Out::End { reason, part, usage: u, .. } => {
+                answer.add(part);
+                let end = Some((reason, !answer.calls.is_empty()));
+                return Ok(frame.message(content(answer), end, usage(&u)));
             }
             Out::Failed(e) => return Err(e),
         }
     }
     Err(ApiError::unavailable("the answer ended early"))
+}
+
+/// A whole answer's blocks.
+fn content(answer: Answer) -> Value {
+    let mut content = Vec::new();
+    if !answer.thought.is_empty() {
+        content.push(json!({ "type": "thinking", "thinking": answer.thought, "signature": "" }));
+    }
+    if !answer.text.is_empty() || content.is_empty() && answer.calls.is_empty() {
+        content.push(json!({ "type": "text", "text": answer.text }));
+    }
+    let call = |c: &tools::Call| json!({ "type": "tool_use", "id": c.id, "name": c.name, "input": c.input() });
+    content.extend(answer.calls.iter().map(call));
+    content.into()
 }
 
 /// The events in their order: the message begins, its one block begins, grows and stops, the message ends.
@@ -326,21 +342,24 @@ async fn write(
     let mut blocks = Blocks::default();
     loop {
         let out = following(&mut ticket, &mut head, frame.deadline, events).await?;
-        let (text, thought, end) = match out {
-            Some(Out::Token { text, thought, .. }) => (text, thought, None),
-            Some(Out::End { reason, text, thought, usage, .. }) => (text, thought, Some((reason, usage))),
+        let (part, end) = match out {
+            Some(Out::Token { part, .. }) => (part, None),
+            Some(Out::End { reason, part, usage, .. }) => (part, Some((reason, usage))),
             Some(Out::Failed(e)) => return events.named("error", &e.anthropic("")).await,
             None => return Ok(()),
         };
-        blocks.add(&THINKING, &thought, events).await?;
-        blocks.add(&TEXT, &text, events).await?;
+        blocks.add(&THINKING, &part.thought, events).await?;
+        blocks.add(&TEXT, &part.text, events).await?;
+        for call in part.calls {
+            blocks.call(call, events).await?;
+        }
         if let Some((reason, u)) = end {
             if blocks.count == 0 {
                 // An answer of nothing has a block of nothing.
                 blocks.open(&TEXT, events).await?;
             }
             blocks.close(events).await?;
-            let (reason, stop) = frame.end(Some(reason));
+            let (reason, stop) = frame.end(Some((reason, blocks.called)));
             let delta = json!({ "stop_reason": reason, "stop_sequence": stop });
             events
                 .named("message_delta", &json!({ "type": "message_delta", "delta": delta, "usage": usage(&u) }))
@@ -358,6 +377,7 @@ struct Kind {
 }
 
 const TEXT: Kind = Kind { name: "text", delta: "text_delta", signed: false };
+const TOOL: &str = "tool_use";
 const THINKING: Kind = Kind { name: "thinking", delta: "thinking_delta", signed: true };
 
 /// The blocks of a streamed message: one at a time is open.
@@ -365,6 +385,8 @@ const THINKING: Kind = Kind { name: "thinking", delta: "thinking_delta", signed:
 struct Blocks {
     count: usize,
     open: Option<&'static str>,
+    /// A tool was called.
+    called: bool,
 }
 
 impl Blocks {
@@ -383,13 +405,34 @@ impl Blocks {
             .await
     }
 
+    /// A part of a call: each call is a block.
+    async fn call(&mut self, part: Called, events: &Events) -> std::result::Result<(), sse::Gone> {
+        match part {
+            Called::Begin { id, name, .. } => {
+                self.close(events).await?;
+                self.called = true;
+                self.start(TOOL, json!({ "type": TOOL, "id": id, "name": name, "input": {} }), events).await
+            }
+            Called::Arguments { text, .. } => {
+                let delta = json!({ "type": "input_json_delta", "partial_json": text });
+                let index = self.count - 1;
+                let event = json!({ "type": "content_block_delta", "index": index, "delta": delta });
+                events.named("content_block_delta", &event).await
+            }
+        }
+    }
+
     async fn open(&mut self, kind: &Kind, events: &Events) -> std::result::Result<(), sse::Gone> {
         let mut block = json!({ "type": kind.name, kind.name: "" });
         if kind.signed {
             block["signature"] = "".into();
         }
+        self.start(kind.name, block, events).await
+    }
+
+    async fn start(&mut self, name: &'static str, block: Value, events: &Events) -> std::result::Result<(), sse::Gone> {
         let start = json!({ "type": "content_block_start", "index": self.count, "content_block": block });
-        (self.count, self.open) = (self.count + 1, Some(kind.name));
+        (self.count, self.open) = (self.count + 1, Some(name));
         events.named("content_block_start", &start).await
     }
 

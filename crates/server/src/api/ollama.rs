@@ -4,11 +4,12 @@ use crate::{
     chat::{self, Conversation},
     error::{ApiError, Result},
     grammars::{Form, grammar, object},
-    host::{Model, Out, Ticket},
+    host::{Model, Out, Part, Ticket},
     id,
     job::{Choice, Job},
     route::Call,
     sse::{self, Events},
+    tools::{Answer, Call as ToolCall, Called, Tools, collect},
 };
 use axum::{http::StatusCode, response::Response};
 use pondera_engine::{FinishReason, STOPS_MAX, Timings, Usage};
@@ -109,47 +110,45 @@ struct ShowBody {
     rest: Map<String, Value>,
 }
 
-/// How a thought and a text stand in the answers of an endpoint.
-type Shape = fn(&str, &str) -> Value;
+/// How an answer, or a part of one, stands in the answers of an endpoint.
+type Shape = fn(&Answer) -> Value;
 
-fn said(thought: &str, text: &str) -> Value {
-    let mut message = json!({ "role": "assistant", "content": text });
-    if !thought.is_empty() {
-        message["thinking"] = thought.into();
+fn said(answer: &Answer) -> Value {
+    let mut message = json!({ "role": "assistant", "content": answer.text });
+    if !answer.thought.is_empty() {
+        message["thinking"] = answer.thought.clone().into();
+    }
+    if !answer.calls.is_empty() {
+        let call = |(i, c): (usize, &ToolCall)| json!({ "id": c.id, "function": { "index": i, "name": c.name, "arguments": c.input() } });
+        message["tool_calls"] = answer.calls.iter().enumerate().map(call).collect();
     }
     json!({ "message": message })
 }
 
-fn generated(thought: &str, text: &str) -> Value {
-    let mut out = json!({ "response": text });
-    if !thought.is_empty() {
-        out["thinking"] = thought.into();
+fn generated(answer: &Answer) -> Value {
+    let mut out = json!({ "response": answer.text });
+    if !answer.thought.is_empty() {
+        out["thinking"] = answer.thought.clone().into();
     }
     out
-}
-
-async fn converse(job: &mut Job, model: &Model, messages: Vec<Value>, kwargs: Map<String, Value>) -> Result<()> {
-    let prompt = chat::encode(&model.words, Conversation { messages, kwargs, continues: false }).await?;
-    (job.prompt, job.reasoning) = (prompt.tokens, prompt.reasoning.filter(|_| job.grammar.is_none()));
-    Ok(())
 }
 
 /// `/api/chat`.
 pub async fn chat(mut call: Call) -> Result<Response> {
     let body: ChatBody = parse(&call.body)?;
     refuse(&body.rest, &[])?;
-    if body.tools.as_ref().is_some_and(|t| !t.is_empty()) {
-        return Err(ApiError::unsupported("tools", "not supported by this server yet"));
-    }
     let model = call.app.model(&body.model)?;
-    let mut job = job(body.options, body.format, &model).await?;
+    let (mut job, schema) = (job(body.options, &model)?, schema(body.format)?);
+    let mut tools = Tools::openai(&body.tools.unwrap_or_default(), None, None)?;
+    tools.wanted.text = schema;
     let list = body.messages.unwrap_or_default();
     if list.is_empty() {
         return Ok(loaded(&model, said));
     }
     let messages = chat::messages(list)?;
     let kwargs = thinking(body.think)?;
-    converse(&mut job, &model, messages, kwargs).await?;
+    let conversation = Conversation { messages, kwargs, continues: false, tools };
+    job.take(chat::encode(&model.words, conversation).await?);
     answer(&mut call, job, model, body.stream, said).await
 }
 
@@ -158,7 +157,7 @@ pub async fn generate(mut call: Call) -> Result<Response> {
     let body: GenerateBody = parse(&call.body)?;
     refuse(&body.rest, &["suffix", "images", "template", "context"])?;
     let model = call.app.model(&body.model)?;
-    let mut job = job(body.options, body.format, &model).await?;
+    let (mut job, schema) = (job(body.options, &model)?, schema(body.format)?);
     let prompt = body.prompt.unwrap_or_default();
     if prompt.is_empty() {
         return Ok(loaded(&model, generated));
@@ -169,11 +168,17 @@ pub async fn generate(mut call: Call) -> Result<Response> {
             return Err(ApiError::invalid("system", "not with raw, nor with a model that has no template"));
         }
         job.prompt = chat::encode_text(&model.words, prompt).await?;
+        if let Some(schema) = schema {
+            job.grammar = Some(grammar(&model.words, Form::Schema(schema), "format").await?);
+        }
     } else {
         let system = system.map(|s| json!({ "role": "system", "content": s }));
         let messages = system.into_iter().chain([json!({ "role": "user", "content": prompt })]).collect();
         let kwargs = thinking(body.think)?;
-        converse(&mut job, &model, messages, kwargs).await?;
+        let mut tools = Tools::default();
+        tools.wanted.text = schema;
+        let conversation = Conversation { messages, kwargs, continues: false, tools };
+        job.take(chat::encode(&model.words, conversation).await?);
     }
     answer(&mut call, job, model, body.stream, generated).await
 }
@@ -225,7 +230,15 @@ pub async fn show(call: Call) -> Result<Response> {
     let name = body.model.filter(|n| !n.is_empty()).or(body.name).unwrap_or_default();
     let m = call.app.model(&name)?;
     let template = m.words.template.as_ref().map_or("", |t| t.source(false));
-    let capabilities = if m.words.encoder { json!(["embedding"]) } else { json!(["completion"]) };
+    let capabilities = if m.words.encoder {
+        json!(["embedding"])
+    } else {
+        if m.words.style.as_ref().is_some_and(|s| s.calls()) {
+            json!(["completion", "tools"])
+        } else {
+            json!(["completion"])
+        }
+    };
     Ok(json(&json!({
         "modelfile": "", "parameters": "", "template": template, "details": details(&m), "capabilities": capabilities,
         "modified_at": id::rfc3339(m.created),
@@ -282,14 +295,17 @@ fn thinking(think: Option<Value>) -> Result<Map<String, Value>> {
     Ok(kwargs)
 }
 
-async fn job(options: Option<Options>, format: Option<Value>, model: &Model) -> Result<Job> {
-    let form = match format {
-        None | Some(Value::Null) => None,
-        Some(Value::String(s)) if s.is_empty() => None,
-        Some(Value::String(s)) if s == "json" => Some(object()),
-        Some(schema @ Value::Object(_)) => Some(Form::Schema(schema)),
-        Some(_) => return Err(ApiError::invalid("format", "expected \"json\" or a schema")),
-    };
+fn schema(format: Option<Value>) -> Result<Option<Value>> {
+    match format {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(s)) if s.is_empty() => Ok(None),
+        Some(Value::String(s)) if s == "json" => Ok(Some(object())),
+        Some(schema @ Value::Object(_)) => Ok(Some(schema)),
+        Some(_) => Err(ApiError::invalid("format", "expected \"json\" or a schema")),
+    }
+}
+
+fn job(options: Option<Options>, model: &Model) -> Result<Job> {
     let mut o = options.unwrap_or_default();
     o.rest.retain(|k, _| !HARDWARE.contains(&k.as_str()));
     refuse(&o.rest, &["mirostat", "mirostat_tau", "mirostat_eta", "tfs_z", "repeat_last_n"])?;
@@ -316,26 +332,16 @@ async fn job(options: Option<Options>, format: Option<Value>, model: &Model) -> 
         logit_bias: None,
     };
     Ok(Job {
-        prompt: Vec::new(),
-        sampling: choice.sampling(&model.sampling)?,
-        n: 1,
         // Below zero: until the context is full.
         max_tokens: count("num_predict", o.num_predict.filter(|n| *n >= 0), 1)?,
         stop,
-        logprobs: None,
-        ignore_eos: false,
-        show_special: false,
-        reasoning: None,
-        grammar: match form {
-            Some(form) => Some(grammar(&model.words, form, "format").await?),
-            None => None,
-        },
+        ..Job::new(choice.sampling(&model.sampling)?)
     })
 }
 
 /// A request for nothing says that the model is there.
 fn loaded(model: &Model, shape: Shape) -> Response {
-    let mut line = line(model, shape("", ""));
+    let mut line = line(model, shape(&Answer::default()));
     line["done"] = true.into();
     line["done_reason"] = "load".into();
     json(&line)
@@ -373,17 +379,13 @@ async fn answer(call: &mut Call, job: Job, model: Arc<Model>, stream: Option<boo
     let deadline = deadline(&limits);
     let mut ticket = job.submit(&model, call.tenant).swap_remove(0);
     if stream == Some(false) {
-        let (mut said, mut thoughts) = (String::new(), String::new());
+        let mut all = Answer::default();
         while let Some(out) = next(&mut ticket, deadline).await {
             match out {
-                Out::Token { text, thought, .. } => {
-                    said.push_str(&text);
-                    thoughts.push_str(&thought);
-                }
-                Out::End { reason, text, thought, usage, timings } => {
-                    said.push_str(&text);
-                    thoughts.push_str(&thought);
-                    return Ok(json(&last(&model, shape(&thoughts, &said), reason, &usage, &timings)));
+                Out::Token { part, .. } => all.add(part),
+                Out::End { reason, part, usage, timings } => {
+                    all.add(part);
+                    return Ok(json(&last(&model, shape(&all), reason, &usage, &timings)));
                 }
                 Out::Failed(e) => return Err(e),
             }
@@ -402,6 +404,21 @@ async fn answer(call: &mut Call, job: Job, model: Arc<Model>, stream: Option<boo
     }))
 }
 
+/// What of a part can be told: a call once the next has begun, or all has ended.
+fn piece(part: Part, calls: &mut Vec<ToolCall>, end: bool) -> Answer {
+    let mut out = Answer { thought: part.thought, text: part.text, calls: Vec::new() };
+    for call in part.calls {
+        if matches!(call, Called::Begin { .. }) {
+            out.calls.append(calls);
+        }
+        collect(calls, vec![call]);
+    }
+    if end {
+        out.calls.append(calls);
+    }
+    out
+}
+
 async fn write(
     mut ticket: Ticket,
     mut head: Option<Out>,
@@ -410,13 +427,20 @@ async fn write(
     shape: Shape,
     events: &Events,
 ) -> std::result::Result<(), sse::Gone> {
+    // Calls come whole: clients read arguments as objects.
+    let mut calls = Vec::new();
     loop {
         let out = following(&mut ticket, &mut head, deadline, events).await?;
         match out {
-            Some(Out::Token { text, thought, .. }) if text.is_empty() && thought.is_empty() => {}
-            Some(Out::Token { text, thought, .. }) => events.json_line(&line(model, shape(&thought, &text))).await?,
-            Some(Out::End { reason, text, thought, usage, timings }) => {
-                return events.json_line(&last(model, shape(&thought, &text), reason, &usage, &timings)).await;
+            Some(Out::Token { part, .. }) => {
+                let now = piece(part, &mut calls, false);
+                if !(now.text.is_empty() && now.thought.is_empty() && now.calls.is_empty()) {
+                    events.json_line(&line(model, shape(&now))).await?;
+                }
+            }
+            Some(Out::End { reason, part, usage, timings }) => {
+                let now = piece(part, &mut calls, true);
+                return events.json_line(&last(model, shape(&now), reason, &usage, &timings)).await;
             }
             Some(Out::Failed(e)) => return events.json_line(&e.ollama()).await,
             None => return Ok(()),

@@ -167,10 +167,11 @@ pub async fn following(
     }
 }
 
-/// `finish_reason`.
-pub fn finish_reason(reason: FinishReason) -> &'static str {
+/// `finish_reason` of an answer with calls or without.
+pub fn finish_reason(reason: FinishReason, called: bool) -> &'static str {
     match reason {
         FinishReason::Length => "length",
+        FinishReason::Stop if called => "tool_calls",
         FinishReason::Stop | FinishReason::StopString(_) | FinishReason::Cancelled => "stop",
     }
 }

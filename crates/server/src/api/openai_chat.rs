@@ -5,12 +5,13 @@ use super::openai::{
 use crate::{
     chat::{self, Conversation},
     error::{ApiError, Result},
-    grammars::{grammar, response_format},
-    host::{Model, Out, Ticket},
+    grammars::response_format,
+    host::{Model, Out, Part, Ticket},
     id,
     job::{Choice, Job, short},
     route::Call,
     sse::{self, Events},
+    tools::{self, Answer, Called, Tools},
 };
 use axum::response::Response;
 use pondera_engine::{TOP_LOGPROBS_MAX, Usage};
@@ -55,8 +56,7 @@ struct Body {
     reasoning_effort: Option<String>,
     tools: Option<Vec<Value>>,
     tool_choice: Option<Value>,
-    #[serde(rename = "parallel_tool_calls")]
-    _parallel_tool_calls: Option<bool>,
+    parallel_tool_calls: Option<bool>,
     modalities: Option<Vec<String>>,
     verbosity: Option<String>,
     store: Option<bool>,
@@ -102,28 +102,19 @@ pub async fn answer(mut call: Call) -> Result<Response> {
     let model = call.app.model(&body.model)?;
     let limits = call.app.options.limits;
     let mut job = Job {
-        prompt: Vec::new(),
-        sampling: choice(&mut body).sampling(&model.sampling)?,
         n: choices(body.n, &limits)?,
         max_tokens: most(&body)?,
         stop: stops(body.stop.take())?,
         logprobs: logprobs(&body)?,
         ignore_eos: body.ignore_eos.unwrap_or(false),
-        show_special: false,
-        grammar: None,
-        reasoning: None,
+        ..Job::new(choice(&mut body).sampling(&model.sampling)?)
     };
-    let form = response_format(body.response_format.as_ref())?;
     let conversation = conversation(&mut body)?;
     let stream = body.stream.unwrap_or(false);
     if body.stream_options.is_some() && !stream {
         return Err(ApiError::invalid("stream_options", "only with stream"));
     }
-    let prompt = chat::encode(&model.words, conversation).await?;
-    (job.prompt, job.reasoning) = (prompt.tokens, prompt.reasoning.filter(|_| form.is_none()));
-    if let Some(form) = form {
-        job.grammar = Some(grammar(&model.words, form, "response_format").await?);
-    }
+    job.take(chat::encode(&model.words, conversation).await?);
     call.place.grow(job.n - 1, job.n * job.prompt.len(), &limits)?;
     let frame = Frame {
         id: id::random("chatcmpl-"),
@@ -192,14 +183,9 @@ fn logprobs(b: &Body) -> Result<Option<usize>> {
 
 /// What the template gets, after everything that asks for what is not there was refused.
 fn conversation(b: &mut Body) -> Result<Conversation> {
-    if b.tools.as_ref().is_some_and(|t| !t.is_empty()) {
-        return Err(ApiError::unsupported("tools", "not supported by this server yet"));
-    }
-    match &b.tool_choice {
-        None | Some(Value::Null) => {}
-        Some(Value::String(s)) if s == "none" || s == "auto" => {}
-        Some(_) => return Err(ApiError::invalid("tool_choice", "only with tools")),
-    }
+    let listed = b.tools.take().unwrap_or_default();
+    let mut tools = Tools::openai(&listed, b.tool_choice.as_ref(), b.parallel_tool_calls)?;
+    tools.wanted.text = response_format(b.response_format.as_ref())?;
     if b.modalities.as_ref().is_some_and(|m| m.iter().any(|m| m != "text")) {
         return Err(ApiError::unsupported("modalities", "the model writes text alone"));
     }
@@ -224,7 +210,7 @@ fn conversation(b: &mut Body) -> Result<Conversation> {
         kwargs.entry("enable_thinking").or_insert((effort != "none").into());
     }
     let messages = chat::messages(std::mem::take(&mut b.messages))?;
-    Ok(Conversation { messages, kwargs, continues: b.continue_final_message.unwrap_or(false) })
+    Ok(Conversation { messages, kwargs, continues: b.continue_final_message.unwrap_or(false), tools })
 }
 
 impl Frame {
@@ -253,24 +239,17 @@ impl Frame {
 
 /// One choice, whole.
 async fn whole(index: usize, mut ticket: Ticket, frame: &Frame) -> Result<(Value, Usage)> {
-    let (mut text, mut thoughts, mut content) = (String::new(), String::new(), Vec::new());
+    let (mut answer, mut content) = (Answer::default(), Vec::new());
     while let Some(out) = next(&mut ticket, frame.deadline).await {
         content.extend(frame.content(&out));
         match out {
-            Out::Token { text: piece, thought, .. } => {
-                text.push_str(&piece);
-                thoughts.push_str(&thought);
-            }
-            Out::End { reason, text: piece, thought, usage, .. } => {
-                text.push_str(&piece);
-                thoughts.push_str(&thought);
+            Out::Token { part, .. } => answer.add(part),
+            Out::End { reason, part, usage, .. } => {
+                answer.add(part);
                 let logprobs =
                     if frame.logprobs { json!({ "content": content, "refusal": null }) } else { Value::Null };
-                let mut message = json!({ "role": "assistant", "content": text, "refusal": null });
-                if !thoughts.is_empty() {
-                    message["reasoning_content"] = thoughts.into();
-                }
-                let finish = finish_reason(reason);
+                let finish = finish_reason(reason, !answer.calls.is_empty());
+                let message = message(answer);
                 return Ok((
                     json!({ "index": index, "message": message, "logprobs": logprobs, "finish_reason": finish }),
                     usage,
@@ -339,20 +318,24 @@ async fn one(
         .data(&frame.chunk(index, json!({ "role": "assistant", "content": "" }), Value::Null, Value::Null))
         .await
         .ok()?;
+    let mut called = false;
     loop {
         let out = following(&mut ticket, &mut head, frame.deadline, &events).await.ok()??;
         let content = frame.content(&out);
         let logprobs = content.map_or(Value::Null, |c| json!({ "content": [c], "refusal": null }));
         match out {
-            Out::Token { text, thought, .. } if text.is_empty() && thought.is_empty() && logprobs.is_null() => {}
-            Out::Token { text, thought, .. } => {
-                events.data(&frame.chunk(index, delta(&thought, &text), logprobs, Value::Null)).await.ok()?;
+            Out::Token { part, .. } if part.is_empty() && logprobs.is_null() => {}
+            Out::Token { part, .. } => {
+                called |= !part.calls.is_empty();
+                events.data(&frame.chunk(index, delta(part), logprobs, Value::Null)).await.ok()?;
             }
-            Out::End { reason, text, thought, usage, .. } => {
-                if !text.is_empty() || !thought.is_empty() {
-                    events.data(&frame.chunk(index, delta(&thought, &text), Value::Null, Value::Null)).await.ok()?;
+            Out::End { reason, part, usage, .. } => {
+                called |= !part.calls.is_empty();
+                if !part.is_empty() {
+                    events.data(&frame.chunk(index, delta(part), Value::Null, Value::Null)).await.ok()?;
                 }
-                events.data(&frame.chunk(index, json!({}), Value::Null, finish_reason(reason).into())).await.ok()?;
+                let finish = finish_reason(reason, called);
+                events.data(&frame.chunk(index, json!({}), Value::Null, finish.into())).await.ok()?;
                 return Some(usage);
             }
             Out::Failed(e) => {
@@ -363,14 +346,41 @@ async fn one(
     }
 }
 
-/// What a chunk adds.
-fn delta(thought: &str, text: &str) -> Value {
-    let mut out = json!({});
-    if !thought.is_empty() {
-        out["reasoning_content"] = thought.into();
+/// A whole answer.
+fn message(answer: Answer) -> Value {
+    let mut message = json!({ "role": "assistant", "content": answer.text, "refusal": null });
+    if !answer.calls.is_empty() {
+        if answer.text.is_empty() {
+            message["content"] = Value::Null;
+        }
+        message["tool_calls"] = answer.calls.iter().map(tools::Call::openai).collect();
     }
-    if !text.is_empty() || thought.is_empty() {
-        out["content"] = text.into();
+    if !answer.thought.is_empty() {
+        message["reasoning_content"] = answer.thought.into();
+    }
+    message
+}
+
+/// What a chunk adds.
+fn delta(part: Part) -> Value {
+    let mut out = json!({});
+    if !part.text.is_empty() || part.thought.is_empty() && part.calls.is_empty() {
+        out["content"] = part.text.into();
+    }
+    if !part.thought.is_empty() {
+        out["reasoning_content"] = part.thought.into();
+    }
+    if !part.calls.is_empty() {
+        out["tool_calls"] = part.calls.into_iter().map(called).collect();
     }
     out
+}
+
+fn called(part: Called) -> Value {
+    match part {
+        Called::Begin { index, id, name } => {
+            json!({ "index": index, "id": id, "type": "function", "function": { "name": name, "arguments": "" } })
+        }
+        Called::Arguments { index, text } => json!({ "index": index, "function": { "arguments": text } }),
+    }
 }

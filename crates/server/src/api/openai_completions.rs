@@ -6,8 +6,8 @@ use super::openai::{
 use crate::{
     chat::{encode_text, tokenizer},
     error::{ApiError, Result},
-    grammars::{grammar, response_format},
-    host::{Model, Out, Ticket},
+    grammars::{Form, grammar, response_format},
+    host::{Model, Out, Part, Ticket},
     id,
     job::{Choice, Job},
     route::Call,
@@ -127,9 +127,10 @@ pub async fn answer(mut call: Call) -> Result<Response> {
         logprobs,
         ignore_eos: body.ignore_eos.unwrap_or(false),
         show_special: !body.skip_special_tokens.unwrap_or(true),
-        reasoning: None,
+        shown: [].into(),
+        reader: None,
         grammar: match response_format(body.response_format.as_ref())? {
-            Some(form) => Some(grammar(&model.words, form, "response_format").await?),
+            Some(schema) => Some(grammar(&model.words, Form::Schema(schema), "response_format").await?),
             None => None,
         },
     };
@@ -306,15 +307,15 @@ async fn whole(
     };
     while let Some(out) = next(&mut ticket, frame.deadline).await {
         match out {
-            Out::Token { id, text: piece, logprob, top, .. } => {
-                text.push_str(&piece);
+            Out::Token { id, part, logprob, top } => {
+                text.push_str(&part.text);
                 if frame.logprobs.is_some() {
                     p.push(frame, id, logprob, &top);
                 }
             }
-            Out::End { reason, text: piece, usage, .. } => {
-                text.push_str(&piece);
-                return Ok((choice(index, &text, logprobs(&p), finish_reason(reason).into()), usage));
+            Out::End { reason, part, usage, .. } => {
+                text.push_str(&part.text);
+                return Ok((choice(index, &text, logprobs(&p), finish_reason(reason, false).into()), usage));
             }
             Out::Failed(e) => return Err(e),
         }
@@ -330,7 +331,7 @@ async fn write(asked: Vec<Asked>, (tickets, mut head): (Vec<Ticket>, Option<Out>
         loop {
             let Ok(out) = following(&mut ticket, &mut head, frame.deadline, &events).await else { return };
             let (text, logprobs, finish) = match out {
-                Some(Out::Token { id, text, logprob, top, .. }) => {
+                Some(Out::Token { id, part: Part { text, .. }, logprob, top }) => {
                     if text.is_empty() && frame.logprobs.is_none() {
                         continue;
                     }
@@ -339,10 +340,10 @@ async fn write(asked: Vec<Asked>, (tickets, mut head): (Vec<Ticket>, Option<Out>
                     p.at = one.at;
                     (text, if frame.logprobs.is_some() { one.json() } else { Value::Null }, Value::Null)
                 }
-                Some(Out::End { reason, text, usage, .. }) => {
+                Some(Out::End { reason, part: Part { text, .. }, usage, .. }) => {
                     totals.1 += usage.cached_tokens;
                     totals.2 += usage.completion_tokens;
-                    (text, Value::Null, finish_reason(reason).into())
+                    (text, Value::Null, finish_reason(reason, false).into())
                 }
                 Some(Out::Failed(e)) => return drop(events.data(&e.openai()).await),
                 None => break,

@@ -1,0 +1,206 @@
+//! Calls of tools in the text of an answer: how each family writes them, read as the text comes.
+//!
+//! A [`Syntax`] is data: one file per family in `syntaxes`. What it means stands here once: [`Reader`] reads what models write,
+//! [`crate::answer`] makes the grammar that they cannot leave.
+mod json;
+mod literal;
+pub(crate) mod pattern;
+mod reader;
+mod syntaxes;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub(crate) use literal::{GEMMA, Notation, PYTHON};
+pub use reader::CallReader;
+pub use syntaxes::SYNTAXES;
+
+use crate::chat::{ChatInput, ChatTemplate};
+use serde_json::{Value, json};
+
+/// A function that an answer may call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tool {
+    /// Its name: letters, digits, `_`, `-` and `.`.
+    pub name: String,
+    /// The JSON schema of its arguments, an object's.
+    pub parameters: Value,
+    /// What the schema asks for and cannot be had is an error; otherwise it is left out.
+    pub strict: bool,
+}
+
+/// A piece of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallPart {
+    /// A call begins.
+    Begin {
+        /// The function's.
+        name: String,
+    },
+    /// Text of the arguments' JSON: together, one object.
+    Arguments(String),
+}
+
+/// How a family writes calls.
+#[derive(Debug)]
+pub struct Syntax {
+    /// The family's.
+    pub name: &'static str,
+    /// Templates that hold all texts of one of these lists write it.
+    pub known_by: &'static [&'static [&'static str]],
+    /// Before the first call.
+    pub open: &'static str,
+    /// Between two.
+    pub between: &'static str,
+    /// After the last.
+    pub close: &'static str,
+    /// One call.
+    pub call: Form,
+    /// Ids as its templates want them.
+    pub ids: Ids,
+}
+
+/// One call: texts with the holes of [`pattern::Hole`].
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Form {
+    /// A name and a JSON object.
+    Json(&'static str),
+    /// A head with the name, a part for each parameter, an end.
+    Elements { head: &'static str, parameter: &'static str, tail: &'static str },
+    /// A name and literals of some language between brackets: `head`, fields, `tail`.
+    Literals { head: &'static str, tail: &'static str, notation: &'static Notation },
+}
+
+/// What ids of calls look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ids {
+    /// Whatever the API likes.
+    Any,
+    /// Nine letters and digits.
+    Nine,
+    /// `functions.NAME:COUNT`.
+    Counted,
+}
+
+impl Syntax {
+    /// How a model with this template writes calls; none where the template knows no tools.
+    ///
+    /// A template that writes calls of earlier turns says so itself: the syntax that reads its own text back is taken. Those
+    /// that write none are known by their words.
+    pub fn of(template: &ChatTemplate) -> Option<&'static Syntax> {
+        let source = template.source(true);
+        let known = |s: &&Syntax| s.known_by.iter().any(|all| all.iter().all(|text| source.contains(text)));
+        let candidates: Vec<&'static Syntax> = SYNTAXES.iter().copied().filter(known).collect();
+        let written = probe(template);
+        // A template that writes no calls leaves the model to its training.
+        match written.filter(|text| text.contains(PROBE.2)) {
+            Some(text) => candidates.into_iter().find(|s| reads_probe(s, &text)),
+            None => candidates.first().copied(),
+        }
+    }
+
+    /// The text that begins a call, as far as white space cannot change it.
+    pub(crate) fn trigger(&self) -> &'static str {
+        pattern::trigger(if self.open.is_empty() { self.head() } else { self.open })
+    }
+
+    /// What a call begins with.
+    pub(crate) fn head(&self) -> &'static str {
+        let (Form::Json(head) | Form::Elements { head, .. } | Form::Literals { head, .. }) = self.call;
+        match pattern::pieces(head).first() {
+            Some(pattern::Piece::Text(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// A call can stand at the beginning of an answer alone: nothing but its first letter tells it from text.
+    pub(crate) fn bare(&self) -> bool {
+        self.trigger().starts_with('{')
+    }
+}
+
+/// The name and the arguments of the call that templates are asked to write.
+const PROBE: (&str, &str, &str) = ("probe_function", "probe_key", "probe value");
+
+fn probe(template: &ChatTemplate) -> Option<String> {
+    let (name, key, value) = PROBE;
+    let parameters = json!({ "type": "object", "properties": { key: { "type": "string" } }, "required": [key] });
+    let tool = json!({ "type": "function", "function": { "name": name, "description": "", "parameters": parameters } });
+    let call =
+        json!({ "id": "abcdefghi", "type": "function", "function": { "name": name, "arguments": { key: value } } });
+    let input = ChatInput {
+        messages: vec![
+            json!({ "role": "user", "content": "q" }),
+            json!({ "role": "assistant", "content": "", "tool_calls": [call] }),
+        ],
+        tools: Some(vec![tool]),
+        ..ChatInput::default()
+    };
+    template.render(&input).ok()
+}
+
+/// Whether `text` holds the probe's call as `syntax` writes it.
+fn reads_probe(syntax: &'static Syntax, text: &str) -> bool {
+    let (name, key, value) = PROBE;
+    let tool = Tool {
+        name: name.into(),
+        parameters: json!({ "type": "object", "properties": { key: { "type": "string" } } }),
+        strict: false,
+    };
+    // Behind the description of the tools, which may show the syntax too.
+    let from = text.rfind(value).map_or(0, |at| text[..at].rfind(syntax.trigger()).unwrap_or(0));
+    let mut reader = CallReader::new(syntax, vec![tool]);
+    let (mut said, mut calls) = (String::new(), Vec::new());
+    reader.push(&text[from..], &mut said, &mut calls);
+    reader.finish(&mut said, &mut calls);
+    let begins = calls.first() == Some(&CallPart::Begin { name: name.into() });
+    let arguments: String = calls
+        .iter()
+        .filter_map(|part| match part {
+            CallPart::Arguments(text) => Some(text.as_str()),
+            CallPart::Begin { .. } => None,
+        })
+        .collect();
+    begins && serde_json::from_str::<Value>(&arguments).is_ok_and(|a| a == json!({ key: value }))
+}
+
+/// Whether a function's name may hold this.
+pub fn in_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_-.".contains(c)
+}
+
+/// The schema of a parameter; null where the function has no such.
+pub(crate) fn parameter<'t>(tools: &'t [Tool], name: &str, key: &str) -> &'t Value {
+    const NONE: &Value = &Value::Null;
+    tools.iter().find(|t| t.name == name).map_or(NONE, |t| &t.parameters["properties"][key])
+}
+
+/// Whether values of this schema are texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Texts {
+    Always,
+    Never,
+    Maybe,
+}
+
+/// What a schema says of its values.
+pub(crate) fn texts(schema: &Value) -> Texts {
+    let of = |kind: &Value| if kind == "string" { Texts::Always } else { Texts::Never };
+    let all = |parts: Vec<Texts>| match parts.first() {
+        Some(first) if parts.iter().all(|p| p == first) => *first,
+        _ => Texts::Maybe,
+    };
+    match (&schema["type"], &schema["enum"], &schema["const"]) {
+        (kind @ Value::String(_), _, _) => of(kind),
+        (Value::Array(kinds), _, _) => all(kinds.iter().map(of).collect()),
+        (_, Value::Array(values), _) => {
+            all(values.iter().map(|v| if v.is_string() { Texts::Always } else { Texts::Never }).collect())
+        }
+        (_, _, Value::String(_)) => Texts::Always,
+        (_, _, value) if !value.is_null() => Texts::Never,
+        _ => match schema["anyOf"].as_array().or(schema["oneOf"].as_array()) {
+            Some(parts) => all(parts.iter().map(texts).collect()),
+            None => Texts::Maybe,
+        },
+    }
+}

@@ -1,0 +1,228 @@
+//! Tools from outside, in the three dialects: whatever the model, what is called exists and its arguments are of their schema.
+mod support;
+
+use serde_json::{Value, json};
+use std::path::Path;
+use support::server::Server;
+
+fn start() -> Server {
+    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/tools.jinja");
+    Server::start(&["--chat-template", template.to_str().unwrap(), "--ctx", "1024"])
+}
+
+/// Arguments that cannot go on for ever, so that a model of stories ends them.
+fn parameters() -> Value {
+    json!({ "type": "object", "properties": { "city": { "enum": ["Oslo", "Paris"] }, "days": { "type": "integer", "minimum": 1, "maximum": 9 } },
+        "required": ["city", "days"], "additionalProperties": false })
+}
+
+fn body(more: Value) -> Value {
+    let function = |name: &str| json!({ "type": "function", "function": { "name": name, "description": "d", "parameters": parameters() } });
+    let mut body = json!({ "model": "pebble", "messages": [{ "role": "user", "content": "Weather in Oslo?" }],
+        "tools": [function("get_weather"), function("get_wind")], "tool_choice": "required", "parallel_tool_calls": false,
+        "max_tokens": 120, "seed": 3, "temperature": 0.8 });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+fn good_arguments(value: &Value) {
+    let days = value["days"].as_i64().unwrap_or_else(|| panic!("{value}"));
+    assert!((1..=9).contains(&days) && ["Oslo", "Paris"].contains(&value["city"].as_str().unwrap()), "{value}");
+    assert_eq!(value.as_object().unwrap().len(), 2);
+}
+
+/// Calls of a stream of chunks: id, name, arguments, by their index.
+fn joined(pieces: &[Value]) -> Vec<(String, String, String)> {
+    let mut calls: Vec<(String, String, String)> = Vec::new();
+    for part in pieces.iter().filter_map(|p| p["choices"][0]["delta"]["tool_calls"].as_array()).flatten() {
+        let index = part["index"].as_u64().unwrap() as usize;
+        if let Some(id) = part["id"].as_str() {
+            assert_eq!((index, part["type"].as_str()), (calls.len(), Some("function")), "{part}");
+            calls.push((id.into(), part["function"]["name"].as_str().unwrap().into(), String::new()));
+        }
+        calls[index].2.push_str(part["function"]["arguments"].as_str().unwrap());
+    }
+    calls
+}
+
+#[test]
+fn a_call_is_made_whole_and_in_pieces() {
+    let s = start();
+    let whole = s.good("/v1/chat/completions", &body(json!({})));
+    let choice = &whole["choices"][0];
+    assert_eq!(
+        (&choice["finish_reason"], &choice["message"]["content"]),
+        (&json!("tool_calls"), &Value::Null),
+        "{whole}"
+    );
+    let calls = choice["message"]["tool_calls"].as_array().unwrap();
+    assert_eq!(calls.len(), 1);
+    let arguments = calls[0]["function"]["arguments"].as_str().unwrap();
+    good_arguments(&serde_json::from_str(arguments).unwrap());
+    assert!(calls[0]["id"].as_str().unwrap().starts_with("call_"));
+
+    let pieces = s.stream("/v1/chat/completions", &body(json!({ "stream": true })));
+    let streamed = joined(&pieces);
+    assert_eq!((streamed.len(), streamed[0].2.as_str()), (1, arguments));
+    assert_eq!(json!(streamed[0].1), calls[0]["function"]["name"]);
+    assert!(pieces.iter().filter(|p| p["choices"][0]["delta"]["tool_calls"].is_array()).count() > 3, "in pieces");
+    assert_eq!(pieces.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+
+    let named = json!({ "tool_choice": { "type": "function", "function": { "name": "get_wind" } } });
+    let named = s.good("/v1/chat/completions", &body(named));
+    assert_eq!(named["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "get_wind");
+    assert_eq!(named["choices"][0]["finish_reason"], "tool_calls");
+}
+
+#[test]
+fn parallel_calls_have_places_and_ids_of_their_own() {
+    let s = start();
+    // Without a way to end, a model goes on calling.
+    let more = json!({ "parallel_tool_calls": true, "logit_bias": s.ends_forbidden(), "max_tokens": 200 });
+    let whole = s.good("/v1/chat/completions", &body(more.clone()));
+    let calls = whole["choices"][0]["message"]["tool_calls"].as_array().unwrap();
+    assert!(calls.len() > 1, "{whole}");
+    assert_eq!(whole["choices"][0]["finish_reason"], "length");
+    for call in &calls[..calls.len() - 1] {
+        good_arguments(&serde_json::from_str(call["function"]["arguments"].as_str().unwrap()).unwrap());
+    }
+    let ids: std::collections::HashSet<&str> = calls.iter().map(|c| c["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), calls.len());
+    let mut more = more;
+    more["stream"] = true.into();
+    let streamed = joined(&s.stream("/v1/chat/completions", &body(more)));
+    let same = |(a, b): (&Value, &(String, String, String))| a["function"]["arguments"] == json!(b.2);
+    assert!(streamed.len() == calls.len() && calls.iter().zip(&streamed).all(same), "{whole} {streamed:?}");
+}
+
+#[test]
+fn results_go_back_and_nothing_is_called_unasked() {
+    let s = start();
+    let call = json!({ "id": "call_1", "type": "function", "function": { "name": "get_weather", "arguments": "{\"city\": \"Oslo\", \"days\": 1}" } });
+    let messages = json!([{ "role": "user", "content": "Weather in Oslo?" },
+        { "role": "assistant", "content": null, "tool_calls": [call] },
+        { "role": "tool", "tool_call_id": "call_1", "content": "rain" }]);
+    for choice in ["none", "auto"] {
+        let answer = s.good(
+            "/v1/chat/completions",
+            &body(json!({ "messages": messages, "tool_choice": choice, "max_tokens": 30 })),
+        );
+        let message = &answer["choices"][0]["message"];
+        assert!(
+            message["content"].as_str().is_some_and(|t| !t.is_empty()) && message["tool_calls"].is_null(),
+            "{answer}"
+        );
+    }
+    // Tools and a schema: either.
+    let format = json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": { "const": "so" } } });
+    let answer = s.good(
+        "/v1/chat/completions",
+        &body(json!({ "tool_choice": "auto", "response_format": format, "temperature": 0 })),
+    );
+    let message = &answer["choices"][0]["message"];
+    assert!(message["content"] == "\"so\"" || message["tool_calls"].is_array(), "{answer}");
+    for (more, param) in [
+        (json!({ "tools": [{ "type": "retrieval" }] }), "tools[0].type"),
+        (json!({ "tool_choice": { "type": "function", "function": { "name": "nobody" } } }), "tool_choice"),
+        (json!({ "tools": [] }), "tool_choice"),
+        (
+            json!({ "tools": [{ "type": "function", "function": { "name": "f", "strict": true, "parameters": { "type": "object", "properties": { "x": { "type": "string", "format": "never-heard-of" } } } } }] }),
+            "tools",
+        ),
+    ] {
+        let (status, answer) = s.post("/v1/chat/completions", &body(more.clone()));
+        assert_eq!((status, answer["error"]["param"].as_str()), (400, Some(param)), "{more} {answer}");
+    }
+    // Without tools in its template a model says so.
+    let plain = Server::start(&[]);
+    let (status, answer) = plain.post("/v1/chat/completions", &body(json!({})));
+    assert_eq!((status, answer["error"]["param"].as_str()), (400, Some("tools")), "{answer}");
+}
+
+fn anthropic(more: Value) -> Value {
+    let tool = |name: &str| json!({ "name": name, "description": "d", "input_schema": parameters() });
+    let mut body = json!({ "model": "pebble", "messages": [{ "role": "user", "content": "Weather in Oslo?" }], "max_tokens": 120,
+        "tools": [tool("get_weather"), tool("get_wind")], "tool_choice": { "type": "any", "disable_parallel_tool_use": true } });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+#[test]
+fn anthropic_has_blocks_of_use() {
+    let s = start();
+    let whole = s.good("/v1/messages", &anthropic(json!({ "temperature": 0 })));
+    assert_eq!((&whole["stop_reason"], whole["content"].as_array().unwrap().len()), (&json!("tool_use"), 1), "{whole}");
+    let call = &whole["content"][0];
+    assert_eq!(call["type"], "tool_use");
+    good_arguments(&call["input"]);
+
+    let (_, _, text) =
+        s.ask("POST", "/v1/messages", "", &anthropic(json!({ "temperature": 0, "stream": true })).to_string());
+    let data: Vec<Value> =
+        text.lines().filter_map(|l| l.strip_prefix("data: ")).map(|d| serde_json::from_str(d).unwrap()).collect();
+    let start = data.iter().find(|d| d["type"] == "content_block_start").unwrap();
+    assert_eq!((&start["content_block"]["type"], &start["content_block"]["input"]), (&json!("tool_use"), &json!({})));
+    assert_eq!((&start["content_block"]["name"], &start["index"]), (&call["name"], &json!(0)));
+    let input: String = data.iter().filter_map(|d| d["delta"]["partial_json"].as_str()).collect();
+    assert_eq!(serde_json::from_str::<Value>(&input).unwrap(), call["input"]);
+    let kinds: Vec<&str> =
+        data.iter().map(|d| d["type"].as_str().unwrap()).filter(|t| *t != "content_block_delta").collect();
+    assert_eq!(
+        kinds,
+        ["message_start", "ping", "content_block_start", "content_block_stop", "message_delta", "message_stop"]
+    );
+    assert!(data.iter().any(|d| d["delta"]["stop_reason"] == "tool_use"));
+
+    let back = json!([{ "role": "user", "content": "Weather in Oslo?" },
+        { "role": "assistant", "content": [{ "type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": { "city": "Oslo", "days": 1 } }] },
+        { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "toolu_1", "content": "rain" }] }]);
+    let answer = s.good(
+        "/v1/messages",
+        &anthropic(json!({ "messages": back, "tool_choice": { "type": "auto" }, "max_tokens": 20 })),
+    );
+    assert_eq!(answer["content"][0]["type"], "text", "{answer}");
+    let counted = |body: Value| {
+        let mut body = body;
+        body.as_object_mut().unwrap().remove("max_tokens");
+        s.good("/v1/messages/count_tokens", &body)["input_tokens"].as_u64().unwrap()
+    };
+    assert!(counted(anthropic(json!({}))) > counted(anthropic(json!({ "tools": [], "tool_choice": null }))) + 20);
+    let (status, answer) =
+        s.post("/v1/messages", &anthropic(json!({ "tools": [{ "type": "bash_20250124", "name": "bash" }] })));
+    assert_eq!((status, &answer["error"]["type"]), (400, &json!("invalid_request_error")), "{answer}");
+}
+
+#[test]
+fn ollama_has_calls_with_objects() {
+    let s = start();
+    let tools = body(json!({}))["tools"].clone();
+    // Ollama's API cannot ask for a call, so the model is given no other choice by what its text may be.
+    let ask = |stream: bool, seed: u64| {
+        json!({ "model": "pebble", "messages": [{ "role": "user", "content": "Weather?" }], "tools": tools, "stream": stream,
+            "format": { "const": "no" }, "options": { "seed": seed, "temperature": 2, "num_predict": 100 } })
+    };
+    let mut seen = 0;
+    for seed in 0..8 {
+        let whole = s.good("/api/chat", &ask(false, seed));
+        let (_, _, text) = s.ask("POST", "/api/chat", "", &ask(true, seed).to_string());
+        let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let streamed: Vec<&Value> =
+            lines.iter().filter_map(|l| l["message"]["tool_calls"].as_array()).flatten().collect();
+        let calls = whole["message"]["tool_calls"].as_array().cloned().unwrap_or_default();
+        assert_eq!(calls.len(), streamed.len());
+        assert!(!calls.is_empty() || whole["message"]["content"] == "\"no\"", "{whole}");
+        for (i, (call, other)) in calls.iter().zip(streamed).enumerate() {
+            assert_eq!(
+                (&call["function"], i),
+                (&other["function"], call["function"]["index"].as_u64().unwrap() as usize)
+            );
+            if i + 1 < calls.len() || whole["done_reason"] == "stop" {
+                good_arguments(&call["function"]["arguments"]);
+            }
+        }
+        seen += calls.len();
+    }
+    assert!(seen > 0, "no seed called anything");
+    let shown = s.good("/api/show", &json!({ "model": "pebble" }));
+    assert!(shown["capabilities"].as_array().unwrap().contains(&json!("tools")), "{shown}");
+}

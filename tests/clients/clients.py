@@ -7,7 +7,11 @@ Not part of the test run: it needs a package index.
 
 import asyncio
 import json
+import os
 import sys
+
+# Its prices of models would come from the network.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import anthropic
 import litellm

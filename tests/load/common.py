@@ -40,14 +40,8 @@ def arguments(p, *flags):
 @contextlib.asynccontextmanager
 async def target(args):
     """The server to ask: `args.url`, or one that is started here and ends here."""
-    child = None
     if args.program:
-        child = subprocess.Popen([args.program, "serve", "--port", "0", "--json", "-q", *args.server],
-                                 stdout=subprocess.PIPE)
-        line = child.stdout.readline()
-        if not line:
-            sys.exit("the server did not start")
-        args.url, args.pid = json.loads(line)["listening"], child.pid
+        start(args)
     place = urlsplit(args.url)
     server = Server(place.hostname, place.port or 80, args.key, args.pid)
     try:
@@ -55,18 +49,27 @@ async def target(args):
             args.model = (await server.ask("GET", "/v1/models")).json()["data"][0]["id"]
         yield server
     finally:
-        if child:
-            child.send_signal(signal.SIGTERM)
+        if args.program:
+            args.child.send_signal(signal.SIGTERM)
             try:
-                child.wait(40)
+                args.child.wait(40)
             except subprocess.TimeoutExpired:
-                child.kill()
+                args.child.kill()
+
+
+def start(args, port=0):
+    """Starts `args.program`, which says where it listens."""
+    args.child = subprocess.Popen([args.program, "serve", "--port", str(port), "--json", "-q", *args.server], stdout=subprocess.PIPE)
+    line = args.child.stdout.readline()
+    if not line:
+        sys.exit("the server did not start")
+    args.url, args.pid = json.loads(line)["listening"], args.child.pid
 
 
 class Answer:
     def __init__(self, status, headers, body, first, whole):
         self.status, self.headers, self.body = status, headers, body
-        """Seconds to the first byte, and to the last."""
+        # Seconds to the first byte, and to the last.
         self.first, self.whole = first, whole
 
     def json(self):
@@ -97,9 +100,13 @@ class Server:
         reader, writer = await self.connect()
         try:
             for part in parts:
+                if writer.is_closing() or reader.at_eof():
+                    break
                 writer.write(part)
-                with contextlib.suppress(ConnectionError):
+                try:
                     await writer.drain()
+                except ConnectionError:
+                    break
             start = time.perf_counter()
             return await asyncio.wait_for(answer(reader, start), timeout)
         finally:

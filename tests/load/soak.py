@@ -88,7 +88,7 @@ class Soak:
 
     async def client(self, end):
         while time.perf_counter() < end:
-            kind = self.rng.choice(self.KINDS)
+            kind = self.rng.choice(self.args.kinds.split(","))
             try:
                 ok = await getattr(self, kind)()
             except (Refused, OSError, ValueError, KeyError, IndexError, asyncio.IncompleteReadError) as e:
@@ -106,6 +106,7 @@ async def main():
     p.add_argument("--clients", type=int, default=8, help="[default: %(default)s]")
     p.add_argument("--every", type=float, default=1, help="seconds between samples [default: %(default)s]")
     p.add_argument("--growth", type=float, default=0.02, help="of memory that counts as flat [default: %(default)s]")
+    p.add_argument("--kinds", default=",".join(Soak.KINDS), help="of requests [default: %(default)s]")
     args = arguments(p)
     async with target(args) as server:
         idle = process(server.pid)
@@ -133,12 +134,13 @@ async def main():
     grown = mean(late, "rss_kb") / max(1, mean(early, "rss_kb")) - 1
     middle = sum(s["s"] for s in warm) / max(1, len(warm))
     slope = sum((s["s"] - middle) * s["rss_kb"] for s in warm) / max(1e-9, sum((s["s"] - middle) ** 2 for s in warm))
-    flat = {"memory": grown <= args.growth, "threads": most(late, "threads") <= most(early, "threads"),
+    flat = {"memory": grown <= args.growth, "threads": mean(late, "threads") <= 1.1 * mean(early, "threads") + 1,
             "descriptors": most(late, "fds") <= most(early, "fds") + args.clients and quiet["fds"] <= idle["fds"],
             "nothing_left": under_way == 0}
     found = {"minutes": args.minutes, "requests": dict(sorted(soak.counts.items())), "wrong": len(soak.wrong), "wrong_first": soak.wrong[:5],
              "rss_kb": {"idle": idle["rss_kb"], "early": round(mean(early, "rss_kb")), "late": round(mean(late, "rss_kb")),
-                        "most": most(samples, "rss_kb"), "growth": round(grown, 4), "kb_per_minute": round(slope * 60, 1)},
+                        "most": most(samples, "rss_kb"), "growth": round(grown, 4), "kb_per_minute": round(slope * 60, 1),
+                        "course": " ".join(str(s["rss_kb"]) for s in samples[::max(1, len(samples) // 20)] if "rss_kb" in s)},
              "threads": {"idle": idle["threads"], "most": most(samples, "threads"), "after": quiet["threads"]},
              "fds": {"idle": idle["fds"], "most": most(samples, "fds"), "after": quiet["fds"]}, "flat": flat}
     report(args, found, all(flat.values()) and not soak.wrong)

@@ -234,6 +234,10 @@ def judge(kind, path, got, seconds, limit):
 async def attack(server, args, only=None):
     """All cases, one after the other: (name, as it should be, what came)."""
     out = []
+    skipped = [word for word in args.skip.split(";") if word]
+
+    def wanted(name):
+        return (not only or only in name) and not any(word in name for word in skipped)
 
     async def note(name, ok, said):
         try:
@@ -252,7 +256,7 @@ async def attack(server, args, only=None):
 
     quick = args.limit_ms / 1000
     for name, path, body, kind in bodies(args.model):
-        if only and only not in name:
+        if not wanted(name):
             continue
         limit = quick if kind == "refused" else args.bounded_s
         try:
@@ -262,16 +266,16 @@ async def attack(server, args, only=None):
         # A text must become tokens before it is too long: bounded, and refused.
         await note(name, *judge("refused" if kind == "text" else kind, path, got, args.bounded_s, limit))
     for name, parts, kind, limit in raws(server, args.model):
-        if only and only not in name:
+        if not wanted(name):
             continue
         try:
             got = await server.raw(parts, 10)
         except (asyncio.TimeoutError, OSError) as e:
             got = Answer(0, {}, b"", 0, 0) if isinstance(e, OSError) else None
         await note(name, *judge(kind, CHAT, got, limit, max(limit, quick)))
-    if not only or only in "a flood of schemas":
+    if wanted("a flood of schemas"):
         await note("a flood of schemas", *await flood(server, args))
-    if not only or only in "pipelining":
+    if wanted("pipelining"):
         await note("pipelining", *await pipelined(server))
     return out
 
@@ -308,6 +312,7 @@ async def main():
     p.add_argument("--body-s", type=float, default=30, help="the server's clock for bodies [default: %(default)s]")
     p.add_argument("--rounds", type=int, default=2, help="hostile ones; quiet ones before, between and after [default: %(default)s]")
     p.add_argument("--only", help="cases with this in their name, without canary")
+    p.add_argument("--skip", default="", help="cases with one of these words, between semicolons, in their name")
     p.add_argument("--verbose", action="store_true", help="each case as it comes")
     args = arguments(p)
     async with target(args) as server:

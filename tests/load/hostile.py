@@ -240,6 +240,7 @@ async def attack(server, args, only=None):
         return (not only or only in name) and not any(word in name for word in skipped)
 
     async def note(name, ok, said):
+        args.course.append((time.time(), name))
         try:
             alive = (await server.ask("GET", "/health", timeout=5)).status == 200
         except (OSError, asyncio.TimeoutError):
@@ -316,13 +317,14 @@ async def main():
     p.add_argument("--verbose", action="store_true", help="each case as it comes")
     args = arguments(p)
     async with target(args) as server:
+        args.course = []
         if args.only:
             cases = await attack(server, args, args.only)
             return report(args, {"cases": {n: s for n, _, s in cases}}, all(ok for _, ok, _ in cases))
         before = process(server.pid)
         bird = subprocess.Popen([sys.executable, __file__, "--canary", args.url, args.key, args.model], stdout=subprocess.PIPE, text=True)
         songs = asyncio.create_task(asyncio.to_thread(lambda: [json.loads(line) for line in bird.stdout]))
-        bounds, cases = [], []
+        bounds, cases, args.course = [], [], []
         await asyncio.sleep(1)
         quiet = 5.0
         for _ in range(args.rounds):
@@ -344,11 +346,15 @@ async def main():
         alive = (await server.ask("GET", "/ready")).status == 200
     part = lambda kind: [s["s"] for s in songs if s["status"] == 200 for k, a, b in bounds if k == kind and a <= s["at"] and s["at"] + s["s"] <= b]
     calm, beside = part("quiet"), part("hostile")
+    # What was under way when the canary waited longest: the case that ended next.
+    worst = sorted((s for s in songs if s["status"] == 200), key=lambda s: -s["s"])[:8]
+    slowest = [{"ms": round(s["s"] * 1000, 1), "beside": next((n for t, n in args.course if t >= s["at"]), "")} for s in worst]
     ratio = percentile(beside, 99) / percentile(calm, 99)
     same, missed = len({s["text"] for s in songs if s["status"] == 200}) == 1, sum(s["status"] != 200 for s in songs)
     failed = {n: s for n, ok, s in cases if not ok}
     found = {"cases": len(cases), "as_they_should": len(cases) - len(failed), "failed": failed,
              "canary": {"same_to_the_bit": same, "not_answered": missed, "quiet_ms": spread(calm), "beside_ms": spread(beside), "p99_ratio": round(ratio, 2), "worst_ms": round(max(beside) * 1000, 1)},
+             "slowest": slowest,
              "process": {"before": before or {}, "after": after or {}}, "alive": alive}
     report(args, found, not failed and same and not missed and alive and ratio <= 1.25)
 

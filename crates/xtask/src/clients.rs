@@ -1,7 +1,8 @@
 //! The official clients of the served APIs against the built-in model: installs their newest releases in an environment of its
-//! own, starts the server, runs `tests/clients/clients.py`.
+//! own, starts the server, runs `tests/clients/clients.py`, and `tests/clients/node` where there is a Node.
 use crate::families::environment;
 use std::{
+    fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -26,7 +27,8 @@ pub fn run() -> Result<(), String> {
     if !built.is_ok_and(|s| s.success()) {
         return Err("cargo build --release failed".into());
     }
-    let mut child = Command::new(root.join("target/release/pondera"))
+    let program = root.join("target/release/pondera");
+    let mut child = Command::new(&program)
         .args(["serve", "--port", "0", "--json", "-q"])
         .stdout(Stdio::piped())
         .spawn()
@@ -37,7 +39,31 @@ pub fn run() -> Result<(), String> {
     BufReader::new(out).read_line(&mut line).map_err(|e| format!("serve: {e}"))?;
     let address = line.split('"').find(|part| part.starts_with("http://")).ok_or(format!("serve said {line:?}"))?;
     let script = Path::new("tests/clients/clients.py");
-    let done = Command::new(python).arg(script).arg(address).current_dir(&root).status().map_err(|e| e.to_string())?;
+    call(Command::new(python).arg(script).arg(address).current_dir(&root))?;
+    node(&root, address, &program)?;
     drop(server);
-    if done.success() { Ok(()) } else { Err(format!("{}: {done}", script.display())) }
+    Ok(())
+}
+
+/// The clients for Node, beside a copy of their tests, so that nothing is installed into the tree.
+fn node(root: &Path, address: &str, program: &Path) -> Result<(), String> {
+    if Command::new("node").arg("--version").output().is_err() {
+        println!("there is no node here: its clients were not run");
+        return Ok(());
+    }
+    let (from, home) = (root.join("tests/clients/node"), root.join("target/clients/node"));
+    fs::create_dir_all(&home).map_err(|e| format!("{}: {e}", home.display()))?;
+    for name in ["package.json", "package-lock.json", "clients.test.mjs"] {
+        fs::copy(from.join(name), home.join(name)).map_err(|e| format!("{name}: {e}"))?;
+    }
+    call(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&home))?;
+    call(Command::new("node").arg("--test").env("PONDERA_URL", address).env("PONDERA", program).current_dir(&home))
+}
+
+fn call(command: &mut Command) -> Result<(), String> {
+    match command.status() {
+        Ok(done) if done.success() => Ok(()),
+        Ok(done) => Err(format!("{command:?}: {done}")),
+        Err(e) => Err(format!("{command:?}: {e}")),
+    }
 }

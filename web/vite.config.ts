@@ -1,5 +1,6 @@
 import { defineConfig } from 'vite';
 import { CSP } from './csp.ts';
+import { embed } from './embed.ts';
 
 // Where a running `pondera serve` answers while the page is developed.
 const server = process.env.PONDERA_URL ?? 'http://127.0.0.1:8080';
@@ -10,6 +11,7 @@ const proxy = Object.fromEntries(
 export default defineConfig({
   // Relative, so that the page also works below a prefix of a reverse proxy.
   base: './',
+  plugins: [embed()],
   build: {
     target: 'es2022',
     // A `data:` URL would need a hole in the content security policy.

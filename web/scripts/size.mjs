@@ -7,8 +7,8 @@ const dist = new URL('../dist/', import.meta.url);
 const files = readdirSync(dist, { recursive: true, withFileTypes: true }).filter((f) => f.isFile());
 let sum = 0;
 for (const file of files) {
-  const path = `${file.parentPath ?? file.path}/${file.name}`;
-  const body = readFileSync(path);
+  const body = readFileSync(`${file.parentPath ?? file.path}/${file.name}`);
+  if (/\.(gz|rs)$/.test(file.name)) continue;
   const size = gzipSync(body, { level: 9 }).length;
   sum += size;
   console.log(`${String(size).padStart(7)}  ${file.name}`);

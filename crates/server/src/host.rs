@@ -4,6 +4,7 @@
 //! A [`Ticket`] that is dropped cancels its request, wherever that is: queued, in its prompt or decoding.
 use crate::{
     error::{ApiError, Result},
+    facts::Facts,
     grammars::Grammars,
     metrics::Metrics,
 };
@@ -94,21 +95,6 @@ pub struct Words {
     pub grammars: Arc<Grammars>,
 }
 
-/// What lists say of a model.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// Its architecture.
-    pub family: &'static str,
-    /// `gguf`, `safetensors` or `torch`.
-    pub kind: &'static str,
-    /// Weights.
-    pub parameters: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// The type of most of them.
-    pub format: String,
-}
-
 /// What comes of a request.
 #[derive(Debug)]
 pub enum Out {
@@ -187,7 +173,7 @@ impl Model {
                 Ok(engine) => engine,
                 Err(e) => return drop(tell.send(Err(e))),
             };
-            let opened = words(&engine).map(|words| (words, facts(&engine), engine.ctx()));
+            let opened = words(&engine).map(|words| (words, Facts::of(&engine), engine.ctx()));
             let ready = opened.is_ok();
             let _ = tell.send(opened);
             if ready {
@@ -279,22 +265,6 @@ fn words(engine: &Engine) -> pondera_engine::Result<Words> {
     })
 }
 
-fn facts(engine: &Engine) -> Facts {
-    let d = engine.model().description();
-    let mut bytes: HashMap<&str, u64> = HashMap::new();
-    let tensors = engine.weights().map_or(&[][..], |w| w.tensors());
-    for t in tensors {
-        *bytes.entry(t.format.info().name).or_default() += t.range.len() as u64;
-    }
-    let kind = match engine.weights().map(|w| w.gguf().is_some()) {
-        Some(true) => "gguf",
-        Some(false) => "safetensors",
-        None => "",
-    };
-    let most = bytes.into_iter().max_by_key(|(name, n)| (*n, *name)).map_or("", |(name, _)| name);
-    Facts { family: d.family, kind, parameters: d.parameters_total, bytes: d.weight_bytes, format: most.to_string() }
-}
-
 /// The engine's thread.
 struct Worker {
     engine: Engine,
@@ -311,6 +281,9 @@ struct Sink {
     events: events::UnboundedSender<Out>,
     submitted: Instant,
     last: Option<Instant>,
+    /// Tokens of its prompt, and those of them that are yet to be computed.
+    prompt: usize,
+    unread: usize,
 }
 
 impl Worker {
@@ -344,17 +317,21 @@ impl Worker {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Submit(ticket, request, events) => match self.engine.submit(*request) {
-                Ok(id) => {
-                    self.tickets.insert(ticket, id);
-                    self.sinks.insert(id, Sink { ticket, events, submitted: Instant::now(), last: None });
-                    self.metrics.submitted();
+            Command::Submit(ticket, request, events) => {
+                let prompt = request.prompt.len();
+                match self.engine.submit(*request) {
+                    Ok(id) => {
+                        self.tickets.insert(ticket, id);
+                        let submitted = Instant::now();
+                        self.sinks.insert(id, Sink { ticket, events, submitted, last: None, prompt, unread: prompt });
+                        self.metrics.submitted();
+                    }
+                    Err(e) => {
+                        log(&e);
+                        let _ = events.send(Out::Failed(e.into()));
+                    }
                 }
-                Err(e) => {
-                    log(&e);
-                    let _ = events.send(Out::Failed(e.into()));
-                }
-            },
+            }
             Command::Cancel(ticket) => {
                 if let Some(id) = self.tickets.get(&ticket) {
                     self.engine.cancel(*id);
@@ -380,12 +357,18 @@ impl Worker {
     fn step(&mut self) {
         let Worker { engine, tickets, sinks, metrics, .. } = self;
         let start = Instant::now();
+        let (mut read, mut written) = (0, 0);
         engine.step(&mut |id, event| {
             let Some(sink) = sinks.get_mut(&id) else { return };
             let out = match event {
-                Event::Prefill { .. } => return,
+                Event::Prefill { done, .. } => {
+                    read += sink.unread.saturating_sub(sink.prompt.saturating_sub(done));
+                    sink.unread = sink.prompt.saturating_sub(done);
+                    return;
+                }
                 Event::Token { id, text, logprob, top } => {
                     let now = Instant::now();
+                    (read, written) = (read + std::mem::take(&mut sink.unread), written + 1);
                     metrics.token(now - sink.last.unwrap_or(sink.submitted), sink.last.is_none());
                     sink.last = Some(now);
                     Out::Token { id, text: text.to_string(), thought: String::new(), logprob, top: top.to_vec() }
@@ -408,6 +391,7 @@ impl Worker {
             }
         });
         metrics.step(start.elapsed(), sinks.len());
+        metrics.work(read, written, engine.load());
     }
 }
 

@@ -88,7 +88,7 @@ function ContextUse({ c }: { c: Conversation }) {
     return used !== undefined && size ? [{ model: slot.model, used, size }] : [];
   });
   return (
-    <div class="context" aria-label="Context in use">
+    <div class="context" role="group" aria-label="Context in use">
       {uses.map(({ model, used, size }) => (
         <span key={model} class={used > size * 0.85 ? 'warn' : ''}>
           {uses.length > 1 && `${model} `}

@@ -116,7 +116,7 @@ function Card({ token, spot }: { token: Token; spot: Spot }) {
           </li>
         ))}
       </ol>
-      <p class="soft">log probability {token.p.toFixed(3)}</p>
+      <p class="soft">log probability {token.p.toFixed(3).replace('-0.000', '0.000')}</p>
     </div>
   );
 }
@@ -125,7 +125,7 @@ function Card({ token, spot }: { token: Token; spot: Spot }) {
 export function Legend() {
   const names = ['over 90 %', '60 to 90', '30 to 60', '10 to 30', 'under 10 %'];
   return (
-    <p class="legend" aria-label="Tints by probability">
+    <p class="legend">
       {names.map((name, i) => (
         <span key={name}>
           <span class={`tok t${i}`} aria-hidden="true">

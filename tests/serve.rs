@@ -698,6 +698,7 @@ fn browsers_get_a_page() {
     assert_eq!(s.ask("GET", "/pondera/model", "", "").0, 400);
     assert_eq!(json("/pondera/model?name=none")["error"]["code"], "model_not_found");
 
+    assert!(json("/pondera/load")["models"][0]["kv"]["total_pages"].as_u64().unwrap() > 0);
     s.good("/v1/chat/completions", &chat(json!({})));
     let start = Instant::now();
     let busy = loop {

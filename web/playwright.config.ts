@@ -14,7 +14,9 @@ export default defineConfig({
   testDir: 'tests',
   outputDir: 'test-results',
   reporter: [['list']],
-  timeout: 30_000,
+  // Machines that build beside it are slow.
+  timeout: 90_000,
+  expect: { timeout: 15_000 },
   workers: 1,
   fullyParallel: false,
   use: {

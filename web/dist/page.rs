@@ -1,11 +1,11 @@
 // Written by the build of `web/`: the files of the page, for `crates/server/src/page.rs`.
 &[
     File {
-        path: "/assets/highlight-DvdEonZA.js",
+        path: "/assets/highlight-VJuAA3wi.js",
         kind: "text/javascript; charset=utf-8",
-        tag: "cbc4d47b5d577449",
-        plain: include_bytes!("assets/highlight-DvdEonZA.js"),
-        gzip: include_bytes!("assets/highlight-DvdEonZA.js.gz"),
+        tag: "7d02ff4ca3760c9d",
+        plain: include_bytes!("assets/highlight-VJuAA3wi.js"),
+        gzip: include_bytes!("assets/highlight-VJuAA3wi.js.gz"),
     },
     File {
         path: "/assets/icon-iDelYsDt.svg",
@@ -15,13 +15,6 @@
         gzip: include_bytes!("assets/icon-iDelYsDt.svg.gz"),
     },
     File {
-        path: "/assets/index-6MMeQndu.js",
-        kind: "text/javascript; charset=utf-8",
-        tag: "f6e019376e5122d9",
-        plain: include_bytes!("assets/index-6MMeQndu.js"),
-        gzip: include_bytes!("assets/index-6MMeQndu.js.gz"),
-    },
-    File {
         path: "/assets/index-DAC7aLPq.css",
         kind: "text/css; charset=utf-8",
         tag: "48ce3d9d388cc401",
@@ -29,9 +22,16 @@
         gzip: include_bytes!("assets/index-DAC7aLPq.css.gz"),
     },
     File {
+        path: "/assets/index-xjxFxK_W.js",
+        kind: "text/javascript; charset=utf-8",
+        tag: "e7feec400b995ce7",
+        plain: include_bytes!("assets/index-xjxFxK_W.js"),
+        gzip: include_bytes!("assets/index-xjxFxK_W.js.gz"),
+    },
+    File {
         path: "/index.html",
         kind: "text/html; charset=utf-8",
-        tag: "11c67ec1ec412134",
+        tag: "6d6433321693978e",
         plain: include_bytes!("index.html"),
         gzip: include_bytes!("index.html.gz"),
     },

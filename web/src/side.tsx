@@ -4,6 +4,7 @@ import { useEffect, useRef } from 'preact/hooks';
 import { download } from './lib/export';
 import { when } from './lib/format';
 import { theme, type Theme } from './lib/prefs';
+import { stop } from './lib/run';
 import { at, change, conversations, forget, loaded, startNew } from './lib/state';
 import type { Conversation } from './lib/types';
 import { drawerOpen, helpOpen } from './lib/view';
@@ -80,6 +81,10 @@ function Row({ c, current }: { c: Conversation; current: boolean }) {
     open.value = false;
     act();
   };
+  const remove = () => {
+    stop(c.id);
+    forget(c.id);
+  };
   if (naming.value) return <Naming c={c} done={() => (naming.value = false)} />;
   return (
     <li class={current ? 'current' : ''}>
@@ -119,7 +124,7 @@ function Row({ c, current }: { c: Conversation; current: boolean }) {
             <button type="button" class="quiet" onClick={() => (deleting.value = false)}>
               Cancel
             </button>
-            <button type="button" class="primary danger" onClick={() => forget(c.id)}>
+            <button type="button" class="primary danger" onClick={remove}>
               Delete
             </button>
           </div>

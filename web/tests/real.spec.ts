@@ -160,3 +160,12 @@ test('the pages of models and of the load show what the server knows', async ({ 
   await expect(card).toContainText('pages');
   await expect(card.locator('.tile', { hasText: 'Requests taken' }).locator('.tile-value')).not.toHaveText('0');
 });
+
+test('whoever gives no key is not asked again and again', async ({ page }) => {
+  await page.goto(`${KEYED}/#/load`);
+  const dialog = page.getByRole('dialog', { name: 'Key' });
+  await dialog.getByRole('button', { name: 'Not now' }).click();
+  await expect(page.getByRole('alert')).toContainText('the key is missing');
+  await page.waitForTimeout(2500);
+  await expect(dialog).toHaveCount(0);
+});

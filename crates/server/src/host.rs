@@ -290,6 +290,7 @@ impl Worker {
     /// Works until nobody can send commands any more.
     fn run(mut self) {
         let mut settled = false;
+        self.metrics.work(0, 0, self.engine.load());
         loop {
             let idle = self.engine.is_idle() && self.passes.is_empty();
             let next = if idle && settled {

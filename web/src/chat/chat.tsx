@@ -132,6 +132,7 @@ function Start({ c }: { c: Conversation }) {
             <a href={`#/models/${encodeURIComponent(name)}`}>{name}</a>
             {f?.parameters && ` · ${count(f.parameters.total)} parameters`}
             {size && ` · context ${whole(size)}`}
+            {f?.template === false && ' · no chat template, so no conversations'}
           </p>
         );
       })}

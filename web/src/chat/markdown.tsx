@@ -106,5 +106,5 @@ function single(token: Parsed): ComponentChildren {
 }
 
 export function Markdown({ text }: { text: string }) {
-  return useMemo(() => <div class="prose">{nodes(parser.parse(text, {}), 0)[0]}</div>, [text]);
+  return useMemo(() => <div class="prose" dir="auto">{nodes(parser.parse(text, {}), 0)[0]}</div>, [text]);
 }

@@ -23,7 +23,7 @@ export function TurnView({ c, turn, last }: { c: Conversation; turn: Turn; last:
 function Said({ turn }: { turn: Turn }) {
   return (
     <div class="said" role="article" aria-label="Your message">
-      <div class="said-text">{turn.user}</div>
+      <div class="said-text" dir="auto">{turn.user}</div>
       <div class="said-actions">
         <CopyButton text={turn.user} label="Copy message" />
         <IconButton icon="edit" label="Edit message" onClick={() => (editing.value = turn.id)} />

@@ -139,13 +139,19 @@ async function write(conversation: string, turn: string, model: string, answerId
   let now: Answer = { ...before };
   const seen = signal(now);
   live.set(answerId, seen);
-  let frame = 0;
+  let drawing = false;
   const draw = () => {
-    frame ||= requestAnimationFrame(() => {
-      frame = 0;
+    if (drawing) return;
+    drawing = true;
+    const act = () => {
+      drawing = false;
+      if (live.get(answerId) !== seen) return;
       seen.value = now = { ...now, tokens: tokens?.slice() };
       touch(conversation);
-    });
+    };
+    // A page that nobody sees has no frames, but what comes is to be kept all the same.
+    if (document.hidden) setTimeout(act, 500);
+    else requestAnimationFrame(act);
   };
   const begun = performance.now();
   // Tokens that came before without probabilities leave those that follow without a place.
@@ -173,7 +179,6 @@ async function write(conversation: string, turn: string, model: string, answerId
       said.value = `Error: ${problem.message}`;
     }
   }
-  cancelAnimationFrame(frame);
   now = { ...now, tokens, time: performance.now() - begun };
   running.delete(answerId);
   live.delete(answerId);

@@ -200,8 +200,10 @@ export async function loadModels(): Promise<void> {
 async function look(): Promise<void> {
   try {
     await api.ask('ready');
+    const back = serverProblem.peek() !== null;
     serverProblem.value = null;
-    if (!modelsLoaded.peek() && !api.keyAsked.peek()) await loadModels();
+    // A server that was away may have come back with other models. Whoever would not give a key is not asked again.
+    if ((back || !modelsLoaded.peek()) && modelsProblem.peek()?.status !== 401) await loadModels();
   } catch (e) {
     serverProblem.value = (e as api.ApiError).problem ?? null;
   }

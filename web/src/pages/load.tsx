@@ -1,7 +1,7 @@
 /** How busy the server is, second by second. */
 import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
-import { ApiError } from '../lib/api';
+import { ApiError, key } from '../lib/api';
 import { duration, rate, whole } from '../lib/format';
 import { load, type Load, type ModelLoad } from '../lib/load';
 import type { Problem } from '../lib/types';
@@ -36,14 +36,16 @@ export function LoadPage() {
       } catch (e) {
         problem.value = e instanceof ApiError ? e.problem : { message: String(e), status: 0 };
       }
-      if (here) timer = window.setTimeout(() => void look(), EVERY);
+      // Without a key there is nothing to see until one is given.
+      const refused = [401, 403].includes(problem.peek()?.status ?? 0);
+      if (here && !refused) timer = window.setTimeout(() => void look(), EVERY);
     };
     void look();
     return () => {
       here = false;
       clearTimeout(timer);
     };
-  }, []);
+  }, [key.value]);
   return (
     <>
       <TopBar>

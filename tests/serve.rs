@@ -567,6 +567,61 @@ fn bounds_hold_on_every_path() {
     assert_eq!(answer(stream).0, 200);
 }
 
+/// The page for browsers, a line for others; what the page asks beside the dialects.
+#[test]
+fn browsers_get_a_page() {
+    let s = Server::start(&[]);
+    let (status, headers, text) = s.ask("GET", "/", "", "");
+    assert_eq!((status, text.as_str()), (200, "pondera is running\n"), "{headers}");
+    let html = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+    let (status, headers, text) = s.ask("GET", "/", html, "");
+    assert!(status == 200 && text.starts_with("<!doctype html>"), "{status} {text}");
+    let lower = headers.to_lowercase();
+    for want in [
+        "content-type: text/html",
+        "content-security-policy: default-src 'none'; script-src 'self'",
+        "x-content-type-options: nosniff",
+        "referrer-policy: no-referrer",
+        "x-frame-options: deny",
+        "cache-control: no-cache",
+    ] {
+        assert!(lower.contains(want), "{want} in {headers}");
+    }
+    let tag = lower.lines().find_map(|l| l.strip_prefix("etag: ")).unwrap();
+    let (status, _, body) = s.ask("GET", "/", &format!("{html}If-None-Match: {tag}\r\n"), "");
+    assert_eq!((status, body.as_str()), (304, ""));
+    let script = text.split("src=\"./").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let (status, headers, body) = s.ask("GET", &format!("/{script}"), "", "");
+    assert!(status == 200 && headers.contains("immutable") && !headers.contains("gzip") && body.len() > 50_000);
+    let (status, headers, _) = s.ask("HEAD", &format!("/{script}"), "Accept-Encoding: gzip\r\n", "");
+    assert!(status == 200 && headers.contains("content-encoding: gzip"), "{headers}");
+    assert_eq!(s.ask("GET", "/assets/none.js", "", "").0, 404);
+
+    let json = |path: &str| serde_json::from_str::<Value>(&s.ask("GET", path, "", "").2).unwrap();
+    let about = json("/pondera/model?name=pebble");
+    assert_eq!((&about["family"], &about["context"]["served"]), (&json!("qwen3_moe"), &json!(512)));
+    assert!(about["kv"]["bytes_per_token"].as_u64().unwrap() > 0 && about["layers"].as_u64().unwrap() > 0);
+    let types = about["weights"]["types"].as_array().unwrap().iter().map(|t| t["bytes"].as_u64().unwrap());
+    assert_eq!(types.sum::<u64>(), about["weights"]["bytes"].as_u64().unwrap());
+    assert_eq!(s.ask("GET", "/pondera/model", "", "").0, 400);
+    assert_eq!(json("/pondera/model?name=none")["error"]["code"], "model_not_found");
+
+    assert!(json("/pondera/load")["models"][0]["kv"]["total_pages"].as_u64().unwrap() > 0);
+    s.good("/v1/chat/completions", &chat(json!({})));
+    let start = Instant::now();
+    let busy = loop {
+        let busy = json("/pondera/load")["models"][0].take();
+        if busy["generation_tokens_per_second"].as_f64().unwrap() > 0.0 {
+            break busy;
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "{busy}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(busy["prompt_tokens_per_second"].as_f64().unwrap() > 0.0, "{busy}");
+    assert_eq!((&busy["running"], &busy["waiting"], &busy["requests_total"]), (&json!(0), &json!(0), &json!(1)));
+    assert!(busy["kv"]["used_pages"].as_u64().unwrap() <= busy["kv"]["total_pages"].as_u64().unwrap());
+}
+
 /// Embeddings of many and answers of others go on side by side.
 #[test]
 fn passes_and_steps_take_turns() {

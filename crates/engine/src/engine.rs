@@ -1,6 +1,6 @@
 //! A model that is open: its weights, its vocabulary, its backend, and the requests under way.
 use crate::{
-    Backend, Completion, EngineOptions, Error, Event, Logits, MemoryPlan, Pooling, Progress, Request, RequestId,
+    Backend, Completion, EngineOptions, Error, Event, Load, Logits, MemoryPlan, Pooling, Progress, Request, RequestId,
     Result, Score, Source, TokenLogprobs, Trace, TraceOptions,
     draft::{self, DraftParts},
     embed,
@@ -138,6 +138,16 @@ impl Engine {
     /// Most tokens of a sequence, prompt and completion together.
     pub fn ctx(&self) -> usize {
         self.runner.limits().ctx
+    }
+
+    /// Type of the KV cache, and tokens that it holds.
+    pub fn kv(&self) -> (KvType, usize) {
+        self.runner.kv()
+    }
+
+    /// How busy it is between two steps.
+    pub fn load(&self) -> Load {
+        self.runner.load()
     }
 
     /// Puts a request in the queue.

@@ -40,9 +40,9 @@ pub use math::log_sum_exp;
 pub use memory::MemoryPlan;
 pub use open::{read_config, shape};
 pub use options::{EngineOptions, Progress, Source};
-pub use pondera_ops::{KvType, Layout, Settled};
+pub use pondera_ops::{KvType, Layout, PAGE, Settled};
 pub use request::{
-    Completion, Event, FinishReason, Logprob, Request, RequestId, STOP_BYTES_MAX, STOPS_MAX, Sampling,
+    Completion, Event, FinishReason, Load, Logprob, Request, RequestId, STOP_BYTES_MAX, STOPS_MAX, Sampling,
     TOP_LOGPROBS_MAX, Timings, Usage,
 };
 pub use rows::{Logits, Routing, Score, TokenLogprobs, Trace, TraceOptions};

@@ -246,3 +246,16 @@ pub struct Completion {
     /// Of [`Request::speculation`].
     pub guesses: Guesses,
 }
+
+/// How busy an engine is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Requests that take part in steps.
+    pub running: usize,
+    /// Requests in the queue.
+    pub waiting: usize,
+    /// Pages of the KV cache that are held: by requests, or by beginnings that are kept until their room is needed.
+    pub pages_used: usize,
+    /// Pages in all, of [`crate::PAGE`] tokens each.
+    pub pages: usize,
+}

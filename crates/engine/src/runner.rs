@@ -1,8 +1,8 @@
 //! A model that takes requests: checks them, numbers them, and steps. What [`crate::Engine`] is, but for how the
 //! model was opened.
 use crate::{
-    Completion, Error, Event, FinishReason, Guesses, Pooling, Request, RequestId, Result, STOP_BYTES_MAX, STOPS_MAX,
-    Score, TOP_LOGPROBS_MAX, TokenLogprobs, Trace, TraceOptions,
+    Completion, Error, Event, FinishReason, Guesses, Load, Pooling, Request, RequestId, Result, STOP_BYTES_MAX,
+    STOPS_MAX, Score, TOP_LOGPROBS_MAX, TokenLogprobs, Trace, TraceOptions,
     draft::{DraftParts, Drafter},
     net::{Net, Vocabulary},
     rows::{Logits, Rows},
@@ -68,6 +68,17 @@ impl Runner {
     /// Type of the KV cache, and tokens that it holds.
     pub fn kv(&self) -> (KvType, usize) {
         (self.kv, self.scheduler.pages.count() * PAGE)
+    }
+
+    /// Who runs, who waits, and what of the cache is held.
+    pub fn load(&self) -> Load {
+        let Scheduler { running, waiting, pages, .. } = &self.scheduler;
+        Load {
+            running: running.len(),
+            waiting: waiting.len(),
+            pages_used: pages.count() - pages.free(),
+            pages: pages.count(),
+        }
     }
 
     /// From now on `parts` guesses for those who ask.

@@ -4,6 +4,7 @@
 //! A [`Ticket`] that is dropped cancels its request, wherever that is: queued, in its prompt or decoding.
 use crate::{
     error::{ApiError, Result},
+    facts::Facts,
     grammars::Grammars,
     metrics::Metrics,
     tools::{Called, Namer},
@@ -100,21 +101,6 @@ pub struct Words {
     pub width: usize,
     /// What answers were asked to be.
     pub grammars: Arc<Grammars>,
-}
-
-/// What lists say of a model.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// Its architecture.
-    pub family: &'static str,
-    /// `gguf`, `safetensors` or `torch`.
-    pub kind: &'static str,
-    /// Weights.
-    pub parameters: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// The type of most of them.
-    pub format: String,
 }
 
 /// What comes of a request.
@@ -218,7 +204,7 @@ impl Model {
                 Ok(engine) => engine,
                 Err(e) => return drop(tell.send(Err(e))),
             };
-            let opened = words(&engine, template).map(|words| (words, facts(&engine), engine.ctx()));
+            let opened = words(&engine, template).map(|words| (words, Facts::of(&engine), engine.ctx()));
             let ready = opened.is_ok();
             let _ = tell.send(opened);
             if ready {
@@ -314,22 +300,6 @@ fn words(engine: &Engine, template: Option<ChatTemplate>) -> pondera_engine::Res
     })
 }
 
-fn facts(engine: &Engine) -> Facts {
-    let d = engine.model().description();
-    let mut bytes: HashMap<&str, u64> = HashMap::new();
-    let tensors = engine.weights().map_or(&[][..], |w| w.tensors());
-    for t in tensors {
-        *bytes.entry(t.format.info().name).or_default() += t.range.len() as u64;
-    }
-    let kind = match engine.weights().map(|w| w.gguf().is_some()) {
-        Some(true) => "gguf",
-        Some(false) => "safetensors",
-        None => "",
-    };
-    let most = bytes.into_iter().max_by_key(|(name, n)| (*n, *name)).map_or("", |(name, _)| name);
-    Facts { family: d.family, kind, parameters: d.parameters_total, bytes: d.weight_bytes, format: most.to_string() }
-}
-
 /// The engine's thread.
 struct Worker {
     engine: Engine,
@@ -346,12 +316,16 @@ struct Sink {
     events: events::UnboundedSender<Out>,
     submitted: Instant,
     last: Option<Instant>,
+    /// Tokens of its prompt, and those of them that are yet to be computed.
+    prompt: usize,
+    unread: usize,
 }
 
 impl Worker {
     /// Works until nobody can send commands any more.
     fn run(mut self) {
         let mut settled = false;
+        self.metrics.work(0, 0, self.engine.load());
         loop {
             let idle = self.engine.is_idle() && self.passes.is_empty();
             let next = if idle && settled {
@@ -379,17 +353,21 @@ impl Worker {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Submit(ticket, request, events) => match self.engine.submit(*request) {
-                Ok(id) => {
-                    self.tickets.insert(ticket, id);
-                    self.sinks.insert(id, Sink { ticket, events, submitted: Instant::now(), last: None });
-                    self.metrics.submitted();
+            Command::Submit(ticket, request, events) => {
+                let prompt = request.prompt.len();
+                match self.engine.submit(*request) {
+                    Ok(id) => {
+                        self.tickets.insert(ticket, id);
+                        let submitted = Instant::now();
+                        self.sinks.insert(id, Sink { ticket, events, submitted, last: None, prompt, unread: prompt });
+                        self.metrics.submitted();
+                    }
+                    Err(e) => {
+                        log(&e);
+                        let _ = events.send(Out::Failed(e.into()));
+                    }
                 }
-                Err(e) => {
-                    log(&e);
-                    let _ = events.send(Out::Failed(e.into()));
-                }
-            },
+            }
             Command::Cancel(ticket) => {
                 if let Some(id) = self.tickets.get(&ticket) {
                     self.engine.cancel(*id);
@@ -415,12 +393,18 @@ impl Worker {
     fn step(&mut self) {
         let Worker { engine, tickets, sinks, metrics, .. } = self;
         let start = Instant::now();
+        let (mut read, mut written) = (0, 0);
         engine.step(&mut |id, event| {
             let Some(sink) = sinks.get_mut(&id) else { return };
             let out = match event {
-                Event::Prefill { .. } => return,
+                Event::Prefill { done, .. } => {
+                    read += sink.unread.saturating_sub(sink.prompt.saturating_sub(done));
+                    sink.unread = sink.prompt.saturating_sub(done);
+                    return;
+                }
                 Event::Token { id, text, logprob, top } => {
                     let now = Instant::now();
+                    (read, written) = (read + std::mem::take(&mut sink.unread), written + 1);
                     metrics.token(now - sink.last.unwrap_or(sink.submitted), sink.last.is_none());
                     sink.last = Some(now);
                     Out::Token { id, part: Part::text(text), logprob, top: top.to_vec() }
@@ -443,6 +427,7 @@ impl Worker {
             }
         });
         metrics.step(start.elapsed(), sinks.len());
+        metrics.work(read, written, engine.load());
     }
 }
 

@@ -1,6 +1,6 @@
 //! HTTP over the engine: one internal request, and dialects of it, one file each.
 //!
-//! Owns: connections, routes and who may call them, wire types, admission, metrics. Does not own: anything that computes
+//! Owns: connections, routes and who may call them, wire types, admission, metrics, the page for browsers. Does not own: anything that computes
 //! (`pondera-engine`), templates and tokens (`pondera-text`), where a model's files are (whoever calls [`Server::bind`] says
 //! how to open it).
 #![forbid(unsafe_code)]
@@ -9,6 +9,7 @@ mod admission;
 mod api;
 mod chat;
 mod error;
+mod facts;
 mod grammars;
 mod host;
 mod id;
@@ -16,6 +17,7 @@ mod job;
 mod listen;
 mod metrics;
 mod options;
+mod page;
 mod route;
 mod sse;
 mod tools;

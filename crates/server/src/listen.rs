@@ -19,7 +19,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -53,7 +53,8 @@ impl Server {
         let models =
             models.into_iter().map(|m| Model::start(m).map(Arc::new).map_err(|e| Error::other(format!("{e:#}"))));
         let models = models.collect::<Result<Vec<_>, _>>()?;
-        let app = App { options, models, admission: Arc::new(Admission::default()), stopping: AtomicBool::new(false) };
+        let (admission, stopping) = (Arc::new(Admission::default()), AtomicBool::new(false));
+        let app = App { options, models, admission, stopping, started: Instant::now() };
         Ok(Server { runtime, listener, app: Arc::new(app) })
     }
 

@@ -1,8 +1,12 @@
 //! What a model counts, as Prometheus text under the names that dashboards of inference servers know.
-use pondera_engine::{FinishReason, Usage};
+use crate::id;
+use pondera_engine::{FinishReason, Load, Usage};
 use std::{
     fmt::Write,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -40,6 +44,43 @@ impl Times {
     }
 }
 
+/// Whole seconds that a rate is the mean of.
+const RECENT: u64 = 5;
+
+/// Tokens read and written in the last seconds; the place of a second is its remainder.
+#[derive(Debug, Default)]
+struct Recent([(u64, u64, u64); RECENT as usize + 1]);
+
+impl Recent {
+    fn add(&mut self, second: u64, read: u64, written: u64) {
+        let place = &mut self.0[(second % (RECENT + 1)) as usize];
+        if place.0 != second {
+            *place = (second, 0, 0);
+        }
+        place.1 += read;
+        place.2 += written;
+    }
+
+    /// Per second, over the whole seconds before `now`.
+    fn rates(&self, now: u64) -> (f64, f64) {
+        let seen = self.0.iter().filter(|(second, ..)| *second < now && *second + RECENT >= now);
+        let (read, written) = seen.fold((0, 0), |(r, w), (_, read, written)| (r + read, w + written));
+        (read as f64 / RECENT as f64, written as f64 / RECENT as f64)
+    }
+}
+
+/// What a model does at the moment.
+pub struct Now {
+    /// As of its last step.
+    pub load: Load,
+    /// Tokens of prompts computed per second.
+    pub read: f64,
+    /// Tokens generated per second.
+    pub written: f64,
+    /// Requests taken.
+    pub submitted: u64,
+}
+
 /// Counts of one model.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -54,6 +95,7 @@ pub struct Metrics {
     between: Times,
     whole: Times,
     steps: Times,
+    recent: Mutex<(Recent, Load)>,
 }
 
 impl Metrics {
@@ -91,6 +133,20 @@ impl Metrics {
     pub fn step(&self, time: Duration, under_way: usize) {
         self.steps.add(time);
         self.running.store(under_way as u64, Relaxed);
+    }
+
+    /// A step read and wrote so many tokens, and left the engine so busy.
+    pub fn work(&self, read: usize, written: usize, load: Load) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.0.add(id::now_s(), read as u64, written as u64);
+        recent.1 = load;
+    }
+
+    /// What it does at the moment.
+    pub fn now(&self) -> Now {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let (read, written) = recent.0.rates(id::now_s());
+        Now { load: recent.1, read, written, submitted: self.submitted.load(Relaxed) }
     }
 }
 
@@ -142,4 +198,23 @@ pub fn text<'a>(models: impl Iterator<Item = (&'a str, &'a Metrics)> + Clone) ->
 
 fn escaped(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_of_the_last_whole_seconds() {
+        let mut recent = Recent::default();
+        recent.add(100, 50, 10);
+        assert_eq!(recent.rates(100), (0.0, 0.0));
+        assert_eq!(recent.rates(101), (10.0, 2.0));
+        recent.add(101, 0, 5);
+        assert_eq!(recent.rates(102), (10.0, 3.0));
+        recent.add(106, 5, 0);
+        assert_eq!(recent.rates(106), (0.0, 1.0));
+        assert_eq!(recent.rates(107), (1.0, 0.0));
+        assert_eq!(recent.rates(200), (0.0, 0.0));
+    }
 }

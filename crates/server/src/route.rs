@@ -6,6 +6,7 @@ use crate::{
     host::Model,
     id,
     options::{Options, Scope},
+    page,
 };
 use axum::{
     body::{Body, Bytes},
@@ -21,6 +22,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    time::Instant,
 };
 use subtle::ConstantTimeEq;
 
@@ -41,6 +43,7 @@ pub struct App {
     pub models: Vec<Arc<Model>>,
     pub admission: Arc<Admission>,
     pub stopping: AtomicBool,
+    pub started: Instant,
 }
 
 /// A request that has passed the door.
@@ -50,6 +53,8 @@ pub struct Call {
     pub body: Bytes,
     /// Behind the route's own path, where the route ends with `*`.
     pub rest: String,
+    /// Behind `?`, as it came.
+    pub query: String,
     pub place: Place,
     /// Whose key it showed; 0 where none is asked for.
     pub tenant: u64,
@@ -69,11 +74,15 @@ macro_rules! routes {
 }
 
 routes! {
-    GET "/" Open api::operations::root;
-    HEAD "/" Open api::operations::root;
+    GET "/" Open page::root;
+    HEAD "/" Open page::root;
+    GET "/assets/*" Open page::asset;
+    HEAD "/assets/*" Open page::asset;
     GET "/health" Open api::operations::health;
     GET "/ready" Open api::operations::ready;
     GET "/metrics" Admin api::operations::metrics;
+    GET "/pondera/model" Use api::pondera::model;
+    GET "/pondera/load" Admin api::pondera::load;
     GET "/version" Use api::operations::version;
     POST "/tokenize" Use api::operations::tokenize;
     POST "/detokenize" Use api::operations::detokenize;
@@ -130,9 +139,11 @@ async fn dispatch(app: Arc<App>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let (route, rest) = find(&parts.method, path)?;
+    let query = parts.uri.query().unwrap_or_default().to_string();
     if route.2 == Class::Open {
         // Whoever asks whether the server lives sends nothing and is never turned away.
-        let call = Call { app, headers: parts.headers, body: Bytes::new(), rest, place: Place::default(), tenant: 0 };
+        let (body, place) = (Bytes::new(), Place::default());
+        let call = Call { app, headers: parts.headers, body, rest, query, place, tenant: 0 };
         return (route.3)(call).await;
     }
     same_site(&app.options, &parts.headers)?;
@@ -149,7 +160,7 @@ async fn dispatch(app: Arc<App>, request: Request) -> Result<Response> {
     let unsaid = if parts.headers.contains_key(header::TRANSFER_ENCODING) { most } else { 0 };
     let place = app.admission.enter(said.unwrap_or(unsaid), &app.options.limits)?;
     let body = read(body, most, app.options.limits.body_time).await?;
-    let call = Call { app: app.clone(), headers: parts.headers, body, rest, place, tenant };
+    let call = Call { app: app.clone(), headers: parts.headers, body, rest, query, place, tenant };
     (route.3)(call).await
 }
 

@@ -7,3 +7,4 @@ pub mod openai_completions;
 pub mod openai_embeddings;
 pub mod openai_models;
 pub mod operations;
+pub mod pondera;

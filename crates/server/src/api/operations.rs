@@ -32,11 +32,6 @@ pub async fn ready(call: Call) -> Result<Response> {
     }
 }
 
-/// What some clients look for before they speak.
-pub async fn root(_: Call) -> Result<Response> {
-    Ok(Response::new(Body::from("pondera is running\n")))
-}
-
 /// Prometheus text.
 pub async fn metrics(call: Call) -> Result<Response> {
     let text = metrics::text(call.app.models.iter().map(|m| (m.name.as_str(), &*m.metrics)));

@@ -258,4 +258,6 @@ pub struct Load {
     pub pages_used: usize,
     /// Pages in all, of [`crate::PAGE`] tokens each.
     pub pages: usize,
+    /// How often a request lost its pages to others, so far.
+    pub preemptions: u64,
 }

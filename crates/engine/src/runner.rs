@@ -72,12 +72,13 @@ impl Runner {
 
     /// Who runs, who waits, and what of the cache is held.
     pub fn load(&self) -> Load {
-        let Scheduler { running, waiting, pages, .. } = &self.scheduler;
+        let Scheduler { running, waiting, pages, preemptions, .. } = &self.scheduler;
         Load {
             running: running.len(),
             waiting: waiting.len(),
             pages_used: pages.count() - pages.free(),
             pages: pages.count(),
+            preemptions: *preemptions,
         }
     }
 

@@ -2,8 +2,8 @@
 //! text, so they run beside the server's own threads.
 use crate::{
     error::{ApiError, Result},
-    grammars::{self, Form},
-    host::Words,
+    grammars::{Form, grammar},
+    host::{Model, Words},
     job::short,
     tools::{Namer, Tools, nine},
 };
@@ -111,27 +111,23 @@ pub struct Prompt {
 ///
 /// # Errors
 /// 400 where the template refuses it or the model has none, or where what the answer shall be cannot be had.
-pub async fn encode(words: &Words, conversation: Conversation) -> Result<Prompt> {
-    let words = words.clone();
-    apart(move || {
-        let (listed, wanted) = (conversation.tools.listed.clone(), conversation.tools.wanted.clone());
-        let before = conversation.messages.iter().filter_map(|m| m["tool_calls"].as_array()).map(Vec::len).sum();
-        let (text, tokens) = render(&words, conversation)?;
-        let Some(style) = words.style.as_deref() else {
-            return Ok(Prompt { tokens, reader: None, shown: [].into(), grammar: None });
-        };
-        let reader = style.reader(&text, &wanted.tools).map(|r| (r, Namer::new(style.ids(), before)));
-        let shown = style.shown(!listed.is_empty());
-        let grammar = match wanted == Wanted::default() {
-            true => None,
-            false => {
-                let param = if wanted.tools.is_empty() { "response_format" } else { "tools" };
-                Some(grammars::now(&words, Form::Answer(wanted, style.opened(&text)), param)?)
-            }
-        };
-        Ok(Prompt { tokens, reader, shown, grammar })
-    })
-    .await
+pub async fn encode(model: &Model, conversation: Conversation) -> Result<Prompt> {
+    let words = model.words.clone();
+    let (listed, wanted) = (!conversation.tools.listed.is_empty(), conversation.tools.wanted.clone());
+    let before = conversation.messages.iter().filter_map(|m| m["tool_calls"].as_array()).map(Vec::len).sum();
+    let (text, tokens) = apart(move || render(&words, conversation)).await?;
+    model.fits("messages", tokens.len())?;
+    let Some(style) = model.words.style.as_deref() else {
+        return Ok(Prompt { tokens, reader: None, shown: [].into(), grammar: None });
+    };
+    let reader = style.reader(&text, &wanted.tools).map(|r| (r, Namer::new(style.ids(), before)));
+    let shown = style.shown(listed);
+    let param = if wanted.tools.is_empty() { "response_format" } else { "tools" };
+    let grammar = match wanted == Wanted::default() {
+        true => None,
+        false => Some(grammar(&model.words, Form::Answer(wanted, style.opened(&text)), param).await?),
+    };
+    Ok(Prompt { tokens, reader, shown, grammar })
 }
 
 /// How many tokens a conversation has.

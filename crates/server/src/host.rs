@@ -242,6 +242,14 @@ impl Model {
         self.name == name || self.aliases.iter().any(|a| a == name)
     }
 
+    /// Whether a prompt can have an answer.
+    ///
+    /// # Errors
+    /// 400: it is never cut.
+    pub fn fits(&self, param: &str, tokens: usize) -> Result<()> {
+        if tokens > self.ctx { Err(ApiError::context(param, tokens, self.ctx)) } else { Ok(()) }
+    }
+
     /// Hands a request to the engine.
     pub fn submit(&self, request: Request) -> Ticket {
         let id = self.tickets.fetch_add(1, SeqCst);

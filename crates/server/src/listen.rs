@@ -3,6 +3,7 @@ use crate::{
     Error,
     admission::Admission,
     host::{Model, ModelSpec},
+    metrics::Statuses,
     options::Options,
     route::{self, App},
 };
@@ -54,7 +55,7 @@ impl Server {
             models.into_iter().map(|m| Model::start(m).map(Arc::new).map_err(|e| Error::other(format!("{e:#}"))));
         let models = models.collect::<Result<Vec<_>, _>>()?;
         let (admission, stopping) = (Arc::new(Admission::default()), AtomicBool::new(false));
-        let app = App { options, models, admission, stopping, started: Instant::now() };
+        let app = App { options, models, admission, stopping, started: Instant::now(), statuses: Statuses::default() };
         Ok(Server { runtime, listener, app: Arc::new(app) })
     }
 

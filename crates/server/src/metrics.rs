@@ -2,6 +2,7 @@
 use crate::id;
 use pondera_engine::{FinishReason, Load, Usage};
 use std::{
+    collections::BTreeMap,
     fmt::Write,
     sync::{
         Mutex, PoisonError,
@@ -157,8 +158,25 @@ pub fn text<'a>(models: impl Iterator<Item = (&'a str, &'a Metrics)> + Clone) ->
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
     };
     type Count = fn(&Metrics) -> &AtomicU64;
+    type Gauge = fn(&Load) -> f64;
+    let gauges: [(&str, &str, &str, Gauge); 4] = [
+        ("vllm:num_requests_running", "gauge", "Requests that take part in steps.", |l| l.running as f64),
+        ("vllm:num_requests_waiting", "gauge", "Requests in the queue.", |l| l.waiting as f64),
+        ("vllm:kv_cache_usage_perc", "gauge", "Pages of the KV cache that are held, of 1.", |l| {
+            l.pages_used as f64 / l.pages.max(1) as f64
+        }),
+        ("vllm:num_preemptions_total", "counter", "Requests that lost their pages to others.", |l| {
+            l.preemptions as f64
+        }),
+    ];
+    for (name, kind, help, value) in gauges {
+        head(&mut out, name, kind, help);
+        for (model, m) in models.clone() {
+            let _ = writeln!(out, "{name}{{model_name=\"{}\"}} {}", escaped(model), value(&m.now().load));
+        }
+    }
     let counts: [(&str, &str, &str, Count); 5] = [
-        ("vllm:num_requests_running", "gauge", "Requests that run or wait.", |m| &m.running),
+        ("pondera:requests_under_way", "gauge", "Requests that run or wait.", |m| &m.running),
         ("vllm:prompt_tokens_total", "counter", "Tokens of prompts of ended requests.", |m| &m.prompt_tokens),
         ("vllm:prefix_cache_hits_total", "counter", "Tokens of prompts that were in the cache.", |m| &m.cached_tokens),
         ("vllm:generation_tokens_total", "counter", "Tokens generated.", |m| &m.generated_tokens),
@@ -194,6 +212,26 @@ pub fn text<'a>(models: impl Iterator<Item = (&'a str, &'a Metrics)> + Clone) ->
         models.clone().for_each(|(model, m)| of(m).write(name, &escaped(model), &mut out));
     }
     out
+}
+
+/// Responses by their status.
+#[derive(Debug, Default)]
+pub struct Statuses(Mutex<BTreeMap<u16, u64>>);
+
+impl Statuses {
+    /// One more.
+    pub fn add(&self, status: u16) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default() += 1;
+    }
+
+    /// As a family of metrics.
+    pub fn write(&self, out: &mut String) {
+        let name = "pondera:http_responses_total";
+        let _ = writeln!(out, "# HELP {name} Responses by their status.\n# TYPE {name} counter");
+        for (status, n) in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = writeln!(out, "{name}{{status=\"{status}\"}} {n}");
+        }
+    }
 }
 
 fn escaped(label: &str) -> String {

@@ -5,6 +5,7 @@ use crate::{
     error::{ApiError, Result},
     host::Model,
     id,
+    metrics::Statuses,
     options::{Options, Scope},
     page,
 };
@@ -44,6 +45,7 @@ pub struct App {
     pub admission: Arc<Admission>,
     pub stopping: AtomicBool,
     pub started: Instant,
+    pub statuses: Statuses,
 }
 
 /// A request that has passed the door.
@@ -129,8 +131,9 @@ pub async fn answer(app: Arc<App>, request: Request) -> Response {
     let name =
         shown.unwrap_or_else(|| HeaderValue::from_str(&id::random("req_")).unwrap_or(HeaderValue::from_static("req")));
     let path = request.uri().path().to_string();
-    let answered = dispatch(app, request).await;
+    let answered = dispatch(app.clone(), request).await;
     let mut response = answered.unwrap_or_else(|e| e.respond(&path, name.to_str().unwrap_or("")));
+    app.statuses.add(response.status().as_u16());
     response.headers_mut().insert(HeaderName::from_static("x-request-id"), name);
     response
 }

@@ -85,7 +85,7 @@ pub async fn answer(mut call: Call) -> Result<Response> {
     let sampling = choice.sampling(&model.sampling)?;
     let mut job = Job { max_tokens: Some(max_tokens), stop: stops.clone(), ..Job::new(sampling) };
     let stream = body.stream.unwrap_or(false);
-    job.take(chat::encode(&model.words, conversation(body)?).await?);
+    job.take(chat::encode(&model, conversation(body)?).await?);
     call.place.grow(0, job.prompt.len(), &limits)?;
     let frame = Frame { id: id::random("msg_"), model: model.clone(), stops, deadline: deadline(&limits) };
     let mut ticket = job.submit(&model, call.tenant).swap_remove(0);

@@ -148,7 +148,7 @@ pub async fn chat(mut call: Call) -> Result<Response> {
     let messages = chat::messages(list)?;
     let kwargs = thinking(body.think)?;
     let conversation = Conversation { messages, kwargs, continues: false, tools };
-    job.take(chat::encode(&model.words, conversation).await?);
+    job.take(chat::encode(&model, conversation).await?);
     answer(&mut call, job, model, body.stream, said).await
 }
 
@@ -178,7 +178,7 @@ pub async fn generate(mut call: Call) -> Result<Response> {
         let mut tools = Tools::default();
         tools.wanted.text = schema;
         let conversation = Conversation { messages, kwargs, continues: false, tools };
-        job.take(chat::encode(&model.words, conversation).await?);
+        job.take(chat::encode(&model, conversation).await?);
     }
     answer(&mut call, job, model, body.stream, generated).await
 }
@@ -375,6 +375,7 @@ fn last(model: &Model, part: Value, reason: FinishReason, u: &Usage, t: &Timings
 
 async fn answer(call: &mut Call, job: Job, model: Arc<Model>, stream: Option<bool>, shape: Shape) -> Result<Response> {
     let limits = call.app.options.limits;
+    model.fits("prompt", job.prompt.len())?;
     call.place.grow(0, job.prompt.len(), &limits)?;
     let deadline = deadline(&limits);
     let mut ticket = job.submit(&model, call.tenant).swap_remove(0);

@@ -114,7 +114,7 @@ pub async fn answer(mut call: Call) -> Result<Response> {
     if body.stream_options.is_some() && !stream {
         return Err(ApiError::invalid("stream_options", "only with stream"));
     }
-    job.take(chat::encode(&model.words, conversation).await?);
+    job.take(chat::encode(&model, conversation).await?);
     call.place.grow(job.n - 1, job.n * job.prompt.len(), &limits)?;
     let frame = Frame {
         id: id::random("chatcmpl-"),

@@ -139,6 +139,7 @@ pub async fn answer(mut call: Call) -> Result<Response> {
         return Err(ApiError::invalid("n", format!("expected at most {} answers to all prompts", limits.choices)));
     }
     let tokens: usize = asked.iter().map(|a| a.job.prompt.len() * n).sum();
+    asked.iter().try_for_each(|a| model.fits("prompt", a.job.prompt.len()))?;
     call.place.grow(asked.len() * n - 1, tokens, &limits)?;
     let frame = Frame {
         id: id::random("cmpl-"),

@@ -47,6 +47,7 @@ pub async fn answer(mut call: Call) -> Result<Response> {
     }
     let inputs = tokens(body.input, &model).await?;
     let total: usize = inputs.iter().map(Vec::len).sum();
+    inputs.iter().try_for_each(|ids| model.fits("input", ids.len()))?;
     call.place.grow(0, total, &call.app.options.limits)?;
     let mut data = Vec::new();
     for (i, ids) in inputs.into_iter().enumerate() {

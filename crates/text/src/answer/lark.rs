@@ -2,6 +2,7 @@
 use super::{Calls, Style, Wanted};
 use crate::{
     error::{Error, Result},
+    grammar::GRAMMAR_BYTES_MAX,
     reasoning::Marks,
     tools::{
         Form, Syntax, Texts, Tool,
@@ -24,6 +25,10 @@ pub(crate) struct Lark<'s> {
     specials: &'s [(String, u32)],
     rules: String,
     count: usize,
+    /// Schemas unfold to more than is compiled.
+    pub(super) overflow: bool,
+    /// Parts of schemas that were followed.
+    pub(super) unfolded: usize,
 }
 
 /// A part of a text: plain, or a special token.
@@ -34,7 +39,7 @@ enum Part<'t> {
 
 impl<'s> Lark<'s> {
     pub fn new(specials: &'s [(String, u32)]) -> Lark<'s> {
-        Lark { specials, rules: TERMINALS.to_string(), count: 0 }
+        Lark { specials, rules: TERMINALS.to_string(), count: 0, overflow: false, unfolded: 0 }
     }
 
     /// The grammar of an answer whose thoughts have begun or not; none where it may be anything.
@@ -55,6 +60,9 @@ impl<'s> Lark<'s> {
                 }
             }
         };
+        if self.overflow {
+            return Err(Error::invalid("grammar: the schemas unfold to more than is compiled"));
+        }
         Ok(Some(format!("start: {start}\n{}", self.rules)))
     }
 
@@ -160,6 +168,10 @@ impl<'s> Lark<'s> {
     /// A rule for JSON of this schema.
     fn json(&mut self, schema: &Value, strict: bool) -> String {
         let name = self.name("json");
+        if self.rules.len() > GRAMMAR_BYTES_MAX {
+            self.overflow = true;
+            return name;
+        }
         let _ = writeln!(self.rules, "{name}: %json {}", guided(schema, strict));
         name
     }

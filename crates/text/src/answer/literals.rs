@@ -5,6 +5,8 @@ use serde_json::Value;
 
 /// Deepest schema that is followed; below, anything may stand.
 const DEPTH: usize = 16;
+/// Most parts of schemas that are followed, each as often as it is referred to.
+const UNFOLDED_MAX: usize = 20_000;
 /// Between values, and between a name and its value.
 const COMMA: &str = "/, ?/";
 const COLON: &str = "/: ?/";
@@ -51,6 +53,11 @@ impl Lark<'_> {
     }
 
     fn literal(&mut self, schema: &Value, root: &Value, n: &'static Notation, depth: usize) -> String {
+        self.unfolded += 1;
+        if self.unfolded > UNFOLDED_MAX {
+            self.overflow = true;
+            return String::new();
+        }
         if depth > DEPTH {
             return self.any(n);
         }

@@ -249,3 +249,16 @@ fn tools_without_a_schema_of_parameters_and_with_all_types() {
         }
     }
 }
+
+#[test]
+fn schemas_that_unfold_without_end_are_refused() {
+    let all: Vec<Value> = (0..10).map(|_| json!({ "$ref": "#" })).collect();
+    let parameters = json!({ "type": "object", "properties": { "a": { "anyOf": all } }, "anyOf": all });
+    let tools = vec![Tool { name: "f".into(), parameters, strict: false }];
+    let check = Check::new(&SPECIALS);
+    let wanted = Wanted { tools, must_call: true, ..Wanted::default() };
+    for syntax in SYNTAXES.iter().filter(|s| matches!(s.call, crate::tools::Form::Literals { .. })) {
+        let style = check.style(Some(Calls::Syntax(syntax)), None);
+        assert!(check.compiler.answer(&style, &wanted, false).is_err(), "{}", syntax.name);
+    }
+}

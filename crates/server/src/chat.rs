@@ -153,6 +153,7 @@ pub fn render(words: &Words, conversation: Conversation) -> Result<(String, Vec<
         return Err(ApiError::unsupported("tools", "the model's chat template has no calls that this server knows"));
     }
     name_results(&mut messages);
+    settle_system(&mut messages, template.source(!tools.listed.is_empty()).contains("developer"));
     if words.style.as_ref().is_some_and(|s| s.ids() == Ids::Nine) {
         shorten_ids(&mut messages);
     }
@@ -168,6 +169,20 @@ pub fn render(words: &Words, conversation: Conversation) -> Result<(String, Vec<
     // The template writes special tokens out, those at the beginning included.
     let tokens = tokens(words, &text, EncodeOptions { add_special: false, parse_special: true, add_eos: false })?;
     Ok((text, tokens))
+}
+
+/// What developers say is the system's word where a template knows no developers; words of the system that follow one another
+/// are one message.
+fn settle_system(messages: &mut Vec<Value>, developers: bool) {
+    let system = |m: &Value| m["role"] == "system" || m["role"] == "developer";
+    if !developers {
+        messages.iter_mut().filter(|m| m["role"] == "developer").for_each(|m| m["role"] = "system".into());
+    }
+    while messages.len() > 1 && system(&messages[0]) && messages[0]["role"] == messages[1]["role"] {
+        let text = |m: &Value| m["content"].as_str().unwrap_or("").to_string();
+        messages[0]["content"] = format!("{}\n\n{}", text(&messages[0]), text(&messages[1])).into();
+        messages.remove(1);
+    }
 }
 
 /// Gives results the name of what was called, where only the call's id says it: some templates want it.

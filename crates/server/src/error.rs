@@ -34,6 +34,13 @@ impl ApiError {
         ApiError { param: Some(param.to_string()), ..ApiError::new(StatusCode::BAD_REQUEST, message) }
     }
 
+    /// The same of a message that stands at `place`: `messages[0]…` becomes `place…`.
+    #[must_use]
+    pub fn within(self, place: &str) -> ApiError {
+        let moved = |text: String| text.replacen("messages[0]", place, 1);
+        ApiError { param: self.param.map(moved), message: moved(self.message), ..self }
+    }
+
     /// A documented field that this server does not honour: 400, by name.
     pub fn unsupported(param: &str, what: &str) -> ApiError {
         ApiError { code: Some("unsupported_parameter"), ..ApiError::invalid(param, what) }

@@ -18,6 +18,7 @@ mod listen;
 mod metrics;
 mod options;
 mod page;
+mod responses;
 mod route;
 mod sse;
 mod tools;

@@ -5,6 +5,7 @@ use crate::{
     host::{Model, ModelSpec},
     metrics::Statuses,
     options::Options,
+    responses::Responses,
     route::{self, App},
 };
 use axum::{extract::Request, response::Response};
@@ -55,7 +56,15 @@ impl Server {
             models.into_iter().map(|m| Model::start(m).map(Arc::new).map_err(|e| Error::other(format!("{e:#}"))));
         let models = models.collect::<Result<Vec<_>, _>>()?;
         let (admission, stopping) = (Arc::new(Admission::default()), AtomicBool::new(false));
-        let app = App { options, models, admission, stopping, started: Instant::now(), statuses: Statuses::default() };
+        let app = App {
+            options,
+            models,
+            admission,
+            stopping,
+            started: Instant::now(),
+            statuses: Statuses::default(),
+            responses: Responses::default(),
+        };
         Ok(Server { runtime, listener, app: Arc::new(app) })
     }
 

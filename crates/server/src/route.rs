@@ -8,6 +8,7 @@ use crate::{
     metrics::Statuses,
     options::{Options, Scope},
     page,
+    responses::Responses,
 };
 use axum::{
     body::{Body, Bytes},
@@ -46,6 +47,8 @@ pub struct App {
     pub stopping: AtomicBool,
     pub started: Instant,
     pub statuses: Statuses,
+    /// Answers that clients may refer to.
+    pub responses: Responses,
 }
 
 /// A request that has passed the door.
@@ -92,6 +95,10 @@ routes! {
     GET "/v1/models/*" Use api::openai_models::show;
     POST "/v1/chat/completions" Use api::openai_chat::answer;
     POST "/v1/completions" Use api::openai_completions::answer;
+    POST "/v1/responses" Use api::openai_responses::answer;
+    GET "/v1/responses/*" Use api::openai_responses::show;
+    DELETE "/v1/responses/*" Use api::openai_responses::delete;
+    POST "/v1/responses/*" Use api::openai_responses::cancel;
     POST "/v1/embeddings" Use api::openai_embeddings::answer;
     POST "/v1/messages" Use api::anthropic::answer;
     POST "/v1/messages/count_tokens" Use api::anthropic::count_tokens;

@@ -6,5 +6,6 @@ pub mod openai_chat;
 pub mod openai_completions;
 pub mod openai_embeddings;
 pub mod openai_models;
+pub mod openai_responses;
 pub mod operations;
 pub mod pondera;

@@ -100,6 +100,22 @@ pub enum TextsOrTokens {
     ManyTokens(Vec<Vec<u32>>),
 }
 
+/// Efforts that the API documents.
+const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "xhigh"];
+
+/// How hard the model shall think, as variables of its template.
+pub fn effort(effort: &Value, param: &str, kwargs: &mut Map<String, Value>) -> Result<()> {
+    if effort.is_null() {
+        return Ok(());
+    }
+    let Some(effort) = effort.as_str().filter(|e| EFFORTS.contains(e)) else {
+        return Err(ApiError::invalid(param, format!("expected one of {}", EFFORTS.join(", "))));
+    };
+    kwargs.entry("reasoning_effort").or_insert(effort.into());
+    kwargs.entry("enable_thinking").or_insert((effort != "none").into());
+    Ok(())
+}
+
 /// `stop`, checked.
 pub fn stops(stop: Option<Strings>) -> Result<Vec<String>> {
     let list = stop.map(Strings::list).unwrap_or_default();

@@ -30,8 +30,6 @@ const REFUSED: &[&str] = &["audio", "prediction", "web_search_options", "functio
 /// Variables of templates that requests set by their own fields alone.
 const RESERVED: [&str; 7] =
     ["messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "bos_token", "eos_token"];
-/// Efforts that the API documents.
-const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "xhigh"];
 
 /// The body. `null` is as good as absent.
 #[derive(Debug, Deserialize)]
@@ -199,16 +197,8 @@ fn conversation(b: &mut Body) -> Result<Conversation> {
     if let Some(name) = kwargs.keys().find(|k| RESERVED.contains(&k.as_str())) {
         return Err(ApiError::invalid("chat_template_kwargs", format!("{:?} has a field of its own", short(name))));
     }
-    if let Some(effort) = &b.reasoning_effort {
-        if !EFFORTS.contains(&effort.as_str()) {
-            return Err(ApiError::invalid(
-                "reasoning_effort",
-                format!("{:?} is none of {}", short(effort), EFFORTS.join(", ")),
-            ));
-        }
-        kwargs.entry("reasoning_effort").or_insert(effort.as_str().into());
-        kwargs.entry("enable_thinking").or_insert((effort != "none").into());
-    }
+    let effort = b.reasoning_effort.take().map_or(Value::Null, Value::String);
+    openai::effort(&effort, "reasoning_effort", &mut kwargs)?;
     let messages = chat::messages(std::mem::take(&mut b.messages))?;
     Ok(Conversation { messages, kwargs, continues: b.continue_final_message.unwrap_or(false), tools })
 }

@@ -79,6 +79,26 @@ export function Dialog(props: { label: string; onClose: () => void; children: Co
   );
 }
 
+/** A part of a whole. Browsers draw their own `meter` too differently to be styled. */
+export function Meter({ value, max, label, high }: { value: number; max: number; label: string; high?: number }) {
+  const part = Math.min(100, Math.max(0, (value / max) * 100));
+  return (
+    <svg
+      class={`meter${high !== undefined && value > high ? ' high' : ''}`}
+      viewBox="0 0 100 1"
+      preserveAspectRatio="none"
+      role="meter"
+      aria-label={label}
+      aria-valuemin={0}
+      aria-valuemax={max}
+      aria-valuenow={value}
+    >
+      <rect class="meter-back" width={100} height={1} />
+      <rect class="meter-part" width={part} height={1} />
+    </svg>
+  );
+}
+
 /** An error in the server's words, and what can be done. */
 export function ErrorNote({ problem, children }: { problem: Problem; children?: ComponentChildren }) {
   return (

@@ -144,8 +144,8 @@ function Timing({ answer }: { answer: Answer }) {
   const { usage, first, time } = answer;
   if (!usage || first === undefined || time === undefined) return null;
   const parts = [`${whole(usage.completion_tokens)} tokens`];
-  // The first token has no interval before it.
-  if (usage.completion_tokens > 1 && time > first) {
+  // The first token has no interval before it; what comes all at once has no rate.
+  if (usage.completion_tokens > 1 && time - first > 50) {
     parts.push(`${rate(((usage.completion_tokens - 1) * 1000) / (time - first))} tokens/s`);
   }
   parts.push(`first after ${seconds(first)}`);

@@ -6,7 +6,7 @@ import { answering, send, stop } from '../lib/run';
 import { models, served } from '../lib/state';
 import { shown, type Conversation } from '../lib/types';
 import { drafts } from '../lib/view';
-import { IconButton } from '../ui';
+import { IconButton, Meter } from '../ui';
 
 /** Where a touch keyboard has no other key for a new line, Enter is one. */
 const touch = matchMedia('(pointer: coarse)');
@@ -92,7 +92,7 @@ function ContextUse({ c }: { c: Conversation }) {
       {uses.map(({ model, used, size }) => (
         <span key={model} class={used > size * 0.85 ? 'warn' : ''}>
           {uses.length > 1 && `${model} `}
-          <meter min={0} max={size} high={size * 0.85} value={used} aria-label={`Context of ${model}`} />
+          <Meter max={size} high={size * 0.85} value={used} label={`Context of ${model}`} />
           {whole(used)} of {whole(size)} tokens
         </span>
       ))}

@@ -2,6 +2,7 @@
 import { useMemo, useRef, useState } from 'preact/hooks';
 import { percent } from '../lib/format';
 import type { Token } from '../lib/types';
+import { Meter } from '../ui';
 
 /** Lower ends of the tints, from sure to surprising. */
 const ENDS = [0.9, 0.6, 0.3, 0.1, 0];
@@ -111,7 +112,7 @@ function Card({ token, spot }: { token: Token; spot: Spot }) {
         {others.map(([text, p], i) => (
           <li key={i} class={text === token.t ? 'chosen' : ''}>
             <code>{readable(text)}</code>
-            <meter min={0} max={1} value={Math.exp(p)} aria-label={`Probability of ${readable(text)}`} />
+            <Meter max={1} value={Math.exp(p)} label={`Probability of ${readable(text)}`} />
             <span>{percent(Math.exp(p))}</span>
           </li>
         ))}

@@ -6,7 +6,7 @@ import { duration, rate, whole } from '../lib/format';
 import { load, type Load, type ModelLoad } from '../lib/load';
 import type { Problem } from '../lib/types';
 import { TopBar } from '../top';
-import { ErrorNote } from '../ui';
+import { ErrorNote, Meter } from '../ui';
 
 /** Seconds between two looks, and looks that are drawn. */
 const EVERY = 1000;
@@ -81,7 +81,7 @@ function ModelCard({ m, past }: { m: ModelLoad; past: Past[] }) {
       {kv && (
         <div class="kv">
           <span>KV cache</span>
-          <meter min={0} max={kv.total_pages} value={kv.used_pages} aria-label="KV cache in use" />
+          <Meter max={kv.total_pages} value={kv.used_pages} label="KV cache in use" />
           <span>
             {whole(kv.used_pages)} of {whole(kv.total_pages)} pages
             <span class="soft"> · {whole(kv.total_pages * kv.page_tokens)} tokens</span>

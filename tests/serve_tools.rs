@@ -226,3 +226,116 @@ fn ollama_has_calls_with_objects() {
     let shown = s.good("/api/show", &json!({ "model": "pebble" }));
     assert!(shown["capabilities"].as_array().unwrap().contains(&json!("tools")), "{shown}");
 }
+
+/// Events of `/v1/responses`, in their order.
+fn events(s: &Server, body: &Value) -> Vec<Value> {
+    let (status, _, text) = s.ask("POST", "/v1/responses", "", &body.to_string());
+    assert_eq!(status, 200, "{text}");
+    let all: Vec<Value> =
+        text.lines().filter_map(|l| l.strip_prefix("data: ")).map(|d| serde_json::from_str(d).unwrap()).collect();
+    for (i, event) in all.iter().enumerate() {
+        assert_eq!(event["sequence_number"], i);
+    }
+    all
+}
+
+#[test]
+fn responses_go_on_by_the_name_of_an_answer() {
+    let s = Server::start(&[]);
+    let ask = |more: Value| {
+        let mut body = json!({ "model": "pebble", "input": "Tell me a story about a fox", "max_output_tokens": 20, "temperature": 0 });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let one = s.good("/v1/responses", &ask(json!({})));
+    assert_eq!((&one["object"], &one["status"]), (&json!("response"), &json!("incomplete")), "{one}");
+    assert_eq!(one["incomplete_details"]["reason"], "max_output_tokens");
+    let text = one["output"][0]["content"][0]["text"].as_str().unwrap();
+    let id = one["id"].as_str().unwrap();
+
+    // Going on by the name is the same as saying it all again.
+    let more = json!({ "previous_response_id": id, "input": "And then?" });
+    let two = s.good("/v1/responses", &ask(more));
+    let all = json!([{ "role": "user", "content": "Tell me a story about a fox" }, { "role": "assistant", "content": text },
+        { "role": "user", "content": "And then?" }]);
+    let said = s.good("/v1/responses", &ask(json!({ "input": all, "store": false })));
+    assert_eq!(two["output"][0]["content"], said["output"][0]["content"]);
+    assert_eq!(two["usage"]["input_tokens"], said["usage"]["input_tokens"]);
+
+    let (status, _, shown) = s.ask("GET", &format!("/v1/responses/{id}"), "", "");
+    assert_eq!((status, serde_json::from_str::<Value>(&shown).unwrap()), (200, one.clone()));
+    let (_, _, items) = s.ask("GET", &format!("/v1/responses/{id}/input_items"), "", "");
+    let items: Value = serde_json::from_str(&items).unwrap();
+    assert_eq!(items["data"][0]["content"][0]["text"], "Tell me a story about a fox");
+    let (status, _, _) = s.ask("GET", &format!("/v1/responses/{}", said["id"].as_str().unwrap()), "", "");
+    assert_eq!(status, 404, "what was not to be stored is not there");
+    assert_eq!(s.ask("DELETE", &format!("/v1/responses/{id}"), "", "").0, 200);
+    assert_eq!(s.ask("DELETE", &format!("/v1/responses/{id}"), "", "").0, 404);
+    let (status, gone) = s.post("/v1/responses", &ask(json!({ "previous_response_id": id })));
+    assert_eq!((status, &gone["error"]["code"]), (404, &json!("response_not_found")));
+
+    let streamed = events(&s, &ask(json!({ "stream": true })));
+    let kinds: Vec<&str> = streamed.iter().map(|e| e["type"].as_str().unwrap()).collect();
+    assert_eq!(
+        kinds[..4],
+        ["response.created", "response.in_progress", "response.output_item.added", "response.content_part.added"]
+    );
+    assert_eq!(
+        kinds[kinds.len() - 4..],
+        ["response.output_text.done", "response.content_part.done", "response.output_item.done", "response.incomplete"]
+    );
+    let joined: String = streamed
+        .iter()
+        .filter(|e| e["type"] == "response.output_text.delta")
+        .map(|e| e["delta"].as_str().unwrap())
+        .collect();
+    assert_eq!(joined, text);
+    assert_eq!(streamed.last().unwrap()["response"]["output"][0]["content"], one["output"][0]["content"]);
+}
+
+#[test]
+fn responses_call_tools_and_take_results() {
+    let s = start();
+    let tool = json!({ "type": "function", "name": "get_weather", "description": "d", "parameters": parameters(), "strict": true });
+    let ask = |more: Value| {
+        let mut body = json!({ "model": "pebble", "input": "Weather?", "tools": [tool], "tool_choice": "required", "parallel_tool_calls": false,
+            "temperature": 0, "instructions": "Be brief." });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let one = s.good("/v1/responses", &ask(json!({})));
+    assert_eq!(one["status"], "completed", "{one}");
+    let call = &one["output"][0];
+    assert_eq!((&call["type"], &call["name"]), (&json!("function_call"), &json!("get_weather")));
+    good_arguments(&serde_json::from_str(call["arguments"].as_str().unwrap()).unwrap());
+    let streamed = events(&s, &ask(json!({ "stream": true })));
+    let joined: String = streamed
+        .iter()
+        .filter(|e| e["type"] == "response.function_call_arguments.delta")
+        .map(|e| e["delta"].as_str().unwrap())
+        .collect();
+    assert_eq!(call["arguments"], json!(joined));
+    assert_eq!(streamed.last().unwrap()["type"], "response.completed");
+    let result = json!([{ "type": "function_call_output", "call_id": call["call_id"], "output": "rain" }]);
+    let more =
+        json!({ "previous_response_id": one["id"], "input": result, "tool_choice": "auto", "max_output_tokens": 20 });
+    let two = s.good("/v1/responses", &ask(more));
+    assert_eq!(two["output"][0]["type"], "message", "{two}");
+    let schema = json!({ "type": "json_schema", "name": "x", "schema": { "type": "object", "properties": { "n": { "type": "integer", "maximum": 9 } }, "required": ["n"], "additionalProperties": false } });
+    let formed =
+        s.good("/v1/responses", &ask(json!({ "tools": [], "tool_choice": "auto", "text": { "format": schema } })));
+    let value: Value = serde_json::from_str(formed["output"][0]["content"][0]["text"].as_str().unwrap()).unwrap();
+    assert!(value["n"].is_i64(), "{formed}");
+    for (more, param) in [
+        (json!({ "background": true }), "background"),
+        (json!({ "truncation": "auto" }), "truncation"),
+        (json!({ "include": ["file_search_call.results"] }), "include"),
+        (json!({ "tools": [{ "type": "web_search" }] }), "tools[0].type"),
+        (json!({ "input": [{ "role": "user", "content": [{ "type": "input_image" }] }] }), "input[0].content[0].type"),
+        (json!({ "conversation": "conv_1" }), "conversation"),
+        (json!({ "reasoning": { "effort": "endless" } }), "reasoning.effort"),
+    ] {
+        let (status, answer) = s.post("/v1/responses", &ask(more.clone()));
+        assert_eq!((status, answer["error"]["param"].as_str()), (400, Some(param)), "{more} {answer}");
+    }
+}

@@ -29,7 +29,8 @@ pub fn run() -> Result<(), String> {
     }
     let program = root.join("target/release/pondera");
     let mut child = Command::new(&program)
-        .args(["serve", "--port", "0", "--json", "-q"])
+        .args(["serve", "--port", "0", "--json", "-q", "--ctx", "2048", "--chat-template", "tests/support/tools.jinja"])
+        .current_dir(&root)
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|e| format!("serve: {e}"))?;

@@ -20,7 +20,7 @@ fn body(more: Value) -> Value {
     let function = |name: &str| json!({ "type": "function", "function": { "name": name, "description": "d", "parameters": parameters() } });
     let mut body = json!({ "model": "pebble", "messages": [{ "role": "user", "content": "Weather in Oslo?" }],
         "tools": [function("get_weather"), function("get_wind")], "tool_choice": "required", "parallel_tool_calls": false,
-        "max_tokens": 120, "seed": 3, "temperature": 0.8 });
+        "max_tokens": 300, "seed": 3, "temperature": 0.8 });
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     body
 }
@@ -78,7 +78,7 @@ fn a_call_is_made_whole_and_in_pieces() {
 fn parallel_calls_have_places_and_ids_of_their_own() {
     let s = start();
     // Without a way to end, a model goes on calling.
-    let more = json!({ "parallel_tool_calls": true, "logit_bias": s.ends_forbidden(), "max_tokens": 200 });
+    let more = json!({ "parallel_tool_calls": true, "logit_bias": s.ends_forbidden(), "max_tokens": 400 });
     let whole = s.good("/v1/chat/completions", &body(more.clone()));
     let calls = whole["choices"][0]["message"]["tool_calls"].as_array().unwrap();
     assert!(calls.len() > 1, "{whole}");
@@ -141,7 +141,7 @@ fn results_go_back_and_nothing_is_called_unasked() {
 
 fn anthropic(more: Value) -> Value {
     let tool = |name: &str| json!({ "name": name, "description": "d", "input_schema": parameters() });
-    let mut body = json!({ "model": "pebble", "messages": [{ "role": "user", "content": "Weather in Oslo?" }], "max_tokens": 120,
+    let mut body = json!({ "model": "pebble", "messages": [{ "role": "user", "content": "Weather in Oslo?" }], "max_tokens": 300,
         "tools": [tool("get_weather"), tool("get_wind")], "tool_choice": { "type": "any", "disable_parallel_tool_use": true } });
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     body
@@ -199,7 +199,7 @@ fn ollama_has_calls_with_objects() {
     // Ollama's API cannot ask for a call, so the model is given no other choice by what its text may be.
     let ask = |stream: bool, seed: u64| {
         json!({ "model": "pebble", "messages": [{ "role": "user", "content": "Weather?" }], "tools": tools, "stream": stream,
-            "format": { "const": "no" }, "options": { "seed": seed, "temperature": 2, "num_predict": 100 } })
+            "format": { "const": "no" }, "options": { "seed": seed, "temperature": 2, "num_predict": 300 } })
     };
     let mut seen = 0;
     for seed in 0..8 {

@@ -177,7 +177,7 @@ describe("openai", () => {
     // The client ends the iteration without an error when its own signal fires.
     for await (const _ of stream) if (++seen === 3) stop.abort();
     assert.ok(seen < 400);
-    await fails(chat({ max_tokens: 400 }, { signal: AbortSignal.timeout(20) }), OpenAI.APIUserAbortError, undefined);
+    await fails(chat({ max_tokens: 1500, ignore_eos: true }, { signal: AbortSignal.timeout(20) }), OpenAI.APIUserAbortError, undefined);
     assert.equal((await chat()).choices[0].message.content, text);
   });
 

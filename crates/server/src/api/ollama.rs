@@ -119,8 +119,8 @@ fn said(answer: &Answer) -> Value {
         message["thinking"] = answer.thought.clone().into();
     }
     if !answer.calls.is_empty() {
-        let call = |(i, c): (usize, &ToolCall)| json!({ "id": c.id, "function": { "index": i, "name": c.name, "arguments": c.input() } });
-        message["tool_calls"] = answer.calls.iter().enumerate().map(call).collect();
+        let call = |c: &ToolCall| json!({ "id": c.id, "function": { "index": c.index, "name": c.name, "arguments": c.input() } });
+        message["tool_calls"] = answer.calls.iter().map(call).collect();
     }
     json!({ "message": message })
 }

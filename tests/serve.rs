@@ -442,7 +442,7 @@ fn ollama_lists_shows_and_embeds() {
         ("/api/generate", json!({ "model": "pebble", "prompt": "x", "images": ["aGk="] }), 400),
         ("/api/generate", json!({ "model": "pebble", "prompt": "x", "options": { "num_ctx": 1_000_000 } }), 400),
         ("/api/generate", json!({ "model": "pebble", "prompt": "x", "options": { "mirostat": 1 } }), 400),
-        ("/api/pull", json!({ "model": "x" }), 501),
+        ("/api/pull", json!({ "model": "x" }), 400),
     ] {
         let (got, answer) = s.post(path, &body);
         assert!(got == status && answer["error"].is_string(), "{path} {body}: {got} {answer}");

@@ -16,6 +16,7 @@ mod id;
 mod job;
 mod listen;
 mod metrics;
+mod openapi;
 mod options;
 mod page;
 mod responses;

@@ -6,6 +6,7 @@ use crate::{
     host::Model,
     id,
     metrics::Statuses,
+    openapi,
     options::{Options, Scope},
     page,
     responses::Responses,
@@ -88,6 +89,7 @@ routes! {
     GET "/metrics" Admin api::operations::metrics;
     GET "/pondera/model" Use api::pondera::model;
     GET "/pondera/load" Admin api::pondera::load;
+    GET "/openapi.json" Open openapi::show;
     GET "/version" Use api::operations::version;
     POST "/tokenize" Use api::operations::tokenize;
     POST "/detokenize" Use api::operations::detokenize;

@@ -12,6 +12,7 @@ use crate::{
 };
 use axum::response::Response;
 use pondera_engine::{FinishReason, STOPS_MAX, Usage};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -21,14 +22,19 @@ use tokio::time::Instant;
 const REFUSED: &[&str] = &["container", "mcp_servers", "context_management", "inference_geo"];
 
 /// The body. `null` is as good as absent.
-#[derive(Debug, Deserialize)]
-struct Body {
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "MessagesRequest", deny_unknown_fields)]
+pub struct Body {
     model: String,
     messages: Vec<Value>,
+    #[schemars(range(min = 1))]
     max_tokens: Option<i64>,
     system: Option<Value>,
+    #[schemars(range(min = 0.0, max = 1.0))]
     temperature: Option<f32>,
+    #[schemars(range(min = 0.0, max = 1.0))]
     top_p: Option<f32>,
+    #[schemars(range(min = -1))]
     top_k: Option<i64>,
     stop_sequences: Option<Vec<String>>,
     stream: Option<bool>,
@@ -45,11 +51,13 @@ struct Body {
     #[serde(rename = "cache_control")]
     _cache_control: Option<Value>,
     #[serde(flatten)]
+    #[schemars(skip)]
     rest: Map<String, Value>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Thinking {
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "MessagesThinking")]
+pub struct Thinking {
     #[serde(rename = "type")]
     kind: String,
     #[serde(rename = "budget_tokens")]

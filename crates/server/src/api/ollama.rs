@@ -13,26 +13,37 @@ use crate::{
 };
 use axum::{http::StatusCode, response::Response};
 use pondera_engine::{FinishReason, STOPS_MAX, Timings, Usage};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::{sync::Arc, time::Instant};
 
 /// Options about sampling and lengths. Those about hardware are accepted and change nothing: the server decided when it began.
-#[derive(Debug, Default, Deserialize)]
-struct Options {
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaOptions")]
+pub struct Options {
     seed: Option<i64>,
+    #[schemars(range(min = 0.0, max = 2.0))]
     temperature: Option<f32>,
+    #[schemars(range(min = -1))]
     top_k: Option<i64>,
+    #[schemars(range(min = 0.0, max = 1.0))]
     top_p: Option<f32>,
+    #[schemars(range(min = 0.0, max = 1.0))]
     min_p: Option<f32>,
+    #[schemars(range(min = 0.0, max = 1.0))]
     typical_p: Option<f32>,
+    #[schemars(range(min = 0.01, max = 100.0))]
     repeat_penalty: Option<f32>,
+    #[schemars(range(min = -2.0, max = 2.0))]
     presence_penalty: Option<f32>,
+    #[schemars(range(min = -2.0, max = 2.0))]
     frequency_penalty: Option<f32>,
     num_predict: Option<i64>,
     num_ctx: Option<i64>,
     stop: Option<Vec<String>>,
     #[serde(flatten)]
+    #[schemars(skip)]
     rest: Map<String, Value>,
 }
 
@@ -54,8 +65,9 @@ const HARDWARE: &[&str] = &[
     "penalize_newline",
 ];
 
-#[derive(Debug, Deserialize)]
-struct ChatBody {
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaChatRequest", deny_unknown_fields)]
+pub struct ChatBody {
     model: String,
     messages: Option<Vec<Value>>,
     tools: Option<Vec<Value>>,
@@ -66,11 +78,13 @@ struct ChatBody {
     #[serde(rename = "keep_alive")]
     _keep_alive: Option<Value>,
     #[serde(flatten)]
+    #[schemars(skip)]
     rest: Map<String, Value>,
 }
 
-#[derive(Debug, Deserialize)]
-struct GenerateBody {
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaGenerateRequest", deny_unknown_fields)]
+pub struct GenerateBody {
     model: String,
     prompt: Option<String>,
     system: Option<String>,
@@ -82,11 +96,13 @@ struct GenerateBody {
     #[serde(rename = "keep_alive")]
     _keep_alive: Option<Value>,
     #[serde(flatten)]
+    #[schemars(skip)]
     rest: Map<String, Value>,
 }
 
-#[derive(Debug, Deserialize)]
-struct EmbedBody {
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaEmbedRequest", deny_unknown_fields)]
+pub struct EmbedBody {
     model: String,
     input: Option<Strings>,
     // A text that does not fit is an error either way.
@@ -97,16 +113,19 @@ struct EmbedBody {
     #[serde(rename = "keep_alive")]
     _keep_alive: Option<Value>,
     #[serde(flatten)]
+    #[schemars(skip)]
     rest: Map<String, Value>,
 }
 
-#[derive(Debug, Deserialize)]
-struct ShowBody {
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaShowRequest", deny_unknown_fields)]
+pub struct ShowBody {
     model: Option<String>,
     name: Option<String>,
     #[serde(rename = "verbose")]
     _verbose: Option<bool>,
     #[serde(flatten)]
+    #[schemars(skip)]
     rest: Map<String, Value>,
 }
 
@@ -256,7 +275,7 @@ pub async fn version(_: Call) -> Result<Response> {
 
 /// What changes the store.
 pub async fn store(_: Call) -> Result<Response> {
-    Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "this server serves the models that it was started with")
+    Err(ApiError::new(StatusCode::BAD_REQUEST, "this server serves the models that it was started with")
         .code("not_supported"))
 }
 

@@ -13,6 +13,7 @@ use axum::{
 };
 use pondera_engine::{FinishReason, Logprob, STOPS_MAX, Usage};
 use pondera_text::Tokenizer;
+use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -73,7 +74,7 @@ pub fn refuse(rest: &Map<String, Value>, known: &[&str]) -> Result<()> {
 }
 
 /// One string or several.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Strings {
     One(String),
@@ -91,7 +92,7 @@ impl Strings {
 }
 
 /// Text or tokens, one or several.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum TextsOrTokens {
     Text(String),
@@ -142,8 +143,9 @@ pub fn count(name: &str, value: Option<i64>, least: i64) -> Result<Option<usize>
 }
 
 /// `stream_options`.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "StreamOptions")]
 pub struct StreamOptions {
     /// Ends the stream with a chunk about tokens.
     #[serde(default)]

@@ -15,6 +15,7 @@ use crate::{
 };
 use axum::response::Response;
 use pondera_engine::{TOP_LOGPROBS_MAX, Usage};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, sync::Arc};
@@ -32,21 +33,30 @@ const RESERVED: [&str; 7] =
     ["messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "bos_token", "eos_token"];
 
 /// The body. `null` is as good as absent.
-#[derive(Debug, Deserialize)]
-struct Body {
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "ChatRequest", deny_unknown_fields)]
+pub struct Body {
     model: String,
     messages: Vec<Value>,
+    #[schemars(range(min = 1))]
     max_tokens: Option<i64>,
+    #[schemars(range(min = 1))]
     max_completion_tokens: Option<i64>,
+    #[schemars(range(min = 0.0, max = 2.0))]
     temperature: Option<f32>,
+    #[schemars(range(min = 0.0, max = 1.0))]
     top_p: Option<f32>,
+    #[schemars(range(min = 1, max = 16))]
     n: Option<i64>,
     seed: Option<i64>,
     stop: Option<Strings>,
+    #[schemars(range(min = -2.0, max = 2.0))]
     frequency_penalty: Option<f32>,
+    #[schemars(range(min = -2.0, max = 2.0))]
     presence_penalty: Option<f32>,
     logit_bias: Option<BTreeMap<String, f32>>,
     logprobs: Option<bool>,
+    #[schemars(range(min = 0, max = 20))]
     top_logprobs: Option<i64>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
@@ -72,14 +82,19 @@ struct Body {
     #[serde(rename = "prompt_cache_retention")]
     _prompt_cache_retention: Option<String>,
     // What other servers have beside.
+    #[schemars(range(min = -1))]
     top_k: Option<i64>,
+    #[schemars(range(min = 0.0, max = 1.0))]
     min_p: Option<f32>,
+    #[schemars(range(min = 0.0, max = 1.0))]
     typical_p: Option<f32>,
+    #[schemars(range(min = 0.01, max = 100.0))]
     repetition_penalty: Option<f32>,
     ignore_eos: Option<bool>,
     continue_final_message: Option<bool>,
     chat_template_kwargs: Option<Map<String, Value>>,
     #[serde(flatten)]
+    #[schemars(skip)]
     rest: Map<String, Value>,
 }
 

@@ -15,6 +15,7 @@ use crate::{
 };
 use axum::response::Response;
 use pondera_engine::{Logprob, Usage};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, sync::Arc};
@@ -24,18 +25,25 @@ use tokio::time::Instant;
 const LOGPROBS: i64 = 5;
 
 /// The body.
-#[derive(Debug, Deserialize)]
-struct Body {
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "CompletionRequest", deny_unknown_fields)]
+pub struct Body {
     model: String,
     prompt: TextsOrTokens,
+    #[schemars(range(min = 0))]
     max_tokens: Option<i64>,
+    #[schemars(range(min = 0.0, max = 2.0))]
     temperature: Option<f32>,
+    #[schemars(range(min = 0.0, max = 1.0))]
     top_p: Option<f32>,
+    #[schemars(range(min = 1, max = 16))]
     n: Option<i64>,
     best_of: Option<i64>,
     seed: Option<i64>,
     stop: Option<Strings>,
+    #[schemars(range(min = -2.0, max = 2.0))]
     frequency_penalty: Option<f32>,
+    #[schemars(range(min = -2.0, max = 2.0))]
     presence_penalty: Option<f32>,
     logit_bias: Option<BTreeMap<String, f32>>,
     logprobs: Option<i64>,
@@ -44,14 +52,19 @@ struct Body {
     stream_options: Option<StreamOptions>,
     #[serde(rename = "user")]
     _user: Option<String>,
+    #[schemars(range(min = -1))]
     top_k: Option<i64>,
+    #[schemars(range(min = 0.0, max = 1.0))]
     min_p: Option<f32>,
+    #[schemars(range(min = 0.0, max = 1.0))]
     typical_p: Option<f32>,
+    #[schemars(range(min = 0.01, max = 100.0))]
     repetition_penalty: Option<f32>,
     ignore_eos: Option<bool>,
     skip_special_tokens: Option<bool>,
     response_format: Option<Value>,
     #[serde(flatten)]
+    #[schemars(skip)]
     rest: Map<String, Value>,
 }
 

@@ -8,6 +8,7 @@ use crate::{
     route::Call,
 };
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -15,8 +16,9 @@ use serde_json::{Map, Value, json};
 const INPUTS: usize = 2048;
 
 /// The body.
-#[derive(Debug, Deserialize)]
-struct Body {
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "EmbeddingRequest", deny_unknown_fields)]
+pub struct Body {
     model: String,
     input: TextsOrTokens,
     encoding_format: Option<String>,
@@ -24,6 +26,7 @@ struct Body {
     #[serde(rename = "user")]
     _user: Option<String>,
     #[serde(flatten)]
+    #[schemars(skip)]
     rest: Map<String, Value>,
 }
 

@@ -12,6 +12,7 @@ use crate::{
 };
 use axum::{http::StatusCode, response::Response};
 use pondera_engine::{FinishReason, Usage};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -23,14 +24,19 @@ const REFUSED: &[&str] = &["conversation", "prompt", "max_tool_calls", "context_
 const INCLUDED: [&str; 2] = ["message.output_text.logprobs", "reasoning.encrypted_content"];
 
 /// The body. `null` is as good as absent.
-#[derive(Debug, Deserialize)]
-struct Body {
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "ResponseRequest", deny_unknown_fields)]
+pub struct Body {
     model: String,
     input: Option<Value>,
     instructions: Option<Value>,
+    #[schemars(range(min = 1))]
     max_output_tokens: Option<i64>,
+    #[schemars(range(min = 0.0, max = 2.0))]
     temperature: Option<f32>,
+    #[schemars(range(min = 0.0, max = 1.0))]
     top_p: Option<f32>,
+    #[schemars(range(min = 0, max = 20))]
     top_logprobs: Option<i64>,
     stream: Option<bool>,
     #[serde(rename = "stream_options")]
@@ -55,12 +61,14 @@ struct Body {
     #[serde(rename = "service_tier")]
     _service_tier: Option<String>,
     #[serde(flatten)]
+    #[schemars(skip)]
     rest: Map<String, Value>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Text {
+#[schemars(rename = "ResponseText")]
+pub struct Text {
     format: Option<Value>,
     verbosity: Option<String>,
 }

@@ -12,6 +12,7 @@ use axum::{
     http::{HeaderValue, header},
     response::Response,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::sync::atomic::Ordering::SeqCst;
@@ -46,11 +47,13 @@ pub async fn version(_: Call) -> Result<Response> {
     Ok(json(&json!({ "version": env!("CARGO_PKG_VERSION") })))
 }
 
-#[derive(Deserialize)]
-struct Text {
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "TokenizeRequest", deny_unknown_fields)]
+pub struct Text {
     model: String,
     prompt: String,
     #[serde(flatten)]
+    #[schemars(skip)]
     rest: Map<String, Value>,
 }
 
@@ -63,11 +66,13 @@ pub async fn tokenize(call: Call) -> Result<Response> {
     Ok(json(&json!({ "count": tokens.len(), "tokens": tokens, "max_model_len": model.ctx })))
 }
 
-#[derive(Deserialize)]
-struct Tokens {
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "DetokenizeRequest", deny_unknown_fields)]
+pub struct Tokens {
     model: String,
     tokens: Vec<u32>,
     #[serde(flatten)]
+    #[schemars(skip)]
     rest: Map<String, Value>,
 }
 

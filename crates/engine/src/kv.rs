@@ -58,6 +58,20 @@ impl Pages {
         }
     }
 
+    /// Whether each page is held as often as `holders` name it, and those that none names are free, once each.
+    #[cfg(test)]
+    pub fn check<'a>(&self, holders: impl Iterator<Item = &'a u32>) -> Result<(), String> {
+        let mut counts = vec![0; self.holders.len()];
+        holders.for_each(|p| counts[*p as usize] += 1);
+        if counts != self.holders {
+            return Err(format!("held {counts:?}, counted as {:?}", self.holders));
+        }
+        let mut free = self.free.clone();
+        free.sort_unstable();
+        let unheld = (0..).zip(&counts).filter(|(_, n)| **n == 0).map(|(p, _)| p);
+        if free.iter().copied().eq(unheld) { Ok(()) } else { Err(format!("free {free:?} beside {counts:?}")) }
+    }
+
     /// One holder less.
     pub fn release_page(&mut self, page: u32) {
         let n = &mut self.holders[page as usize];
@@ -263,6 +277,13 @@ impl Prefixes {
         while pages.free() < wanted && !self.kept.is_empty() {
             self.drop_oldest(pages);
         }
+    }
+
+    /// Every page that a prefix holds, and every snapshot.
+    #[cfg(test)]
+    pub fn held(&self) -> (Vec<u32>, Vec<u32>) {
+        let slots = self.kept.iter().flat_map(|p| p.snapshots.iter().map(|s| s.slot));
+        (self.kept.iter().flat_map(|p| p.pages.clone()).collect(), slots.chain(self.orphans.clone()).collect())
     }
 
     fn drop_oldest(&mut self, pages: &mut Pages) {

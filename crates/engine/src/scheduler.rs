@@ -408,7 +408,7 @@ impl Scheduler {
             self.pages.release(&mut s.pages);
             self.slots.forget(&mut s);
             (s.cached, s.rows) = (0, 0);
-            self.waiting.push_first(s);
+            self.waiting.push_back(s);
             self.preemptions += 1;
         }
     }

@@ -163,6 +163,12 @@ impl Sequence {
         }
     }
 
+    /// Whether work on it has ever begun.
+    #[cfg(test)]
+    pub fn has_started(&self) -> bool {
+        self.clock.started.is_some()
+    }
+
     /// The token that follows, by its row of logits.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod plan;
 mod promotion;
 mod requests;
 mod sharing;
+mod simulate;
 mod speculation;
 mod trouble;
 

@@ -223,7 +223,7 @@ impl Prefixes {
         others: impl Iterator<Item = Beginning<'b>>,
     ) -> (Shared, Option<(usize, Beginning<'a>)>) {
         let (mut best, mut from) = (Shared::default(), None);
-        let others = others.map(|b| -> Beginning<'a> { b });
+        let others = others.map(|b| Beginning::<'a> { ..b });
         for (i, b) in self.kept.iter().map(Prefix::beginning).chain(others).enumerate() {
             let offer = self.offer(&b, tokens, kin);
             let alike = best.alike.max(offer.alike);

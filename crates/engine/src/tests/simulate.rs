@@ -136,10 +136,10 @@ fn alone(toy: (bool, bool), prompt: &[u32], n: usize) -> Vec<u32> {
             (epoch, state) = (now, 0);
             values.clear();
         }
-        for at in values.len()..tokens.len() {
-            let v = value(epoch, at, tokens[at], |p| values[p]);
+        for (at, &token) in tokens.iter().enumerate().skip(values.len()) {
+            let v = value(epoch, at, token, |p| values[p]);
             values.push(v);
-            state = mix(state, u64::from(tokens[at]) + 1);
+            state = mix(state, u64::from(token) + 1);
         }
         tokens.push(choice(values[tokens.len() - 1], if states { state } else { 0 }));
     }
@@ -367,7 +367,12 @@ impl Load {
         let sequences: Vec<&Sequence> = s.running.iter().collect();
         let most = if self.toy.1 { self.setup.max_snapshots } else { 0 };
         s.slots.check(&sequences, &kept, most).unwrap_or_else(|e| panic!("{e}"));
+        let mut whose = BTreeMap::new();
         for r in &s.running {
+            let kin = (r.epoch, r.request.tenant);
+            for page in &r.pages {
+                assert_eq!(*whose.entry(*page).or_insert(kin), kin, "page {page} is shared by strangers");
+            }
             assert!(r.cached <= r.tokens.len() && r.cached <= r.pages.len() * PAGE, "{:?}", r.id);
             let written = &r.pages[r.cached / PAGE..];
             assert!(written.iter().all(|p| !s.pages.is_shared(*p)), "{:?} would write a shared page", r.id);

@@ -127,3 +127,28 @@ fn a_request_whose_time_is_over_fails_at_the_next_step_and_frees_what_it_held() 
     assert_eq!(*got[&ids[2]].as_ref().unwrap_err().kind(), ErrorKind::Late);
     assert_eq!(got[&ids[1]].as_ref().unwrap().finish_reason, FinishReason::Length);
 }
+
+/// 2,000 tokens that sixteen share, fifteen of whom come once the first has its first token: they compute their own ends
+/// alone. `--nocapture` shows their times to a first token beside the first one's.
+#[test]
+fn sixteen_share_two_thousand_tokens() {
+    let text = r#"{"model_type": "llama", "vocab_size": 96, "hidden_size": 256, "intermediate_size": 512,
+        "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2, "max_position_embeddings": 4096}"#;
+    let source = Source::Random { format: Format::F32, seed: 7 };
+    let model = Rc::new(Model::load(&Config::from_json(text.as_bytes()).unwrap(), &source).unwrap());
+    let setup = Setup { ctx: 2100, kv_tokens: 8192, kv: KvType::F16, ..Setup::default() };
+    let mut r = runner(&model, Setup { step_time: Some(Duration::from_millis(150)), ..setup });
+    let ask = |seed: usize| sampled([prompt(2000, 0), prompt(10, seed + 1)].concat(), 16, seed as u64);
+    let first = r.submit(ask(0)).unwrap();
+    while r.scheduler.running.first().is_none_or(|s| s.generated() == 0) {
+        r.step(&mut |_, _| {});
+    }
+    let others: Vec<_> = (1..16).map(|i| r.submit(ask(i)).unwrap()).collect();
+    let got = drain(&mut r);
+    let ttft = |id| got[id].as_ref().map(|c| c.timings.queue_s + c.timings.prefill_s).unwrap();
+    let shares: Vec<f64> = others.iter().map(|id| ttft(id) / ttft(&first)).collect();
+    println!("first {:.3} s, others of it {shares:.3?}", ttft(&first));
+    assert!(others.iter().all(|id| got[id].as_ref().unwrap().usage.cached_tokens >= 2000));
+    let c = got[&others[14]].as_ref().unwrap();
+    assert_eq!(bits(c), bits(&alone(&model, setup, ask(15))));
+}

@@ -180,6 +180,10 @@ impl Ops for Mutant<'_> {
         self.inner.reserve(caches, kv, pages)
     }
 
+    fn copy_page(&self, from: usize, to: usize) {
+        self.inner.copy_page(from, to)
+    }
+
     fn reserve_states(&self, states: &[StateSpec], slots: usize) {
         self.inner.reserve_states(states, slots)
     }

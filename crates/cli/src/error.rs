@@ -166,7 +166,7 @@ impl From<pondera_engine::Error> for Error {
             ErrorKind::File | ErrorKind::Damaged { .. } => Exit::File,
             ErrorKind::Invalid | ErrorKind::Isa => Exit::Usage,
             ErrorKind::DoesNotFit { .. } => Exit::DoesNotFit,
-            ErrorKind::Context { .. } | ErrorKind::NonFinite { .. } | ErrorKind::Busy => Exit::Failed,
+            ErrorKind::Context { .. } | ErrorKind::NonFinite { .. } | ErrorKind::Busy | ErrorKind::Late => Exit::Failed,
         };
         let otherwise = match exit {
             Exit::Usage => "`pondera help` with the command's name lists what its options take",

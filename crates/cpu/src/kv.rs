@@ -132,6 +132,15 @@ impl Cache {
         }
     }
 
+    /// Page `to` holds what page `from` does, which was written before.
+    pub fn copy_page(&mut self, from: usize, to: usize) {
+        assert!(from != to, "a page is copied to itself");
+        self.touch(to);
+        let (bytes, to) = (self.bytes(from), self.pages[to]);
+        // SAFETY: both are this long, and pages do not overlap; this value is held alone, so nobody reads `to`.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+    }
+
     /// Writes `rows` keys `[rows, kv_heads · k_dim]` and values `[rows, kv_heads · v_dim]`; `place` gives each row's page
     /// and position within it.
     pub fn write(

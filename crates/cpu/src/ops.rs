@@ -229,6 +229,10 @@ impl Ops for Cpu {
         *self.caches.borrow_mut() = caches.iter().map(|c| Cache::new(*c, kv, pages, &memory)).collect();
     }
 
+    fn copy_page(&self, from: usize, to: usize) {
+        self.caches.borrow_mut().iter_mut().for_each(|c| c.copy_page(from, to));
+    }
+
     fn reserve_states(&self, states: &[StateSpec], slots: usize) {
         self.states.borrow_mut().reserve(states, slots);
     }

@@ -15,6 +15,7 @@ use crate::{
 use pondera_ops::{Batch, KvType, Ops, PAGE, Settled};
 use pondera_text::Tokenizer;
 use std::{
+    iter::empty,
     mem::{swap, take},
     time::Duration,
 };
@@ -144,8 +145,11 @@ impl Drafter {
             self.pages.release(&mut shadow.pages);
         }
         if shadow.pages.is_empty() {
-            shadow.cached =
-                self.prefixes.share(&s.tokens, Kin { epoch, tenant }, &mut shadow.pages, &mut self.pages).positions;
+            let kin = Kin { epoch, tenant };
+            let shared = self.prefixes.share(&s.tokens, kin, empty(), &mut shadow.pages, &mut self.pages);
+            // Whole pages: of a part there is no copy here.
+            self.pages.release_after(&mut shadow.pages, shared.positions / PAGE);
+            shadow.cached = shared.positions / PAGE * PAGE;
         }
         let wanted = (length + width).div_ceil(PAGE).saturating_sub(shadow.pages.len());
         self.prefixes.make_free(wanted, &mut self.pages);

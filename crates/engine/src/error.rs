@@ -39,6 +39,8 @@ pub enum ErrorKind {
     Isa,
     /// Too many requests wait.
     Busy,
+    /// The request's time is over.
+    Late,
 }
 
 /// Why a model did not open or a request did not finish. `{}` is one line; `{:#}` adds a `hint:` line where
@@ -85,6 +87,11 @@ impl Error {
     pub(crate) fn does_not_fit(what: &str, needed: u64, available: u64) -> Error {
         let what = format!("does not fit: {what} needs {needed} bytes, {available} are available");
         Error::new(ErrorKind::DoesNotFit { needed, available }, what)
+    }
+
+    pub(crate) fn late(tokens: usize) -> Error {
+        Error::new(ErrorKind::Late, format!("the time is over after {tokens} tokens"))
+            .hint("ask for less, or wait longer")
     }
 
     pub(crate) fn non_finite(place: &str, layer: Option<usize>) -> Error {

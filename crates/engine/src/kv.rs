@@ -1,4 +1,4 @@
-//! Pages of the KV cache: who holds which, and the prefixes that ended sequences leave behind for later ones.
+//! Pages of the KV cache: who holds which, and the beginnings that sequences share with later ones.
 use crate::states::Snapshot;
 use pondera_ops::PAGE;
 use std::collections::VecDeque;
@@ -58,6 +58,20 @@ impl Pages {
         }
     }
 
+    /// Whether each page is held as often as `holders` name it, and those that none names are free, once each.
+    #[cfg(test)]
+    pub fn check<'a>(&self, holders: impl Iterator<Item = &'a u32>) -> Result<(), String> {
+        let mut counts = vec![0; self.holders.len()];
+        holders.for_each(|p| counts[*p as usize] += 1);
+        if counts != self.holders {
+            return Err(format!("held {counts:?}, counted as {:?}", self.holders));
+        }
+        let mut free = self.free.clone();
+        free.sort_unstable();
+        let unheld = (0..).zip(&counts).filter(|(_, n)| **n == 0).map(|(p, _)| p);
+        if free.iter().copied().eq(unheld) { Ok(()) } else { Err(format!("free {free:?} beside {counts:?}")) }
+    }
+
     /// One holder less.
     pub fn release_page(&mut self, page: u32) {
         let n = &mut self.holders[page as usize];
@@ -70,8 +84,8 @@ impl Pages {
 }
 
 /// The beginnings of sequences that have ended, in whole pages. A later sequence that begins alike shares the pages
-/// instead of computing them again: what they hold depends on the tokens before and the rotary epoch alone, so no
-/// bit of its results moves.
+/// instead of computing them again, and those of sequences that still run: what they hold depends on the tokens before
+/// and the rotary epoch alone, so no bit of its results moves.
 #[derive(Debug, Default)]
 pub struct Prefixes {
     /// Least recently used first.
@@ -102,12 +116,23 @@ pub(crate) struct Ended {
     pub snapshots: Vec<Snapshot>,
 }
 
+/// What another sequence may begin with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beginning<'a> {
+    /// Those whose keys and values stand in the pages.
+    pub tokens: &'a [u32],
+    pub pages: &'a [u32],
+    pub kin: Kin,
+    pub snapshots: &'a [Snapshot],
+}
+
 /// What a sequence begins with.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Shared {
-    /// Positions that are there already.
+    /// Positions that are there already. Where they end within a page, that page is another's: it is to be copied before
+    /// anything is written.
     pub positions: usize,
-    /// Positions, in whole pages, that are like those of an earlier sequence: more than [`Shared::positions`] where there is no
+    /// Positions, in whole pages, that are like those of another sequence: more than [`Shared::positions`] where there is no
     /// snapshot at their end.
     pub alike: usize,
     /// The states at their end.
@@ -122,6 +147,20 @@ struct Prefix {
     kin: Kin,
     /// Not empty where there are recurrent states; the deepest at the end of the pages.
     snapshots: Vec<Snapshot>,
+}
+
+impl Prefix {
+    fn beginning(&self) -> Beginning<'_> {
+        Beginning { tokens: &self.tokens, pages: &self.pages, kin: self.kin, snapshots: &self.snapshots }
+    }
+}
+
+/// How many tokens two sequences begin with alike.
+pub(crate) fn alike(a: &[u32], b: &[u32]) -> usize {
+    // Whole pages at once: prompts are long, and many are compared.
+    let pages = a.chunks_exact(PAGE).zip(b.chunks_exact(PAGE)).take_while(|(a, b)| a == b).count();
+    let (a, b) = (&a[pages * PAGE..], &b[pages * PAGE..]);
+    pages * PAGE + a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 impl Prefixes {
@@ -162,36 +201,66 @@ impl Prefixes {
         }
     }
 
-    /// Shares the pages of the longest prefix that `tokens` begin with into `held` (empty before), but never those
-    /// of the last token, whose logits are wanted.
-    pub fn share(&mut self, tokens: &[u32], kin: Kin, held: &mut Vec<u32>, pages: &mut Pages) -> Shared {
-        let most = tokens.len().saturating_sub(1) / PAGE;
-        let alike = |p: &Prefix| {
-            let same = p.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
-            if p.kin == kin { (same / PAGE).min(most) } else { 0 }
-        };
-        let (mut shared, mut best) = (Shared::default(), (0, 0));
-        for (at, p) in self.kept.iter().enumerate() {
-            let alike = alike(p);
-            shared.alike = shared.alike.max(alike * PAGE);
-            let deepest = p.snapshots.iter().filter(|s| s.end <= alike * PAGE).max_by_key(|s| s.end).copied();
-            let usable = if self.snapshots { deepest.map_or(0, |s| s.end / PAGE) } else { alike };
+    /// What `b` has for a sequence of `tokens`; never the last token, whose logits are wanted.
+    fn offer(&self, b: &Beginning<'_>, tokens: &[u32], kin: Kin) -> Shared {
+        if b.kin != kin {
+            return Shared::default();
+        }
+        let same = alike(b.tokens, tokens).min(tokens.len().saturating_sub(1));
+        let whole = same / PAGE * PAGE;
+        if !self.snapshots {
+            return Shared { positions: same, alike: whole, snapshot: None };
+        }
+        let snapshot = b.snapshots.iter().filter(|s| s.end <= whole).max_by_key(|s| s.end).copied();
+        Shared { positions: snapshot.map_or(0, |s| s.end), alike: whole, snapshot }
+    }
+
+    /// The best that ended sequences and `others` have for one of `tokens`, and its place among both.
+    fn best<'a, 'b: 'a>(
+        &'a self,
+        tokens: &[u32],
+        kin: Kin,
+        others: impl Iterator<Item = Beginning<'b>>,
+    ) -> (Shared, Option<(usize, Beginning<'a>)>) {
+        let (mut best, mut from) = (Shared::default(), None);
+        let others = others.map(|b| Beginning::<'a> { ..b });
+        for (i, b) in self.kept.iter().map(Prefix::beginning).chain(others).enumerate() {
+            let offer = self.offer(&b, tokens, kin);
+            let alike = best.alike.max(offer.alike);
             // Of equal ones the most recently used.
-            if usable > 0 && usable >= best.1 {
-                (best, shared.snapshot) = ((at, usable), deepest);
+            if offer.positions > 0 && offer.positions >= best.positions {
+                (best, from) = (offer, Some((i, b)));
             }
+            best.alike = alike;
         }
-        let (at, n) = best;
-        if n == 0 {
-            return shared;
-        }
-        let Some(prefix) = self.kept.remove(at) else { return shared };
-        for page in &prefix.pages[..n] {
+        (best, from)
+    }
+
+    /// Positions that [`Prefixes::share`] would find.
+    pub fn known<'b>(&self, tokens: &[u32], kin: Kin, others: impl Iterator<Item = Beginning<'b>>) -> usize {
+        self.best(tokens, kin, others).0.positions
+    }
+
+    /// Shares the pages of the longest beginning that `tokens` have in common with an ended sequence or one of `others`
+    /// into `held` (empty before).
+    pub fn share<'b>(
+        &mut self,
+        tokens: &[u32],
+        kin: Kin,
+        others: impl Iterator<Item = Beginning<'b>>,
+        held: &mut Vec<u32>,
+        pages: &mut Pages,
+    ) -> Shared {
+        let (shared, from) = self.best(tokens, kin, others);
+        let Some((i, b)) = from else { return shared };
+        for page in &b.pages[..shared.positions.div_ceil(PAGE)] {
             pages.share(*page);
             held.push(*page);
         }
-        self.kept.push_back(prefix);
-        Shared { positions: n * PAGE, ..shared }
+        if let Some(used) = self.kept.remove(i) {
+            self.kept.push_back(used);
+        }
+        shared
     }
 
     /// Makes an orphan of a snapshot of the least recently used prefix that has one: the least deep, for the deepest is
@@ -208,6 +277,13 @@ impl Prefixes {
         while pages.free() < wanted && !self.kept.is_empty() {
             self.drop_oldest(pages);
         }
+    }
+
+    /// Every page that a prefix holds, and every snapshot.
+    #[cfg(test)]
+    pub fn held(&self) -> (Vec<u32>, Vec<u32>) {
+        let slots = self.kept.iter().flat_map(|p| p.snapshots.iter().map(|s| s.slot));
+        (self.kept.iter().flat_map(|p| p.pages.clone()).collect(), slots.chain(self.orphans.clone()).collect())
     }
 
     fn drop_oldest(&mut self, pages: &mut Pages) {

@@ -8,6 +8,7 @@
 //! of chunks, preemption, the number of threads or whether tokens are guessed ahead.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod backend;
 mod draft;
 mod embed;
@@ -19,6 +20,7 @@ mod memory;
 mod net;
 mod open;
 mod options;
+mod queue;
 mod request;
 mod rows;
 mod runner;

@@ -14,6 +14,8 @@ pub(crate) trait Net {
     fn states(&self) -> &[StateSpec];
     /// Sequences that grow into another epoch are computed again from their start.
     fn rope_epoch(&self, length: u32) -> u32;
+    /// Gives page `to` of every cache what page `from` holds.
+    fn copy_page(&self, ops: &dyn Ops, from: u32, to: u32);
     /// Width of the logits.
     fn vocab_size(&self) -> usize;
 }

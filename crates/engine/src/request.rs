@@ -1,7 +1,7 @@
 //! What is asked of the engine and what comes back: plain data, no text processing.
 use crate::{Error, Guesses, Result, Speculation};
 use pondera_text::Grammar;
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 /// How tokens are chosen from logits. [`Sampling::default`] is greedy. The steps, in this order:
 ///
@@ -120,6 +120,8 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// Whom it is for: what is cached of a beginning is shared with the same one alone.
     pub tenant: u64,
+    /// When it must have ended: later it fails with [`crate::ErrorKind::Late`] at the next step, and what it held is free.
+    pub deadline: Option<Instant>,
     /// Guess tokens ahead; changes nothing but the speed.
     pub speculation: Option<Speculation>,
     /// What the completion must follow. It ends where nothing can follow, and never in the middle but for its length.
@@ -159,7 +161,7 @@ impl FinishReason {
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Of these, how many an earlier request had left in the cache.
+    /// Of these, how many another request had left in the cache.
     pub cached_tokens: usize,
     /// Tokens generated, an end-of-sequence token included.
     pub completion_tokens: usize,

@@ -61,7 +61,7 @@ impl Runner {
         self.last_id += 1;
         let id = RequestId(self.last_id);
         let s = Sequence::new(id, request, room, self.net.vocab_size(), self.words.as_deref());
-        self.scheduler.waiting.push_back(s);
+        self.scheduler.waiting.push(s);
         Ok(id)
     }
 
@@ -87,7 +87,7 @@ impl Runner {
         let s = &mut self.scheduler;
         let drafter = Drafter::new(parts, self.kv, s.pages.count(), s.limits.max_rows, s.limits.max_prefixes);
         s.drafter = Some(drafter);
-        for s in s.running.iter_mut().chain(&mut s.waiting) {
+        for s in s.running.iter_mut().chain(s.waiting.iter_mut()) {
             s.shadow = crate::draft::Shadow::default();
         }
     }
@@ -128,7 +128,7 @@ impl Runner {
 
     pub fn cancel(&mut self, id: RequestId) {
         let Scheduler { running, waiting, .. } = &mut self.scheduler;
-        if let Some(s) = running.iter_mut().chain(waiting).find(|s| s.id == id) {
+        if let Some(s) = running.iter_mut().chain(waiting.iter_mut()).find(|s| s.id == id) {
             s.cancelled = true;
         }
     }

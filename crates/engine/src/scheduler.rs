@@ -10,6 +10,7 @@ use crate::{
     kv::{Pages, Prefixes},
     math::all_finite,
     net::{Net, Vocabulary},
+    queue::Queue,
     sampler::Sampler,
     sequence::{Buffers, Sequence},
     states::{Slots, StateCounts},
@@ -17,7 +18,6 @@ use crate::{
 use pondera_ops::{Batch, KvType, Ops, PAGE, Point, Settled, trace::Watch};
 use std::{
     cell::Cell,
-    collections::VecDeque,
     ops::Range,
     time::{Duration, Instant},
 };
@@ -50,15 +50,17 @@ pub(crate) struct Scheduler {
     pub pages: Pages,
     pub prefixes: Prefixes,
     pub slots: Slots,
-    pub waiting: VecDeque<Sequence>,
+    pub waiting: Queue,
     /// In order of arrival.
     pub running: Vec<Sequence>,
     /// Guesses for those who ask.
     pub drafter: Option<Drafter>,
-    /// How often a sequence gave its pages back before it ended.
     /// Seconds that a row of a prompt takes, as far as is known.
     row_s: Option<f64>,
+    /// How often a sequence gave its pages back before it ended.
     pub preemptions: u64,
+    /// What time it is.
+    pub clock: Box<dyn Fn() -> Instant>,
     step: Step,
 }
 
@@ -76,7 +78,7 @@ struct Step {
 }
 
 /// Rows of a prompt that any step may have: fewer would cost as much.
-const ROWS_MIN: usize = 16;
+pub(crate) const ROWS_MIN: usize = 16;
 
 /// Whether what was read can be trusted.
 pub(crate) type Trust<'a> = &'a dyn Fn() -> Result<()>;
@@ -87,7 +89,7 @@ impl Scheduler {
         ops.reserve(net.caches(), kv, pages.count());
         let slots = Slots::new(&*ops, net.states(), limits.max_sequences, limits.states);
         let prefixes = Prefixes::new(limits.max_prefixes, slots.any());
-        let (waiting, running) = (VecDeque::new(), Vec::new());
+        let (waiting, running) = (Queue::default(), Vec::new());
         Scheduler {
             ops,
             limits,
@@ -99,23 +101,24 @@ impl Scheduler {
             drafter: None,
             row_s: None,
             preemptions: 0,
+            clock: Box::new(Instant::now),
             step: Step::default(),
         }
     }
 
     /// Advances every sequence that fits. False if there is nothing left to do.
     pub fn step(&mut self, net: &dyn Net, words: Option<&dyn Vocabulary>, trust: Trust<'_>, emit: Emit<'_>) -> bool {
-        self.drop_cancelled(emit);
+        self.drop_unwanted(emit);
         self.admit(net);
         self.schedule(net);
         self.fill_batch();
         if !self.step.batch.is_empty() {
-            let start = Instant::now();
+            let start = (self.clock)();
             let logits = net.forward(&*self.ops, &self.step.batch);
             self.step.logits.clear();
             self.ops.read(&logits, &mut self.step.logits);
             drop(logits);
-            self.learn(start.elapsed());
+            self.learn((self.clock)().saturating_duration_since(start));
             match trust() {
                 Ok(()) => self.sample(net, words.map_or(&[], |w| w.ends()), emit),
                 Err(e) => self.fail_all(&e, emit),
@@ -140,47 +143,27 @@ impl Scheduler {
         }
     }
 
-    fn drop_cancelled(&mut self, emit: Emit<'_>) {
-        let Scheduler { running, waiting, pages, prefixes, slots, step, drafter, .. } = self;
-        let mut gone = |s: &mut Sequence| {
+    /// Ends those that were cancelled and those whose time is over.
+    fn drop_unwanted(&mut self, emit: Emit<'_>) {
+        let Scheduler { running, waiting, pages, prefixes, slots, step, drafter, clock, .. } = self;
+        let now = clock();
+        let mut stays = |s: &mut Sequence| {
+            let late = s.request.deadline.is_some_and(|d| d <= now);
+            if !s.cancelled && !late {
+                return true;
+            }
             if s.cancelled {
-                slots.release(s);
                 emit(s.id, s.finish(crate::FinishReason::Cancelled, &mut step.buffers));
-                drafter.iter_mut().for_each(|d| d.end(s));
-                prefixes.keep(s.take_ended(), pages);
+            } else {
+                emit(s.id, Event::Failed(&Error::late(s.generated())));
             }
-            !s.cancelled
+            slots.release(s);
+            drafter.iter_mut().for_each(|d| d.end(s));
+            prefixes.keep(s.take_ended(), pages);
+            false
         };
-        running.retain_mut(&mut gone);
-        waiting.retain_mut(&mut gone);
-    }
-
-    /// Starts those who wait, in order, while the pages of all their tokens are free. Whoever is alone may start:
-    /// submission made sure that it fits.
-    fn admit(&mut self, net: &dyn Net) {
-        while let Some(mut s) = self.waiting.pop_front() {
-            s.epoch = net.rope_epoch(s.tokens.len() as u32);
-            let shared = self.prefixes.share(&s.tokens, s.kin(s.epoch), &mut s.pages, &mut self.pages);
-            s.cached = shared.positions;
-            s.marks = [shared.alike, (s.tokens.len() - 1) / PAGE * PAGE];
-            // Held before prefixes give way to it.
-            self.slots.begin(&mut s, shared.snapshot);
-            let promised: usize = self.running.iter().map(|r| pages_wanted(r, r.missing())).sum();
-            let wanted = promised + pages_wanted(&s, s.missing() + 1);
-            self.prefixes.make_free(wanted, &mut self.pages);
-            let room = wanted <= self.pages.free() && self.running.len() < self.limits.max_sequences;
-            if !room && !self.running.is_empty() {
-                self.pages.release(&mut s.pages);
-                self.slots.release(&mut s);
-                s.cached = 0;
-                self.waiting.push_front(s);
-                return;
-            }
-            s.start();
-            // Whoever was preempted comes back to its place among the others.
-            let at = self.running.partition_point(|r| r.id < s.id);
-            self.running.insert(at, s);
-        }
+        running.retain_mut(&mut stays);
+        waiting.retain_mut(&mut stays);
     }
 
     /// Decides how many rows each sequence gets and finds the pages for them. Sequences that decode go first, so
@@ -425,14 +408,14 @@ impl Scheduler {
             self.pages.release(&mut s.pages);
             self.slots.forget(&mut s);
             (s.cached, s.rows) = (0, 0);
-            self.waiting.push_front(s);
+            self.waiting.push_back(s);
             self.preemptions += 1;
         }
     }
 }
 
 /// Pages that `s` lacks for `rows` more positions.
-fn pages_wanted(s: &Sequence, rows: usize) -> usize {
+pub(crate) fn pages_wanted(s: &Sequence, rows: usize) -> usize {
     (s.cached + rows).div_ceil(PAGE).saturating_sub(s.pages.len())
 }
 

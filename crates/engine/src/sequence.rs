@@ -1,8 +1,9 @@
 //! One request under way: its tokens, its pages, its text. Knows nothing of other sequences.
 use crate::{
     Error, Event, FinishReason, Request, RequestId, Result, Timings, Usage,
+    admission::Awaited,
     draft::Shadow,
-    kv::{Ended, Kin},
+    kv::{Beginning, Ended, Kin},
     net::{Stream, Vocabulary},
     sampler::{Sampler, Seen},
     speculation::Guess,
@@ -33,6 +34,8 @@ pub(crate) struct Sequence {
     pub snapshots: Vec<Snapshot>,
     /// Positions at which snapshots are wanted, whole pages; 0 for none.
     pub marks: [usize; 2],
+    /// While it waits: whose computation it waits for.
+    pub awaits: Option<Awaited>,
     /// Rotary epoch of what is cached.
     pub epoch: u32,
     /// Rows of the step under way, those of guesses not counted.
@@ -97,6 +100,7 @@ impl Sequence {
             left: None,
             snapshots: Vec::new(),
             marks: [0; 2],
+            awaits: None,
             epoch: 0,
             rows: 0,
             guess,
@@ -131,6 +135,16 @@ impl Sequence {
         Kin { epoch, tenant: self.request.tenant }
     }
 
+    /// What others may begin with while it runs.
+    pub fn beginning(&self) -> Beginning<'_> {
+        Beginning {
+            tokens: &self.tokens[..self.cached],
+            pages: &self.pages,
+            kin: self.kin(self.epoch),
+            snapshots: &self.snapshots,
+        }
+    }
+
     /// What it leaves behind, out of it.
     pub fn take_ended(&mut self) -> Ended {
         Ended {
@@ -148,6 +162,12 @@ impl Sequence {
             self.clock.started = Some(Instant::now());
             self.reused = self.cached;
         }
+    }
+
+    /// Whether work on it has ever begun.
+    #[cfg(test)]
+    pub fn has_started(&self) -> bool {
+        self.clock.started.is_some()
     }
 
     /// The token that follows, by its row of logits.

@@ -221,6 +221,18 @@ impl Slots {
         }
     }
 
+    /// Whether each slot is held as often as `sequences` and the snapshots `kept` of prefixes say, and snapshots are counted:
+    /// `most` in all.
+    #[cfg(test)]
+    pub fn check(&self, sequences: &[&Sequence], kept: &[u32], most: usize) -> Result<(), String> {
+        let snapshots: Vec<u32> = sequences.iter().flat_map(|s| s.snapshots.iter().map(|x| x.slot)).collect();
+        if self.any() && self.snapshots + snapshots.len() + kept.len() != most {
+            return Err(format!("{} snapshots are left beside {snapshots:?} and {kept:?} of {most}", self.snapshots));
+        }
+        let own = sequences.iter().flat_map(|s| s.slot.iter().chain(&s.left).chain(&s.trials));
+        self.slots.check(own.chain(&snapshots).chain(kept)).map_err(|e| format!("slots: {e}"))
+    }
+
     /// Whether nobody has any.
     #[cfg(test)]
     pub fn all_are_back(&mut self, prefixes: &mut Prefixes) -> bool {

@@ -183,6 +183,8 @@ impl Ops for Count {
         *self.caches.borrow_mut() = caches.to_vec();
     }
 
+    fn copy_page(&self, _: usize, _: usize) {}
+
     fn reserve_states(&self, _: &[StateSpec], _: usize) {}
 
     fn held(&self) -> Held {

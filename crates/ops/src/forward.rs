@@ -18,6 +18,9 @@ macro_rules! forward_ops {
         fn reserve(&self, caches: &[CacheSpec], kv: KvType, pages: usize) {
             self.$inner.reserve(caches, kv, pages)
         }
+        fn copy_page(&self, from: usize, to: usize) {
+            self.$inner.copy_page(from, to)
+        }
         fn reserve_states(&self, states: &[StateSpec], slots: usize) {
             self.$inner.reserve_states(states, slots)
         }

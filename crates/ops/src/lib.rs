@@ -60,6 +60,9 @@ pub trait Ops {
     /// Forgets what earlier caches held. Memory is taken as pages are written.
     fn reserve(&self, caches: &[CacheSpec], kv: KvType, pages: usize);
 
+    /// Gives page `to` of every cache what page `from` holds, which was written before.
+    fn copy_page(&self, from: usize, to: usize);
+
     /// Makes room for recurrent states: `slots` of each spec, addressed by its index. Forgets what earlier ones held.
     fn reserve_states(&self, states: &[StateSpec], slots: usize);
 

@@ -153,6 +153,7 @@ impl From<pondera_engine::Error> for ApiError {
                 ..ApiError::new(StatusCode::BAD_REQUEST, e.to_string())
             },
             ErrorKind::Busy => ApiError::busy("too many requests wait"),
+            ErrorKind::Late => ApiError::new(StatusCode::REQUEST_TIMEOUT, "the answer was not ready in time"),
             ErrorKind::NonFinite { .. } => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()),
             // The rest speaks of files.
             _ => {

@@ -212,7 +212,9 @@ fn prefixes_of_earlier_requests_move_no_bit() {
             }
             // The same prompt again computes at least its last token; another beginning shares nothing.
             let again = r.generate(sampled(said[..64].to_vec(), 2, 0), go_on).unwrap();
-            assert_eq!(again.usage.cached_tokens, 0);
+            // Of a page that ends past it a copy; states have none in the middle of a page.
+            let part = if *name == "dynamic" || !model.states().is_empty() { 0 } else { 63 };
+            assert_eq!(again.usage.cached_tokens, part, "{name}");
             let other = r.generate(sampled(prompt(100, 9), 2, 0), go_on).unwrap();
             assert_eq!(other.usage.cached_tokens, 0);
         }

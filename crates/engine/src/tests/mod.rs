@@ -5,6 +5,8 @@ mod grammar;
 mod plan;
 mod promotion;
 mod requests;
+mod sharing;
+mod simulate;
 mod speculation;
 mod trouble;
 
@@ -130,6 +132,9 @@ impl Net for Shared {
     }
     fn rope_epoch(&self, length: u32) -> u32 {
         self.0.rope_epoch(length)
+    }
+    fn copy_page(&self, ops: &dyn Ops, from: u32, to: u32) {
+        ops.copy_page(from as usize, to as usize);
     }
     fn vocab_size(&self) -> usize {
         self.0.vocab_size()

@@ -63,12 +63,12 @@ fn requests() -> Vec<Request> {
     ]
 }
 
-/// All of a completion that is promised.
+/// All of a completion that is promised; what is in the cache is a matter of company.
 type Told = (String, Vec<(u32, u64)>, Vec<(u32, u64)>, FinishReason, crate::Usage);
 
 fn told(c: &Completion) -> Told {
     let top = c.logprobs.iter().flat_map(|(_, top)| top).map(|l| (l.id, l.logprob.to_bits())).collect();
-    (c.text.clone(), bits(c), top, c.finish_reason, c.usage)
+    (c.text.clone(), bits(c), top, c.finish_reason, crate::Usage { cached_tokens: 0, ..c.usage })
 }
 
 fn alone(model: &Rc<Model>, setup: Setup) -> Vec<Told> {
@@ -153,6 +153,9 @@ fn guesses_take_only_the_rows_that_are_left() {
         }
         fn rope_epoch(&self, length: u32) -> u32 {
             self.0.rope_epoch(length)
+        }
+        fn copy_page(&self, ops: &dyn Ops, from: u32, to: u32) {
+            self.0.copy_page(ops, from, to);
         }
         fn vocab_size(&self) -> usize {
             self.0.vocab_size()

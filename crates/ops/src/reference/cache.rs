@@ -22,6 +22,11 @@ impl Cache {
         &self.pages
     }
 
+    /// Page `to` holds what page `from` does.
+    pub fn copy_page(&mut self, from: usize, to: usize) {
+        self.pages[to] = self.pages[from].clone();
+    }
+
     /// Values and scales of a position.
     fn row(&self, s: &Sequence, position: usize) -> (&[f32], &[f32]) {
         let width = self.spec.width() + self.spec.vectors();

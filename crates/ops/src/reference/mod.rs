@@ -116,6 +116,10 @@ impl Ops for Reference {
         *self.caches.borrow_mut() = caches.iter().map(|c| Cache::new(*c, kv, pages)).collect();
     }
 
+    fn copy_page(&self, from: usize, to: usize) {
+        self.caches.borrow_mut().iter_mut().for_each(|c| c.copy_page(from, to));
+    }
+
     fn reserve_states(&self, states: &[StateSpec], slots: usize) {
         *self.states.borrow_mut() = states.iter().map(|_| vec![Vec::new(); slots]).collect();
     }

@@ -1,10 +1,5 @@
-//! The OpenAPI document: made from the types that bodies are read into and the table of routes, so that it cannot say anything
-//! else than the code does.
-use crate::{
-    api,
-    error::Result,
-    route::{Call, ROUTES},
-};
+//! The OpenAPI document: made from the types that bodies are read into; a test holds it against the table of routes.
+use crate::{api, error::Result, route::Call};
 use axum::response::Response;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -93,9 +88,6 @@ entries! {
     "POST" "/api/copy" "Refused" Json;
     "DELETE" "/api/delete" "Refused" Json;
 }
-
-/// Routes that are no part of the API: what the page is made of.
-const PAGE: [(&str, &str); 3] = [("HEAD", "/"), ("GET", "/assets/*"), ("HEAD", "/assets/*")];
 
 /// `GET /openapi.json`.
 pub async fn show(call: Call) -> Result<Response> {
@@ -190,6 +182,10 @@ fn operation(entry: &Entry, generator: &mut SchemaGenerator) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::ROUTES;
+
+    /// No part of the API: what the page is made of.
+    const PAGE: [(&str, &str); 3] = [("HEAD", "/"), ("GET", "/assets/*"), ("HEAD", "/assets/*")];
 
     #[test]
     fn every_route_is_in_the_document_and_nothing_else() {

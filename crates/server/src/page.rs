@@ -31,7 +31,11 @@ pub async fn root(call: Call) -> Result<Response> {
     let html = call.headers.get_all(header::ACCEPT).iter().any(|v| v.to_str().is_ok_and(|v| v.contains("text/html")));
     let mut response = match html {
         true => file("/index.html", &call.headers)?,
-        false => Response::new(Body::from("pondera is running\n")),
+        false => {
+            let mut line = Response::new(Body::from("pondera is running\n"));
+            line.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            line
+        }
     };
     response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)

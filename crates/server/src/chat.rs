@@ -157,6 +157,7 @@ pub fn render(words: &Words, conversation: Conversation) -> Result<(String, Vec<
     if words.style.as_ref().is_some_and(|s| s.ids() == Ids::Nine) {
         shorten_ids(&mut messages);
     }
+    let mark = words.spellings.mark(&mut messages);
     let input = ChatInput {
         messages,
         kwargs,
@@ -166,6 +167,10 @@ pub fn render(words: &Words, conversation: Conversation) -> Result<(String, Vec<
         ..ChatInput::default()
     };
     let text = template.render(&input).map_err(|e| ApiError::invalid("messages", e.message().to_string()))?;
+    if let Some(mark) = mark {
+        let wrong = |e: pondera_text::Error| ApiError::invalid("messages", e.message().to_string());
+        return words.spellings.encode(&text, mark, tokenizer(words)?).map_err(wrong);
+    }
     // The template writes special tokens out, those at the beginning included.
     let tokens = tokens(words, &text, EncodeOptions { add_special: false, parse_special: true, add_eos: false })?;
     Ok((text, tokens))

@@ -7,6 +7,7 @@ use crate::{
     facts::Facts,
     grammars::Grammars,
     metrics::Metrics,
+    spelled::Spellings,
     tools::{Called, Namer},
 };
 use pondera_engine::{
@@ -99,6 +100,8 @@ pub struct Words {
     pub encoder: bool,
     /// Columns of its logits.
     pub width: usize,
+    /// What nobody but the template writes.
+    pub spellings: Arc<Spellings>,
     /// What answers were asked to be.
     pub grammars: Arc<Grammars>,
 }
@@ -298,8 +301,10 @@ fn words(engine: &Engine, template: Option<ChatTemplate>) -> pondera_engine::Res
     let template = template.map_or_else(own, |t| Ok(Some(t)))?;
     let tokenizer = engine.tokenizer()?.cloned();
     let style = template.as_ref().zip(tokenizer.as_deref()).map(|(t, words)| Arc::new(Style::of(t, words)));
+    let spellings = tokenizer.as_deref().map(Spellings::of).unwrap_or_default();
     Ok(Words {
         tokenizer,
+        spellings: Arc::new(spellings),
         style,
         template: template.map(Arc::new),
         encoder: engine.model().is_encoder(),

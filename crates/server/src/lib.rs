@@ -21,6 +21,7 @@ mod options;
 mod page;
 mod responses;
 mod route;
+mod spelled;
 mod sse;
 mod tools;
 

@@ -1,0 +1,79 @@
+//! Special tokens that people spell out in a message stay text: nobody but the template opens a turn, ends one or answers for
+//! the model.
+//!
+//! A mark is put into every such spelling before the template writes the conversation, which keeps the tokenizer's eyes off it;
+//! where the marks are found again the spelling is encoded as plain text.
+use aho_corasick::{AhoCorasick, MatchKind};
+use pondera_text::{EncodeOptions, Result, Tokenizer};
+use serde_json::Value;
+
+/// The spellings of a vocabulary's special tokens.
+#[derive(Clone, Debug, Default)]
+pub struct Spellings(Option<AhoCorasick>);
+
+/// Characters that no text holds but by intent; one that a conversation does not hold is its mark.
+const MARKS: std::ops::RangeInclusive<char> = '\u{10fff0}'..='\u{10fffd}';
+
+impl Spellings {
+    /// Of this vocabulary.
+    pub fn of(tokenizer: &Tokenizer) -> Spellings {
+        let size = u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX);
+        let special = (0..size).filter(|id| tokenizer.is_special(*id)).map(|id| tokenizer.decode(&[id], false));
+        // A single letter cannot be told from itself.
+        let all: Vec<String> = special.filter(|text| text.chars().nth(1).is_some()).collect();
+        let found = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&all);
+        Spellings(found.ok().filter(|_| !all.is_empty()))
+    }
+
+    /// Marks what people and tools say in `messages`; the mark, if any was needed. The assistant's own words are left as the model
+    /// wrote them.
+    pub fn mark(&self, messages: &mut [Value]) -> Option<char> {
+        let finder = self.0.as_ref()?;
+        let theirs = |m: &&mut Value| m["role"] != "assistant";
+        let spelt = |m: &Value| m["content"].as_str().is_some_and(|text| finder.is_match(text));
+        if !messages.iter().any(|m| m["role"] != "assistant" && spelt(m)) {
+            return None;
+        }
+        let held = |mark: &char| messages.iter().any(|m| m.to_string().contains(*mark));
+        // Whoever uses all of them sees the last one vanish.
+        let mark = MARKS.clone().find(|mark| !held(mark)).unwrap_or(*MARKS.end());
+        for m in messages.iter_mut().filter(theirs) {
+            let Some(text) = m["content"].as_str().filter(|text| finder.is_match(text)) else { continue };
+            let mut out = String::with_capacity(text.len() + 16);
+            finder.replace_all_with(text, &mut out, |_, spelling, out| {
+                let first = spelling.chars().next().map_or(0, char::len_utf8);
+                out.push_str(&spelling[..first]);
+                out.push(mark);
+                out.push_str(&spelling[first..]);
+                true
+            });
+            m["content"] = out.into();
+        }
+        Some(mark)
+    }
+
+    /// The tokens of a text whose marks are taken out; and the text.
+    ///
+    /// # Errors
+    /// What the tokenizer says.
+    pub fn encode(&self, text: &str, mark: char, tokenizer: &Tokenizer) -> Result<(String, Vec<u32>)> {
+        let options = |parse_special| EncodeOptions { add_special: false, parse_special, add_eos: false };
+        let (plain, finder) = (text.replace(mark, ""), self.0.as_ref());
+        // Where the marks were, in the text without them.
+        let places = text.match_indices(mark).enumerate().map(|(i, (at, m))| at - i * m.len());
+        let (mut out, mut done) = (Vec::new(), 0);
+        for place in places {
+            let start = plain[..place].char_indices().next_back().map_or(0, |(i, _)| i);
+            let spelling = finder.and_then(|f| f.find(&plain[start..]).filter(|m| m.start() == 0));
+            let end = start + spelling.map_or(0, |m| m.end());
+            if start < done || end <= start {
+                continue;
+            }
+            out.extend(tokenizer.encode(&plain[done..start], &options(true))?);
+            out.extend(tokenizer.encode(&plain[start..end], &options(false))?);
+            done = end;
+        }
+        out.extend(tokenizer.encode(&plain[done..], &options(true))?);
+        Ok((plain, out))
+    }
+}

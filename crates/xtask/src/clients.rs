@@ -31,6 +31,8 @@ pub fn run() -> Result<(), String> {
     let mut child = Command::new(&program)
         .args(["serve", "--port", "0", "--json", "-q"])
         .stdout(Stdio::piped())
+        .arg("--data")
+        .arg(root.join("target/clients/data"))
         .spawn()
         .map_err(|e| format!("serve: {e}"))?;
     let out = child.stdout.take().ok_or("serve: no output")?;

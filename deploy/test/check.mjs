@@ -86,7 +86,7 @@ try {
   check("deployment: the system waits longer than the server", wait > before + Number(value(args, "--grace")));
   for (const [, path] of kubernetes.matchAll(/httpGet: \{path: (\S+),/g)) check(`probe ${path} needs no key`, (await get(path)).status === 200);
   const running = Number(value(args, "--max-running")), target = Number(kubernetes.match(/averageValue: "(\d+)"/)[1]);
-  check("autoscaler: a target above what runs at once, below what is refused", target > running && target < Number(value(args, "--max-requests")));
+  check("autoscaler: a target that the queue reaches before anything is refused", scaled.endsWith("_waiting") && target >= 1 && target < running && running + target < Number(value(args, "--max-requests")));
   const health = JSON.parse(image.match(/^ {4}CMD (\[.*\])$/m)[1]);
   const at = health[2].replace("/8080", `/${new URL(url).port}`);
   check("image: its health check finds a server", spawnSync(health[0], ["-c", at]).status === 0);

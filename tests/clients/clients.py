@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 
 # Its prices of models would come from the network.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -277,12 +278,50 @@ def of_litellm(text):
         check(f"litellm {model}", litellm.completion(model=model, **more).choices[0].message.content == text)
 
 
+def batches_of_openai():
+    c = openai.OpenAI(base_url=BASE + "/v1", api_key="none", max_retries=0)
+    args = dict(model="pebble", messages=ASK, max_tokens=20, temperature=0)
+    lines = [{"custom_id": f"r{i}", "method": "POST", "url": "/v1/chat/completions", "body": {**args, "seed": i}}
+             for i in range(5)] + [{"custom_id": "none", "method": "POST", "url": "/v1/chat/completions", "body": {}}]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    try:
+        file = c.files.create(file=("in.jsonl", content), purpose="batch")
+    except openai.NotFoundError:
+        return without("openai batches", "there is no such path")
+    check("openai files create", (file.bytes, file.filename, file.purpose) == (len(content), "in.jsonl", "batch"))
+    check("openai files content", c.files.content(file.id).read() == content)
+    check("openai files list", file.id in [f.id for f in c.files.list(purpose="batch", limit=1)])
+    ask = dict(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    batch = c.batches.create(**ask, metadata={"a": "b"})
+    for _ in range(600):
+        batch = c.batches.retrieve(batch.id)
+        if batch.completed_at:
+            break
+        time.sleep(0.1)
+    n = batch.request_counts
+    check("openai batches", (batch.status, n.total, n.completed, n.failed) == ("completed", 6, 5, 1))
+    got = [json.loads(line) for line in c.files.content(batch.output_file_id).text.splitlines()]
+    want = c.chat.completions.create(**args, seed=0).choices[0].message.content
+    check("openai batches output", {x["custom_id"] for x in got} == {f"r{i}" for i in range(5)}
+          and {x["response"]["body"]["choices"][0]["message"]["content"] for x in got} == {want})
+    wrong = json.loads(c.files.content(batch.error_file_id).text)
+    check("openai batches errors", (wrong["custom_id"], wrong["response"]["status_code"]) == ("none", 400))
+    check("openai batches list", batch.id in [b.id for b in c.batches.list(limit=1)])
+    try:
+        c.batches.cancel(batch.id)
+        check("openai batches cancel", False)
+    except openai.ConflictError:
+        check("openai batches cancel", True)
+    check("openai files delete", c.files.delete(file.id).deleted)
+
+
 said = of_openai()
 of_anthropic(said)
 of_ollama(said)
 of_litellm(said)
 tools_of_openai()
 responses_of_openai()
+batches_of_openai()
 tools_of_anthropic()
 tools_of_ollama()
 tools_of_litellm()

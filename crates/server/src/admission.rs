@@ -43,6 +43,12 @@ impl Admission {
         Ok(place)
     }
 
+    /// A place for what can wait: while others leave half of all places.
+    pub fn enter_behind(self: &Arc<Admission>, bytes: usize, limits: &Limits) -> Option<Place> {
+        let half = Limits { requests: limits.requests.div_ceil(2), bytes: (limits.bytes / 2).max(bytes), ..*limits };
+        self.enter(bytes, &half).ok()
+    }
+
     /// Requests under way.
     pub fn requests(&self) -> usize {
         self.requests.load(SeqCst)

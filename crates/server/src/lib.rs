@@ -1,12 +1,13 @@
 //! HTTP over the engine: one internal request, and dialects of it, one file each.
 //!
-//! Owns: connections, routes and who may call them, wire types, admission, metrics, the page for browsers. Does not own: anything that computes
+//! Owns: connections, routes and who may call them, wire types, admission, metrics, files and batches that clients keep here, the page for browsers. Does not own: anything that computes
 //! (`pondera-engine`), templates and tokens (`pondera-text`), where a model's files are (whoever calls [`Server::bind`] says
 //! how to open it).
 #![forbid(unsafe_code)]
 
 mod admission;
 mod api;
+mod batch;
 mod chat;
 mod error;
 mod facts;
@@ -16,6 +17,7 @@ mod id;
 mod job;
 mod listen;
 mod metrics;
+mod multipart;
 mod openapi;
 mod options;
 mod page;
@@ -23,11 +25,13 @@ mod responses;
 mod route;
 mod spelled;
 mod sse;
+mod store;
 mod tools;
 
 pub use host::{Embedding, ModelSpec};
 pub use listen::Server;
 pub use options::{Key, Limits, Options, Scope};
+pub use store::Data;
 
 /// Why a server did not start or stopped.
 pub type Error = std::io::Error;

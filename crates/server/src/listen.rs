@@ -2,11 +2,13 @@
 use crate::{
     Error,
     admission::Admission,
+    batch,
     host::{Model, ModelSpec},
     metrics::Statuses,
     options::Options,
     responses::Responses,
     route::{self, App},
+    store::Store,
 };
 use axum::{extract::Request, response::Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -52,19 +54,14 @@ impl Server {
             .enable_all()
             .build()?;
         let listener = runtime.block_on(TcpListener::bind(options.address))?;
+        let store = options.data.clone().map(|data| owned(&options).and_then(|()| Store::open(data))).transpose()?;
         let models =
             models.into_iter().map(|m| Model::start(m).map(Arc::new).map_err(|e| Error::other(format!("{e:#}"))));
         let models = models.collect::<Result<Vec<_>, _>>()?;
         let (admission, stopping) = (Arc::new(Admission::default()), AtomicBool::new(false));
-        let app = App {
-            options,
-            models,
-            admission,
-            stopping,
-            started: Instant::now(),
-            statuses: Statuses::default(),
-            responses: Responses::default(),
-        };
+        let (started, statuses, store) = (Instant::now(), Statuses::default(), store.map(Arc::new));
+        let responses = Responses::default();
+        let app = App { options, models, admission, stopping, started, statuses, responses, store };
         Ok(Server { runtime, listener, app: Arc::new(app) })
     }
 
@@ -89,6 +86,7 @@ impl Server {
     pub fn run(self) -> Result<(), Error> {
         let Server { runtime, listener, app } = self;
         runtime.block_on(async {
+            batch::resume(&app);
             let graceful = GracefulShutdown::new();
             let places = Arc::new(Semaphore::new(app.options.limits.connections));
             let mut told = std::pin::pin!(told_to_stop());
@@ -121,12 +119,33 @@ impl Server {
             app.stopping.store(true, SeqCst);
             drop(listener);
             tracing::info!("stopping: {} requests are under way", app.admission.requests());
+            if let Some(store) = &app.store
+                && tokio::time::timeout(PUT_DOWN, store.stop()).await.is_err()
+            {
+                tracing::warn!("a batch did not put down what it had: its last lines are answered again");
+            }
             if tokio::time::timeout(app.options.grace, graceful.shutdown()).await.is_err() {
                 tracing::warn!("stopped with requests under way: the time of grace is over");
             }
         });
         runtime.shutdown_timeout(Duration::from_secs(1));
         Ok(())
+    }
+}
+
+/// How long a stop waits for batches to write what they have.
+const PUT_DOWN: Duration = Duration::from_secs(5);
+
+/// Files belong to names of keys: a secret may change, and so may the order.
+fn owned(options: &Options) -> Result<(), Error> {
+    let mut names: Vec<&str> = options.keys.iter().map(|k| k.name.as_str()).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|two| two[0] == two[1]) {
+        Some(twice) => {
+            let what = format!("two keys have the name {}: files belong to names", twice[0]);
+            Err(Error::new(std::io::ErrorKind::InvalidInput, what))
+        }
+        None => Ok(()),
     }
 }
 

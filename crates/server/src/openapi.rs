@@ -73,6 +73,15 @@ entries! {
     "DELETE" "/v1/responses/*" as "/v1/responses/{response}" "Forgets a response" Json;
     "POST" "/v1/responses/*" as "/v1/responses/{response}/cancel" "Refused: no response is made in the background" Json;
     "POST" "/v1/embeddings" "Vectors of texts" Json api::openai_embeddings::Body;
+    "POST" "/v1/files" "A file for batches: a form with `purpose` and `file`" Json;
+    "GET" "/v1/files" "Files" Json;
+    "GET" "/v1/files/*" as "/v1/files/{file}" "A file" Json;
+    "GET" "/v1/files/*" as "/v1/files/{file}/content" "What is in it" Text;
+    "DELETE" "/v1/files/*" as "/v1/files/{file}" "Deletes a file" Json;
+    "POST" "/v1/batches" "Answers every line of a file" Json api::openai_batches::Body;
+    "GET" "/v1/batches" "Batches" Json;
+    "GET" "/v1/batches/*" as "/v1/batches/{batch}" "How far a batch is" Json;
+    "POST" "/v1/batches/*" as "/v1/batches/{batch}/cancel" "Ends a batch" Json;
     "POST" "/v1/messages" "The next message of a conversation, for clients of Anthropic" Events api::anthropic::Body;
     "POST" "/v1/messages/count_tokens" "How many tokens a conversation has" Json api::anthropic::Body;
     "POST" "/api/chat" "The next message of a conversation, for clients of Ollama" Lines api::ollama::ChatBody;

@@ -1,4 +1,5 @@
 //! How a server is set up: plain data.
+use crate::store::Data;
 use std::{net::SocketAddr, time::Duration};
 
 /// What a key opens.
@@ -26,6 +27,8 @@ pub struct Key {
 pub struct Limits {
     /// Bytes of a body.
     pub body_bytes: usize,
+    /// Bytes of a file.
+    pub file_bytes: usize,
     /// Bytes of all headers.
     pub header_bytes: usize,
     /// From the first byte of a request to the end of its headers.
@@ -50,6 +53,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             body_bytes: 32 << 20,
+            file_bytes: 200 << 20,
             header_bytes: 64 << 10,
             header_time: Duration::from_secs(10),
             body_time: Duration::from_secs(30),
@@ -76,6 +80,8 @@ pub struct Options {
     pub limits: Limits,
     /// How long a stop waits for requests that run.
     pub grace: Duration,
+    /// Where files and batches are kept; none: there are none.
+    pub data: Option<Data>,
 }
 
 impl Options {
@@ -87,6 +93,7 @@ impl Options {
             hosts: Vec::new(),
             limits: Limits::default(),
             grace: Duration::from_secs(30),
+            data: None,
         }
     }
 }

@@ -7,9 +7,10 @@ use crate::{
     id,
     metrics::Statuses,
     openapi,
-    options::{Options, Scope},
+    options::{Limits, Options, Scope},
     page,
     responses::Responses,
+    store::Store,
 };
 use axum::{
     body::{Body, Bytes},
@@ -25,7 +26,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 use subtle::ConstantTimeEq;
 
@@ -50,6 +51,8 @@ pub struct App {
     pub statuses: Statuses,
     /// Answers that clients may refer to.
     pub responses: Responses,
+    /// Files and batches, where a folder was given for them.
+    pub store: Option<Arc<Store>>,
 }
 
 /// A request that has passed the door.
@@ -67,58 +70,146 @@ pub struct Call {
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response>> + Send>>;
-type Handler = fn(Call) -> Answer;
+
+/// What answers, and how it takes a body.
+pub enum Handler {
+    /// Whole, in [`Call::body`].
+    Whole(fn(Call) -> Answer),
+    /// As it comes.
+    Streamed(fn(Call, Upload) -> Answer),
+}
 
 /// A route: method, path, who may call it, what answers.
 pub struct Route(pub Method, pub &'static str, pub Class, pub Handler);
 
+/// A body as it comes, within its size and its time.
+pub struct Upload {
+    body: Limited<Body>,
+    most: usize,
+    /// Between two pieces.
+    pause: Duration,
+    end: Instant,
+}
+
+impl Upload {
+    /// As fast as the largest body that is read whole, at least.
+    fn new(body: Body, most: usize, limits: &Limits) -> Upload {
+        let bodies = most.div_ceil(limits.body_bytes.max(1)) as u32;
+        let end = Instant::now() + limits.body_time * bodies;
+        Upload { body: Limited::new(body, most), most, pause: limits.body_time, end }
+    }
+
+    /// The next piece; none at the end.
+    ///
+    /// # Errors
+    /// 413 for a body that is too large, 408 for one that does not come, 400 for one that ends early.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let left = self.end.saturating_duration_since(Instant::now()).min(self.pause);
+            let frame = tokio::time::timeout(left, self.body.frame()).await.map_err(|_| late())?;
+            match frame.transpose() {
+                // Trailers say nothing.
+                Ok(Some(frame)) => match frame.into_data() {
+                    Ok(data) => return Ok(Some(data)),
+                    Err(_) => continue,
+                },
+                Ok(None) => return Ok(None),
+                Err(e) if e.is::<LengthLimitError>() => return Err(too_large(self.most)),
+                Err(_) => return Err(early()),
+            }
+        }
+    }
+}
+
 macro_rules! routes {
-    ($($method:ident $path:literal $class:ident $handler:path;)*) => {
+    (@whole $handler:path) => { Handler::Whole(|call| Box::pin($handler(call))) };
+    (@streamed $handler:path) => { Handler::Streamed(|call, upload| Box::pin($handler(call, upload))) };
+    ($($method:ident $path:literal $class:ident $body:ident $handler:path;)*) => {
         /// All routes.
-        pub const ROUTES: &[Route] = &[$(Route(Method::$method, $path, Class::$class, |call| Box::pin($handler(call)))),*];
+        pub const ROUTES: &[Route] = &[$(Route(Method::$method, $path, Class::$class, routes!(@$body $handler))),*];
     };
 }
 
 routes! {
-    GET "/" Open page::root;
-    HEAD "/" Open page::root;
-    GET "/assets/*" Open page::asset;
-    HEAD "/assets/*" Open page::asset;
-    GET "/health" Open api::operations::health;
-    GET "/ready" Open api::operations::ready;
-    GET "/metrics" Admin api::operations::metrics;
-    GET "/pondera/model" Use api::pondera::model;
-    GET "/pondera/load" Admin api::pondera::load;
-    GET "/openapi.json" Open openapi::show;
-    GET "/version" Use api::operations::version;
-    POST "/tokenize" Use api::operations::tokenize;
-    POST "/detokenize" Use api::operations::detokenize;
-    GET "/v1/models" Use api::openai_models::list;
-    GET "/v1/models/*" Use api::openai_models::show;
-    POST "/v1/chat/completions" Use api::openai_chat::answer;
-    POST "/v1/completions" Use api::openai_completions::answer;
-    POST "/v1/responses" Use api::openai_responses::answer;
-    GET "/v1/responses/*" Use api::openai_responses::show;
-    DELETE "/v1/responses/*" Use api::openai_responses::delete;
-    POST "/v1/responses/*" Use api::openai_responses::cancel;
-    POST "/v1/embeddings" Use api::openai_embeddings::answer;
-    POST "/v1/messages" Use api::anthropic::answer;
-    POST "/v1/messages/count_tokens" Use api::anthropic::count_tokens;
-    POST "/api/chat" Use api::ollama::chat;
-    POST "/api/generate" Use api::ollama::generate;
-    POST "/api/embed" Use api::ollama::embed;
-    POST "/api/show" Use api::ollama::show;
-    GET "/api/tags" Use api::ollama::tags;
-    GET "/api/ps" Use api::ollama::ps;
-    GET "/api/version" Use api::ollama::version;
-    POST "/api/pull" Admin api::ollama::store;
-    POST "/api/push" Admin api::ollama::store;
-    POST "/api/create" Admin api::ollama::store;
-    POST "/api/copy" Admin api::ollama::store;
-    DELETE "/api/delete" Admin api::ollama::store;
+    GET "/" Open whole page::root;
+    HEAD "/" Open whole page::root;
+    GET "/assets/*" Open whole page::asset;
+    HEAD "/assets/*" Open whole page::asset;
+    GET "/health" Open whole api::operations::health;
+    GET "/ready" Open whole api::operations::ready;
+    GET "/metrics" Admin whole api::operations::metrics;
+    GET "/pondera/model" Use whole api::pondera::model;
+    GET "/pondera/load" Admin whole api::pondera::load;
+    GET "/openapi.json" Open whole openapi::show;
+    GET "/version" Use whole api::operations::version;
+    POST "/tokenize" Use whole api::operations::tokenize;
+    POST "/detokenize" Use whole api::operations::detokenize;
+    GET "/v1/models" Use whole api::openai_models::list;
+    GET "/v1/models/*" Use whole api::openai_models::show;
+    POST "/v1/chat/completions" Use whole api::openai_chat::answer;
+    POST "/v1/completions" Use whole api::openai_completions::answer;
+    POST "/v1/responses" Use whole api::openai_responses::answer;
+    GET "/v1/responses/*" Use whole api::openai_responses::show;
+    DELETE "/v1/responses/*" Use whole api::openai_responses::delete;
+    POST "/v1/responses/*" Use whole api::openai_responses::cancel;
+    POST "/v1/embeddings" Use whole api::openai_embeddings::answer;
+    POST "/v1/files" Use streamed api::openai_files::upload;
+    GET "/v1/files" Use whole api::openai_files::list;
+    GET "/v1/files/*" Use whole api::openai_files::show;
+    DELETE "/v1/files/*" Use whole api::openai_files::delete;
+    POST "/v1/batches" Use whole api::openai_batches::create;
+    GET "/v1/batches" Use whole api::openai_batches::list;
+    GET "/v1/batches/*" Use whole api::openai_batches::show;
+    POST "/v1/batches/*" Use whole api::openai_batches::cancel;
+    POST "/v1/messages" Use whole api::anthropic::answer;
+    POST "/v1/messages/count_tokens" Use whole api::anthropic::count_tokens;
+    POST "/api/chat" Use whole api::ollama::chat;
+    POST "/api/generate" Use whole api::ollama::generate;
+    POST "/api/embed" Use whole api::ollama::embed;
+    POST "/api/show" Use whole api::ollama::show;
+    GET "/api/tags" Use whole api::ollama::tags;
+    GET "/api/ps" Use whole api::ollama::ps;
+    GET "/api/version" Use whole api::ollama::version;
+    POST "/api/pull" Admin whole api::ollama::store;
+    POST "/api/push" Admin whole api::ollama::store;
+    POST "/api/create" Admin whole api::ollama::store;
+    POST "/api/copy" Admin whole api::ollama::store;
+    DELETE "/api/delete" Admin whole api::ollama::store;
+}
+
+/// Paths that a line of a batch may have.
+const BATCHED: &[&str] = &["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"];
+
+/// What answers a line of a batch for this path: what answers the path.
+///
+/// # Errors
+/// 400 for a path that batches may not have.
+pub fn batched(path: &str) -> Result<fn(Call) -> Answer> {
+    let known = BATCHED.iter().find(|p| **p == path).and_then(|p| find(&Method::POST, p).ok());
+    match known {
+        Some((Route(_, _, _, Handler::Whole(answer)), _)) => Ok(*answer),
+        _ => {
+            let message = format!("expected one of {}, got {:?}", BATCHED.join(", "), crate::job::short(path));
+            Err(ApiError::invalid("endpoint", message))
+        }
+    }
 }
 
 impl App {
+    /// Whom what is kept belongs to: the name of the key; empty where none is asked for.
+    pub fn owner(&self, tenant: u64) -> &str {
+        let place = usize::try_from(tenant).ok().and_then(|t| t.checked_sub(1));
+        place.and_then(|i| self.options.keys.get(i)).map_or("", |key| &key.name)
+    }
+
+    /// The tenant of an owner; none where its key is gone.
+    pub fn tenant(&self, owner: &str) -> Option<u64> {
+        match self.options.keys.is_empty() {
+            true => owner.is_empty().then_some(0),
+            false => self.options.keys.iter().position(|k| k.name == owner).map(|i| i as u64 + 1),
+        }
+    }
+
     /// The model of that name.
     ///
     /// # Errors
@@ -155,8 +246,11 @@ async fn dispatch(app: Arc<App>, request: Request) -> Result<Response> {
     if route.2 == Class::Open {
         // Whoever asks whether the server lives sends nothing and is never turned away.
         let (body, place) = (Bytes::new(), Place::default());
-        let call = Call { app, headers: parts.headers, body, rest, query, place, tenant: 0 };
-        return (route.3)(call).await;
+        let call = Call { app: app.clone(), headers: parts.headers, body, rest, query, place, tenant: 0 };
+        return match route.3 {
+            Handler::Whole(answer) => answer(call).await,
+            Handler::Streamed(answer) => answer(call, Upload::new(Body::empty(), 0, &app.options.limits)).await,
+        };
     }
     same_site(&app.options, &parts.headers)?;
     let tenant = permit(&app.options, route.2, &parts.headers)?;
@@ -165,16 +259,34 @@ async fn dispatch(app: Arc<App>, request: Request) -> Result<Response> {
     }
     // A body that says its length is refused before it is read; one that does not counts as the largest.
     let said = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
-    let most = app.options.limits.body_bytes;
+    let limits = app.options.limits;
+    let most = match route.3 {
+        Handler::Whole(_) => limits.body_bytes,
+        Handler::Streamed(_) => limits.file_bytes + FORM_BYTES,
+    };
     if said.is_some_and(|n| n > most) {
         return Err(too_large(most));
     }
     let unsaid = if parts.headers.contains_key(header::TRANSFER_ENCODING) { most } else { 0 };
-    let place = app.admission.enter(said.unwrap_or(unsaid), &app.options.limits)?;
-    let body = read(body, most, app.options.limits.body_time).await?;
-    let call = Call { app: app.clone(), headers: parts.headers, body, rest, query, place, tenant };
-    (route.3)(call).await
+    let call =
+        |body, place| Call { app: app.clone(), headers: parts.headers.clone(), body, rest, query, place, tenant };
+    match route.3 {
+        Handler::Whole(answer) => {
+            let place = app.admission.enter(said.unwrap_or(unsaid), &limits)?;
+            let body = read(body, most, limits.body_time).await?;
+            answer(call(body, place)).await
+        }
+        Handler::Streamed(answer) => {
+            let place = app.admission.enter(said.unwrap_or(unsaid).min(STREAMED_BYTES), &limits)?;
+            answer(call(Bytes::new(), place), Upload::new(body, most, &limits)).await
+        }
+    }
 }
+
+/// What a form takes beside the file in it.
+const FORM_BYTES: usize = 64 << 10;
+/// What of a streamed body is in memory at once: what the connection read, what the disk has not taken.
+const STREAMED_BYTES: usize = 4 << 20;
 
 /// The route of a path. `*` at a route's end stands for one segment or more.
 fn find(method: &Method, path: &str) -> Result<(&'static Route, String)> {
@@ -260,13 +372,21 @@ fn too_large(most: usize) -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {most} bytes"))
 }
 
-async fn read(body: Body, most: usize, time: std::time::Duration) -> Result<Bytes> {
+fn early() -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")
+}
+
+fn late() -> ApiError {
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")
+}
+
+async fn read(body: Body, most: usize, time: Duration) -> Result<Bytes> {
     let whole = tokio::time::timeout(time, Limited::new(body, most).collect()).await;
     match whole {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large(most)),
-        Ok(Err(_)) => Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
-        Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+        Ok(Err(_)) => Err(early()),
+        Err(_) => Err(late()),
     }
 }
 

@@ -32,6 +32,8 @@ pub fn run() -> Result<(), String> {
         .args(["serve", "--port", "0", "--json", "-q", "--ctx", "2048", "--chat-template", "tests/support/tools.jinja"])
         .current_dir(&root)
         .stdout(Stdio::piped())
+        .arg("--data")
+        .arg(root.join("target/clients/data"))
         .spawn()
         .map_err(|e| format!("serve: {e}"))?;
     let out = child.stdout.take().ok_or("serve: no output")?;

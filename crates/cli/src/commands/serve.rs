@@ -10,7 +10,7 @@ use crate::{
 };
 use pondera_engine::{Engine, EngineOptions, ErrorKind, KvType, normalize};
 use pondera_text::ChatTemplate;
-use pondera_server::{Embedding, Key, ModelSpec, Options, Scope, Server};
+use pondera_server::{Data, Embedding, Key, ModelSpec, Options, Scope, Server};
 use serde_json::json;
 use std::{
     fs,
@@ -66,6 +66,15 @@ pub struct Args {
     /// How long a stop waits for requests that run, in seconds
     #[arg(long, value_name = "S", default_value_t = 30)]
     grace: u64,
+    /// A folder for files and batches of clients; without it there are none
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Most MiB of files in it
+    #[arg(long, value_name = "MIB", default_value_t = 16384, requires = "data")]
+    data_mib: u64,
+    /// Lines of batches that are answered at once, behind all other requests
+    #[arg(long, value_name = "N", default_value_t = 4, requires = "data", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    batch_lines: u32,
     #[command(flatten)]
     compute: Compute,
 }
@@ -85,6 +94,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     options.limits.requests = args.max_requests as usize;
     options.limits.request_time = Duration::from_secs(args.timeout);
     options.grace = Duration::from_secs(args.grace);
+    options.data = args.data.clone().map(|folder| Data {
+        folder,
+        bytes: args.data_mib.saturating_mul(1 << 20),
+        lines: args.batch_lines as usize,
+    });
     if !args.host.is_loopback() && options.keys.is_empty() {
         return Err(Error::usage(format!("--host {}: others can reach this address, and no key is asked for", args.host))
             .hint("give --keys FILE or --api-key, or leave --host out"));

@@ -14,6 +14,7 @@ mod flags;
 mod inspect;
 mod interrupt;
 mod load;
+mod lora;
 mod log;
 mod memory;
 mod model;

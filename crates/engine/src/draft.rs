@@ -145,7 +145,7 @@ impl Drafter {
         }
         if shadow.pages.is_empty() {
             shadow.cached =
-                self.prefixes.share(&s.tokens, Kin { epoch, tenant }, &mut shadow.pages, &mut self.pages).positions;
+                self.prefixes.share(&s.tokens, Kin { epoch, tenant, adapter: None }, &mut shadow.pages, &mut self.pages).positions;
         }
         let wanted = (length + width).div_ceil(PAGE).saturating_sub(shadow.pages.len());
         self.prefixes.make_free(wanted, &mut self.pages);
@@ -241,7 +241,9 @@ impl Drafter {
             self.pages.release(&mut pages);
         } else {
             let tokens = s.tokens[..cached].to_vec();
-            self.prefixes.keep(Ended { tokens, pages, cached, kin: s.kin(epoch), ..Ended::default() }, &mut self.pages);
+            // Its own cache knows nothing of adapters.
+            let kin = Kin { adapter: None, ..s.kin(epoch) };
+            self.prefixes.keep(Ended { tokens, pages, cached, kin, ..Ended::default() }, &mut self.pages);
         }
     }
 

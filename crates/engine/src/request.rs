@@ -118,6 +118,8 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// Whom it is for: what is cached of a beginning is shared with the same one alone.
     pub tenant: u64,
+    /// The adapter that it takes ([`crate::Engine::load_adapter`]); none: what [`crate::Engine::use_adapter`] says.
+    pub adapter: Option<crate::AdapterId>,
     /// Guess tokens ahead; changes nothing but the speed.
     pub speculation: Option<Speculation>,
     /// What the completion must follow. It ends where nothing can follow, and never in the middle but for its length.

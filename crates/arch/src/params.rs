@@ -451,7 +451,8 @@ pub(crate) fn adapter_names(name: &str, base: &str) -> Vec<String> {
     let first = base.split_once('|').map_or(base, |(first, _)| first);
     // A lone name gets a prefix; one of the body keeps its own.
     let alone = canonical(vec![name.to_string()], base).into_keys();
-    let beside = canonical(vec![name.to_string(), format!("{first}.")], base).into_keys().filter(|n| *n != format!("{first}."));
+    let beside =
+        canonical(vec![name.to_string(), format!("{first}.")], base).into_keys().filter(|n| *n != format!("{first}."));
     let mut names: Vec<String> = beside.chain(alone).collect();
     names.dedup();
     names
@@ -805,7 +806,8 @@ impl<'a> Params<'a> {
         };
         let active = (parameters as f64 * share).round() as u64;
         let format = first.format_name();
-        let weight = Weight::new(name.clone(), groups).ok_or_else(|| Error::tensor(&name, "its groups differ in shape"))?;
+        let weight =
+            Weight::new(name.clone(), groups).ok_or_else(|| Error::tensor(&name, "its groups differ in shape"))?;
         self.core.handles.borrow_mut().push(weight.clone());
         self.core.listed.borrow_mut().push(Listed { name, shape, format, bytes, parameters, active });
         Ok(weight)

@@ -144,8 +144,10 @@ impl Drafter {
             self.pages.release(&mut shadow.pages);
         }
         if shadow.pages.is_empty() {
-            shadow.cached =
-                self.prefixes.share(&s.tokens, Kin { epoch, tenant, adapter: None }, &mut shadow.pages, &mut self.pages).positions;
+            shadow.cached = self
+                .prefixes
+                .share(&s.tokens, Kin { epoch, tenant, adapter: None }, &mut shadow.pages, &mut self.pages)
+                .positions;
         }
         let wanted = (length + width).div_ceil(PAGE).saturating_sub(shadow.pages.len());
         self.prefixes.make_free(wanted, &mut self.pages);

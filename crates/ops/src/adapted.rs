@@ -242,7 +242,8 @@ impl<'a> Adapted<'a> {
     fn finish(&self, y: Act, x: &Act, part: Option<&Part>, bias: Option<&W>) -> Act {
         let all: Vec<u32> = (0..y.rows as u32).collect();
         let add = |y: Act, p: Patch<'_>| self.inner.patch(y, &all, &p);
-        let (gain, low, extra) = part.map_or((None, None, None), |p| (p.gain.as_ref(), p.low.as_ref(), p.bias.as_ref()));
+        let (gain, low, extra) =
+            part.map_or((None, None, None), |p| (p.gain.as_ref(), p.low.as_ref(), p.bias.as_ref()));
         let low = low.map(|low| self.low(low, x));
         let mut y = y;
         if let Some(g) = gain {

@@ -187,9 +187,8 @@ impl Base<'_> {
             names_of.iter().any(|n| suffixes.iter().any(|s| names.contains(&format!("{n}{s}"))))
         };
         for (i, w) in weights.into_iter().enumerate() {
-            let from = |o: &Option<Origin>| {
-                o.is_some_and(|o| has(&self.targets.modules[o.module].names, &[".weight", ""]))
-            };
+            let from =
+                |o: &Option<Origin>| o.is_some_and(|o| has(&self.targets.modules[o.module].names, &[".weight", ""]));
             let vector = has(std::slice::from_ref(&self.model.weights()[i].name), &[""]);
             if vector || self.targets.origins[i].iter().any(from) {
                 let role = self.is_tied(i).then_some(Role::Table);
@@ -264,9 +263,8 @@ fn same(a: &W, b: &W) -> bool {
         Matrix::Rows { format, out, inp, .. } => Some((*format, *out, *inp)),
         _ => None,
     };
-    let equal = |a: &Matrix, b: &Matrix| {
-        rows(a).is_some() && rows(a) == rows(b) && (0..a.out()).all(|o| a.row(o) == b.row(o))
-    };
+    let equal =
+        |a: &Matrix, b: &Matrix| rows(a).is_some() && rows(a) == rows(b) && (0..a.out()).all(|o| a.row(o) == b.row(o));
     a.groups.len() == b.groups.len() && a.groups.iter().zip(&b.groups).all(|(a, b)| equal(a, b))
 }
 

@@ -80,9 +80,9 @@ pub(super) fn parse(file: &AdapterFile<'_>, text: &[u8]) -> Result<Parsed> {
 
 /// The module and what the tensor is to it; none for a tensor of the base that was saved whole.
 fn split(name: &str) -> Option<(&str, &'static str)> {
-    const PARTS: [&str; 5] =
-        ["lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_embedding_A", "lora_embedding_B"];
-    let at = [".lora_A.", ".lora_B.", ".lora_embedding_", ".lora_magnitude_vector"].iter().find_map(|p| name.find(p))?;
+    const PARTS: [&str; 5] = ["lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_embedding_A", "lora_embedding_B"];
+    let at =
+        [".lora_A.", ".lora_B.", ".lora_embedding_", ".lora_magnitude_vector"].iter().find_map(|p| name.find(p))?;
     let (module, part) = (&name[..at], &name[at + 1..]);
     if part.starts_with("lora_magnitude_vector") {
         return Some((module, "lora_magnitude_vector"));
@@ -163,7 +163,18 @@ impl<'a> Keys<'a> {
         if self.flag("use_dora") && magnitude.is_none() {
             return Err(Error::tensor(module, "lora_magnitude_vector is missing").at(&self.place));
         }
-        let lora = Lora { table: t.table, rank, rank_of_one: if stacked { told as usize } else { rank }, inp, out, a, b, scale, magnitude, bias: vector(t.bias)? };
+        let lora = Lora {
+            table: t.table,
+            rank,
+            rank_of_one: if stacked { told as usize } else { rank },
+            inp,
+            out,
+            a,
+            b,
+            scale,
+            magnitude,
+            bias: vector(t.bias)?,
+        };
         lora.check(module).map_err(|e| e.at(&self.place))?;
         Ok(lora)
     }

@@ -368,8 +368,7 @@ impl Params<'_> {
             let bytes = view.bytes.slice(e * size..(e + 1) * size)?;
             Matrix::transposed(&TensorView { format: view.format, shape: vec![inp, out], bytes })
         };
-        let all: Option<Vec<Matrix>> =
-            (0..count).map(|e| one(e).map(|m| self.probed(name, Some(e), m))).collect();
+        let all: Option<Vec<Matrix>> = (0..count).map(|e| one(e).map(|m| self.probed(name, Some(e), m))).collect();
         Ok((stored.clone(), all.ok_or_else(|| Error::tensor(&stored, "its bytes do not fit its shape"))?))
     }
 

@@ -456,9 +456,13 @@ impl Ops for Cpu {
         let data = data.as_ref().map_or(&[][..], |d| &d[..]);
         let (change, x, step, factors): (Change, &[f32], usize, &[f32]) = match patch {
             Patch::Put(_) => (|_, _, y, x, _| y.copy_from_slice(x), data, cols, &[]),
+            // SAFETY: equal lengths.
             Patch::Add(_) => (|level, _, y, x, _| unsafe { vmath::add(level, y, x) }, data, cols, &[]),
+            // SAFETY: equal lengths.
             Patch::AddTimes(_, f) => (|level, i, y, x, f| unsafe { vmath::fma(level, y, x, f[i]) }, data, cols, f),
+            // SAFETY: equal lengths.
             Patch::Mul(g) => (|level, _, y, x, _| unsafe { vmath::mul(level, y, x) }, g.vector(), 0, &[]),
+            // SAFETY: equal lengths.
             Patch::Bias(b) => (|level, _, y, x, _| unsafe { vmath::add(level, y, x) }, b.vector(), 0, &[]),
         };
         self.engine.rows(rows.len(), cols / 6, &|i| {

@@ -50,9 +50,8 @@ impl Server {
             .enable_all()
             .build()?;
         let listener = runtime.block_on(TcpListener::bind(options.address))?;
-        let models =
-            models.into_iter().map(|m| Model::start(m).map(Arc::new).map_err(|e| Error::other(format!("{e:#}"))));
-        let models = models.collect::<Result<Vec<_>, _>>()?;
+        let models = models.into_iter().map(|m| Model::start(m).map_err(|e| Error::other(format!("{e:#}"))));
+        let models = models.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().map(Arc::new).collect();
         let app = App { options, models, admission: Arc::new(Admission::default()), stopping: AtomicBool::new(false) };
         Ok(Server { runtime, listener, app: Arc::new(app) })
     }

@@ -39,7 +39,9 @@ pub async fn root(_: Call) -> Result<Response> {
 
 /// Prometheus text.
 pub async fn metrics(call: Call) -> Result<Response> {
-    let text = metrics::text(call.app.models.iter().map(|m| (m.name.as_str(), &*m.metrics)));
+    // What an adapter's requests cost counts with its model.
+    let own = call.app.models.iter().filter(|m| m.parent.is_none());
+    let text = metrics::text(own.map(|m| (m.name.as_str(), &*m.metrics)));
     let mut response = Response::new(Body::from(text));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
     Ok(response)

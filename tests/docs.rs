@@ -30,6 +30,7 @@ fn every_example_does_what_the_page_says() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md")).unwrap();
     let folder = Folder::new();
     write_repository(&folder, "llama");
+    support::write_adapter(&folder, "adapter");
     write_gguf(&folder, "model.gguf", Format::F32);
     write_gguf(&folder, "model-q8_0.gguf", Format::Q8_0);
     folder.write("story.txt", "A fox sat by the river. It saw a fish and was happy.\n".repeat(6));

@@ -200,6 +200,19 @@ pub fn write_repository(folder: &Folder, name: &str) {
     folder.write(&format!("{name}/model.safetensors"), w.finish().unwrap());
 }
 
+/// An adapter of rank 2 for the queries of the first layer of a repository of [`write_repository`].
+#[allow(dead_code)]
+pub fn write_adapter(folder: &Folder, name: &str) {
+    let config = json!({ "peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"] });
+    folder.write(&format!("{name}/adapter_config.json"), config.to_string());
+    let module = "base_model.model.model.layers.0.self_attn.q_proj";
+    let shapes = [("lora_A", [2, TINY.hidden]), ("lora_B", [TINY.hidden, 2])];
+    let specs = shapes.map(|(part, shape)| TensorSpec::new(format!("{module}.{part}.weight"), Format::F32, &shape));
+    let mut w = safetensors::Writer::new(Vec::new(), &[("format", "pt")], &specs).unwrap();
+    (0..2).for_each(|_| w.write(&0.1f32.to_le_bytes().repeat(2 * TINY.hidden)).unwrap());
+    folder.write(&format!("{name}/adapter_model.safetensors"), w.finish().unwrap());
+}
+
 /// A GGUF file `name` of the same shape, matrices in `format`, with vocabulary and template.
 pub fn write_gguf(folder: &Folder, name: &str, format: Format) {
     write_gguf_of(TINY, folder, name, format);

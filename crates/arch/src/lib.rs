@@ -8,6 +8,7 @@
 //! To add a family see `docs/adding-a-model.md`: a file in `families/`, a line in [`FAMILIES`], a golden.
 #![forbid(unsafe_code)]
 
+mod adapter;
 pub mod blocks;
 mod config;
 mod error;
@@ -16,6 +17,7 @@ mod model;
 mod params;
 mod shapes;
 
+pub use adapter::AdapterFile;
 pub use config::{Config, Quantization};
 pub use error::{Error, ErrorKind, Result};
 pub use families::{FAMILIES, Family};

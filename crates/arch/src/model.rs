@@ -2,11 +2,11 @@
 //!
 //! Does not own: sequences, sampling, memory (the engine's), the equations (blocks and families).
 use crate::{
-    Config, Listed, Params, Result, Source,
+    AdapterFile, Config, Listed, Params, Result, Source, adapter,
     params::{Core, Declared},
 };
 use arrayvec::ArrayVec;
-use pondera_ops::{Act, Batch, CacheSpec, KvType, Ops, Point, Rope, StateSpec};
+use pondera_ops::{Act, Adapter, Batch, CacheSpec, KvType, Ops, Point, Rope, StateSpec, W};
 use std::sync::Mutex;
 
 /// The equations of a family: from a step's tokens to its logits.
@@ -128,6 +128,8 @@ pub struct Model {
     row: Mutex<Vec<f32>>,
     description: Description,
     warnings: Vec<String>,
+    /// The weights of `description.tensors`.
+    weights: Vec<W>,
 }
 
 impl Model {
@@ -139,7 +141,7 @@ impl Model {
         let core = Core::new(config, source)?;
         let graph = (config.family().load)(config, &Params::root(&core)).map_err(|e| core.place(e))?;
         let warnings = core.unexpected(config);
-        let Declared { tensors, caches, states, ropes, factors } = core.finish();
+        let Declared { tensors, caches, states, ropes, factors, handles: weights, .. } = core.finish();
         let kinds = ropes.len().max(factors.len());
         if kinds > ROPES_MAX {
             return Err(crate::Error::unsupported("rope", format!("{kinds} kinds, at most {ROPES_MAX} are supported")));
@@ -157,7 +159,18 @@ impl Model {
             weight_bytes: sum(|t| t.bytes),
             tensors,
         };
-        Ok(Model { graph, caches, states, ropes, factors, row: Mutex::default(), description, warnings })
+        Ok(Model { graph, caches, states, ropes, factors, row: Mutex::default(), description, warnings, weights })
+    }
+
+    /// What `files`, adapters that add up, do to this model, which was loaded from `config` and `source`. Where they are
+    /// broken, or name what the model lacks or cannot adapt, the error says which module of which file.
+    pub fn adapter(&self, config: &Config, source: &Source<'_>, files: &[AdapterFile<'_>]) -> Result<Adapter> {
+        adapter::load(self, config, source, files)
+    }
+
+    /// Its weights, in the order of [`Description::tensors`].
+    pub(crate) fn weights(&self) -> &[W] {
+        &self.weights
     }
 
     /// Logits of the rows in `batch.logit_rows`: `[logit_rows, vocab]`. Token ids must be below

@@ -2,7 +2,12 @@
 //!
 //! Owns: both names of a tensor side by side, prefixes, shapes, layouts (fused, stacked, transposed, packed) and
 //! the record of what was read. Does not own: which tensors there are (families), how bytes decode (`pondera-quant`).
-use crate::{Config, Error, PositionFactor, Result, config::Convention, error::shortened};
+use crate::{
+    Config, Error, PositionFactor, Result,
+    adapter::{Overlay, Probe, Tied},
+    config::Convention,
+    error::shortened,
+};
 use pondera_ops::{CacheId, CacheSpec, Linear, Norm, Rope, StateId, StateSpec, W, Weight};
 use pondera_quant::{Bytes, Format, Matrix, Packed, TensorView, packed};
 use pondera_weights::Weights;
@@ -87,6 +92,13 @@ pub(crate) struct Core<'a> {
     ropes: RefCell<Vec<Rope>>,
     factors: RefCell<Vec<PositionFactor>>,
     random: RefCell<u64>,
+    /// What was listed, in the same order.
+    handles: RefCell<Vec<W>>,
+    tied: RefCell<Vec<Tied>>,
+    /// Tensors in place of the files' own.
+    overlay: Option<&'a Overlay>,
+    /// Matrices are not read, but know where they are from.
+    probe: Option<Probe>,
 }
 
 /// What a family declared.
@@ -96,6 +108,9 @@ pub(crate) struct Declared {
     pub states: Vec<StateSpec>,
     pub ropes: Vec<Rope>,
     pub factors: Vec<PositionFactor>,
+    pub handles: Vec<W>,
+    pub tied: Vec<Tied>,
+    pub probe: Option<Probe>,
 }
 
 /// Prefixes that repositories put before a language model's names, and what families call them.
@@ -162,7 +177,21 @@ impl<'a> Core<'a> {
                 Source::Random { seed, .. } | Source::Mixed { seed, .. } => *seed,
                 _ => 0,
             }),
+            handles: RefCell::default(),
+            tied: RefCell::default(),
+            overlay: None,
+            probe: None,
         })
+    }
+
+    /// With tensors in place of the files' own.
+    pub(crate) fn over(self, overlay: &'a Overlay) -> Core<'a> {
+        Core { overlay: Some(overlay), ..self }
+    }
+
+    /// With matrices that only know where they are from.
+    pub(crate) fn probing(self) -> Core<'a> {
+        Core { probe: Some(Probe::default()), ..self }
     }
 
     pub(crate) fn finish(self) -> Declared {
@@ -172,6 +201,9 @@ impl<'a> Core<'a> {
             states: self.states.into_inner(),
             ropes: self.ropes.into_inner(),
             factors: self.factors.into_inner(),
+            handles: self.handles.into_inner(),
+            tied: self.tied.into_inner(),
+            probe: self.probe,
         }
     }
 
@@ -224,6 +256,9 @@ impl<'a> Core<'a> {
 
     /// The matrix that a quantization tool packed as `{base}.…`, if it did.
     fn packed(&self, base: &str, out: usize, inp: usize) -> Result<Option<(String, Matrix)>> {
+        if self.overlay.is_some_and(|o| o.has(&format!("{base}.weight"))) {
+            return Ok(None);
+        }
         let Some(suffix) = SCALES.iter().copied().find(|s| self.has(&format!("{base}.{s}"))) else { return Ok(None) };
         let lookup = |s: &str| self.get(&format!("{base}.{s}"));
         let m = self.unpacked(base, &format!(".{suffix}"), &lookup, out, inp)?;
@@ -411,6 +446,18 @@ fn canonical(names: Vec<String>, base: &str) -> HashMap<String, String> {
     index
 }
 
+/// What families may call a module that an adapter names as its class does.
+pub(crate) fn adapter_names(name: &str, base: &str) -> Vec<String> {
+    let first = base.split_once('|').map_or(base, |(first, _)| first);
+    // A lone name gets a prefix; one of the body keeps its own.
+    let alone = canonical(vec![name.to_string()], base).into_keys();
+    let beside =
+        canonical(vec![name.to_string(), format!("{first}.")], base).into_keys().filter(|n| *n != format!("{first}."));
+    let mut names: Vec<String> = beside.chain(alone).collect();
+    names.dedup();
+    names
+}
+
 /// A reader at a place in the tree of names.
 #[derive(Clone)]
 pub struct Params<'a> {
@@ -576,7 +623,11 @@ impl<'a> Params<'a> {
             return w.clone();
         }
         let values = f(w.vector());
-        Weight::from_f32(w.name.clone(), 1, values.len(), &values)
+        let made = Weight::from_f32(w.name.clone(), 1, values.len(), &values);
+        if let Some(listed) = self.core.handles.borrow_mut().iter_mut().rfind(|h| Arc::ptr_eq(h, w)) {
+            *listed = made.clone();
+        }
+        made
     }
 
     /// A vector `[n]` of this full name.
@@ -670,6 +721,19 @@ impl<'a> Params<'a> {
 
     /// `{name}.weight` as a matrix, and its name: plain, or packed by a quantization tool.
     pub fn matrix(&self, name: Name<'_>, out: usize, inp: usize, layout: Layout) -> Result<(String, Matrix)> {
+        let (stored, m) = self.stored_matrix(name, out, inp, layout)?;
+        Ok((stored, self.probed(name, None, m)))
+    }
+
+    /// The matrix, or while names are probed one that knows that it is this module's, or element `element` of its stack.
+    pub(crate) fn probed(&self, name: Name<'_>, element: Option<usize>, m: Matrix) -> Matrix {
+        match &self.core.probe {
+            Some(probe) => probe.module(self.names(name, ""), element, &m),
+            None => m,
+        }
+    }
+
+    fn stored_matrix(&self, name: Name<'_>, out: usize, inp: usize, layout: Layout) -> Result<(String, Matrix)> {
         let names = self.names(name, ".weight");
         let first = names.first().map_or("", String::as_str);
         if let Some(m) = self.core.invented(first, out, inp)? {
@@ -689,6 +753,9 @@ impl<'a> Params<'a> {
 
     /// The first tensor of these names, or an error that names what is missing.
     pub(crate) fn find(&self, names: &[String]) -> Result<(String, TensorView)> {
+        if let Some((name, view)) = self.core.overlay.and_then(|o| o.find(names)) {
+            return Ok((name, view));
+        }
         for n in names {
             if let Some(view) = self.core.get(n)? {
                 return Ok((n.clone(), view));
@@ -739,8 +806,25 @@ impl<'a> Params<'a> {
         };
         let active = (parameters as f64 * share).round() as u64;
         let format = first.format_name();
-        self.core.listed.borrow_mut().push(Listed { name: name.clone(), shape, format, bytes, parameters, active });
-        Weight::new(name.clone(), groups).ok_or_else(|| Error::tensor(&name, "its groups differ in shape"))
+        let weight =
+            Weight::new(name.clone(), groups).ok_or_else(|| Error::tensor(&name, "its groups differ in shape"))?;
+        self.core.handles.borrow_mut().push(weight.clone());
+        self.core.listed.borrow_mut().push(Listed { name, shape, format, bytes, parameters, active });
+        Ok(weight)
+    }
+
+    /// `weight` under another name, where two modules share it; what an adapter stores for one of them is that one's alone.
+    pub(crate) fn tied(&self, name: Name<'_>, weight: &W) -> Result<W> {
+        let own = self.core.overlay.and_then(|o| o.find(&self.names(name, ".weight")));
+        let weight = match own {
+            Some((stored, view)) => {
+                let m = plain(&stored, &view, [weight.out, weight.inp], false)?;
+                Weight::new(stored.clone(), vec![m]).ok_or_else(|| Error::tensor(&stored, "has no groups"))?
+            }
+            None => weight.clone(),
+        };
+        self.core.tied.borrow_mut().push(Tied { names: self.names(name, ""), weight: weight.clone() });
+        Ok(weight)
     }
 
     /// All names that `name` may have, in order of preference.

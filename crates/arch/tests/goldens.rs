@@ -141,6 +141,7 @@ fn part(ids: &[u32], from: usize, to: usize, pages: &[u32]) -> Batch {
     let mut batch = Batch::single(&ids[from..to], from as u32);
     let slot = pages[0];
     batch.sequences[0] = Sequence {
+        adapter: None,
         rows: 0..to - from,
         pages: pages.to_vec(),
         rope_length: ids.len() as u32,

@@ -354,6 +354,10 @@ impl Ops for Mutant<'_> {
         self.inner.select_rows(x, rows)
     }
 
+    fn patch(&self, y: Act, rows: &[u32], patch: &Patch<'_>) -> Act {
+        self.inner.patch(y, rows, patch)
+    }
+
     fn add(&self, a: Act, b: &Act) -> Act {
         self.inner.add(a, b)
     }

@@ -15,6 +15,7 @@ mod inspect;
 mod interrupt;
 mod load;
 mod log;
+mod lora;
 mod memory;
 mod model;
 mod out;

@@ -7,6 +7,7 @@ use crate::{
     product::{CodesOut, Input, Job, Product, Ptr, Weights},
     rows::{self, NormRow},
     scan, select,
+    simd::Level,
     tiled::{self, Tiled},
     vmath,
 };
@@ -444,6 +445,34 @@ impl Ops for Cpu {
         for (r, y) in rows.iter().zip(y.data_mut().chunks_exact_mut(x.cols.max(1))) {
             y.copy_from_slice(&xs[*r as usize * x.cols..][..x.cols]);
         }
+        y
+    }
+
+    fn patch(&self, y: Act, rows: &[u32], patch: &Patch<'_>) -> Act {
+        type Change = unsafe fn(Level, usize, &mut [f32], &[f32], &[f32]);
+        assert!(rows.is_sorted_by(|a, b| a < b) && rows.last().is_none_or(|r| (*r as usize) < y.rows));
+        let y = self.arena.owned(y);
+        let (to, cols, level) = (Ptr(y.data_mut().as_mut_ptr()), y.cols, self.engine.level);
+        let data = match patch {
+            Patch::Put(x) | Patch::Add(x) | Patch::AddTimes(x, _) => Some(x.data()),
+            Patch::Mul(_) | Patch::Bias(_) => None,
+        };
+        let data = data.as_ref().map_or(&[][..], |d| &d[..]);
+        let (change, x, step, factors): (Change, &[f32], usize, &[f32]) = match patch {
+            Patch::Put(_) => (|_, _, y, x, _| y.copy_from_slice(x), data, cols, &[]),
+            // SAFETY: equal lengths.
+            Patch::Add(_) => (|level, _, y, x, _| unsafe { vmath::add(level, y, x) }, data, cols, &[]),
+            // SAFETY: equal lengths.
+            Patch::AddTimes(_, f) => (|level, i, y, x, f| unsafe { vmath::fma(level, y, x, f[i]) }, data, cols, f),
+            // SAFETY: equal lengths.
+            Patch::Mul(g) => (|level, _, y, x, _| unsafe { vmath::mul(level, y, x) }, g.vector(), 0, &[]),
+            // SAFETY: equal lengths.
+            Patch::Bias(b) => (|level, _, y, x, _| unsafe { vmath::add(level, y, x) }, b.vector(), 0, &[]),
+        };
+        self.engine.rows(rows.len(), cols / 6, &|i| {
+            // SAFETY: rows differ, so each is one task's alone; lengths are equal.
+            unsafe { change(level, i, row_of(to, rows[i] as usize, cols), &x[i * step..][..cols], factors) }
+        });
         y
     }
 

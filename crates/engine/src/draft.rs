@@ -145,7 +145,7 @@ impl Drafter {
             self.pages.release(&mut shadow.pages);
         }
         if shadow.pages.is_empty() {
-            let kin = Kin { epoch, tenant };
+            let kin = Kin { epoch, tenant, adapter: None };
             let shared = self.prefixes.share(&s.tokens, kin, empty(), &mut shadow.pages, &mut self.pages);
             // Whole pages: of a part there is no copy here.
             self.pages.release_after(&mut shadow.pages, shared.positions / PAGE);
@@ -245,7 +245,9 @@ impl Drafter {
             self.pages.release(&mut pages);
         } else {
             let tokens = s.tokens[..cached].to_vec();
-            self.prefixes.keep(Ended { tokens, pages, cached, kin: s.kin(epoch), ..Ended::default() }, &mut self.pages);
+            // Its own cache knows nothing of adapters.
+            let kin = Kin { adapter: None, ..s.kin(epoch) };
+            self.prefixes.keep(Ended { tokens, pages, cached, kin, ..Ended::default() }, &mut self.pages);
         }
     }
 

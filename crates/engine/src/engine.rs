@@ -2,9 +2,10 @@
 use crate::{
     Backend, Completion, EngineOptions, Error, Event, Load, Logits, MemoryPlan, Pooling, Progress, Request, RequestId,
     Result, Score, Source, TokenLogprobs, Trace, TraceOptions,
+    adapters::{Adapters, Shared},
     draft::{self, DraftParts},
     embed,
-    net::{Net, Vocabulary},
+    net::Vocabulary,
     open::{self, Opened},
     runner::{Parts, Runner},
     scheduler::Limits,
@@ -12,7 +13,7 @@ use crate::{
     words::Words,
 };
 use pondera_arch::{Config, Description, Model};
-use pondera_ops::{Act, Batch, CacheSpec, KvType, Layout, Ops, PAGE, Settled, StateSpec};
+use pondera_ops::{KvType, Layout, PAGE, Settled};
 use pondera_text::Tokenizer;
 use pondera_weights::Weights;
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
@@ -24,7 +25,8 @@ pub struct Engine {
     config: Config,
     weights: Option<Arc<Weights>>,
     tokenizer: Result<Option<Arc<Tokenizer>>>,
-    plan: MemoryPlan,
+    pub(crate) plan: MemoryPlan,
+    pub(crate) adapters: Adapters,
     backend: Backend,
     /// What was asked for.
     layout: Layout,
@@ -59,17 +61,18 @@ impl Engine {
             states,
             step_time: options.step_time,
         };
+        let adapters = Adapters::default();
         let runner = Runner::new(Parts {
-            net: Box::new(Shared(model.clone())),
+            net: Box::new(Shared(model.clone(), adapters.clone())),
             ops,
             words: tokenizer.iter().flatten().next().map(|t| Box::new(Words(t.clone())) as Box<dyn Vocabulary>),
-            trust: trust(weights.clone()),
+            trust: trust(weights.clone(), adapters.clone()),
             limits,
             kv: options.kv,
             kv_tokens: plan.kv_tokens,
             max_waiting: options.max_waiting,
         });
-        Ok(Engine { runner, model, config, weights, tokenizer, plan, backend, layout: options.layout })
+        Ok(Engine { runner, model, config, weights, tokenizer, plan, adapters, backend, layout: options.layout })
     }
 
     /// Opens a draft model: a smaller one of the same vocabulary that guesses ahead for requests whose
@@ -93,9 +96,9 @@ impl Engine {
         ops.lay_out(plan.layout(self.layout));
         let positions_end = model.positions_end();
         self.runner.set_draft(DraftParts {
-            net: Box::new(Shared(Arc::new(model))),
+            net: Box::new(Shared(Arc::new(model), Adapters::default())),
             ops,
-            trust: trust(weights),
+            trust: trust(weights, Adapters::default()),
             positions_end,
         });
         self.plan = plan;
@@ -157,6 +160,7 @@ impl Engine {
     /// [`crate::ErrorKind::Busy`] if too many wait. A prompt is never cut.
     pub fn submit(&mut self, request: Request) -> Result<RequestId> {
         self.check_decoder()?;
+        self.check_adapter(request.adapter)?;
         self.runner.submit(request)
     }
 
@@ -175,7 +179,7 @@ impl Engine {
         self.runner.scheduler.settle(budget)
     }
 
-    /// What products and recurrences ran on so far ([`Ops::kernels`]).
+    /// What products and recurrences ran on so far ([`pondera_ops::Ops::kernels`]).
     pub fn kernels(&self) -> Vec<String> {
         self.runner.scheduler.ops.kernels()
     }
@@ -194,6 +198,7 @@ impl Engine {
         watch: &mut dyn FnMut(&Event<'_>) -> ControlFlow<()>,
     ) -> Result<Completion> {
         self.check_decoder()?;
+        self.check_adapter(request.adapter)?;
         self.runner.generate(request, watch)
     }
 
@@ -335,36 +340,12 @@ fn promised_positions(model: &Model) -> usize {
     if dynamic { n.saturating_mul(DYNAMIC_CTX) } else { n }
 }
 
-/// Fails once a file under `weights` is no longer what it was.
-fn trust(weights: Option<Arc<Weights>>) -> Box<dyn Fn() -> Result<()>> {
-    Box::new(move || weights.as_ref().map_or(Ok(()), |w| Ok(w.check()?)))
-}
-
-/// A model that the engine and its runner share.
-struct Shared(Arc<Model>);
-
-impl Net for Shared {
-    fn forward(&self, ops: &dyn Ops, batch: &Batch) -> Act {
-        self.0.forward(ops, batch)
-    }
-    fn hidden(&self, ops: &dyn Ops, batch: &Batch) -> Act {
-        self.0.hidden(ops, batch)
-    }
-    fn caches(&self) -> &[CacheSpec] {
-        self.0.caches()
-    }
-    fn states(&self) -> &[StateSpec] {
-        self.0.states()
-    }
-    fn rope_epoch(&self, length: u32) -> u32 {
-        self.0.rope_epoch(length)
-    }
-    fn copy_page(&self, ops: &dyn Ops, from: u32, to: u32) {
-        ops.copy_page(from as usize, to as usize);
-    }
-    fn vocab_size(&self) -> usize {
-        self.0.vocab_size()
-    }
+/// Fails once a file under `weights` or an adapter is no longer what it was.
+fn trust(weights: Option<Arc<Weights>>, adapters: Adapters) -> Box<dyn Fn() -> Result<()>> {
+    Box::new(move || {
+        weights.as_ref().map_or(Ok(()), |w| w.check())?;
+        adapters.borrow().check()
+    })
 }
 
 /// What a model takes on this machine for a KV cache of `tokens` tokens. Nothing is allocated.

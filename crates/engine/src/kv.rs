@@ -97,12 +97,13 @@ pub struct Prefixes {
     pub orphans: Vec<u32>,
 }
 
-/// Whose beginnings are alike where their tokens are: what is in the cache depends on the rotary epoch, and who asks must not
+/// Whose beginnings are alike where their tokens are: what is in the cache depends on the rotary epoch and the adapter, and who asks must not
 /// learn from the time of an answer what others asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Kin {
     pub epoch: u32,
     pub tenant: u64,
+    pub adapter: Option<crate::AdapterId>,
 }
 
 /// What a sequence leaves behind.

@@ -8,6 +8,7 @@
 //! of chunks, preemption, the number of threads or whether tokens are guessed ahead.
 #![forbid(unsafe_code)]
 
+mod adapters;
 mod admission;
 mod backend;
 mod draft;
@@ -34,6 +35,7 @@ mod stop;
 mod tests;
 mod words;
 
+pub use adapters::AdapterId;
 pub use backend::{Backend, Ceiling, Isa, Roof, ceiling};
 pub use embed::{Pooling, normalize};
 pub use engine::{Engine, plan};

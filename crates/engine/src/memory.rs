@@ -18,6 +18,8 @@ pub struct MemoryPlan {
     pub kv_tokens: usize,
     /// Recurrent states of as many sequences as may run at once, of guesses and of snapshots, when all of them are there.
     pub states_bytes: u64,
+    /// Adapters beside the model.
+    pub adapters_bytes: u64,
     /// Estimate of everything else.
     pub work_bytes: u64,
     /// Physical memory, or the limit that this process runs under.
@@ -35,6 +37,7 @@ impl MemoryPlan {
             kv_bytes: per_token.saturating_mul(tokens as u64),
             kv_tokens: tokens,
             states_bytes: 0,
+            adapters_bytes: 0,
             work_bytes: WORK,
             limit_bytes: m.limit,
             available_bytes: m.available,
@@ -52,6 +55,11 @@ impl MemoryPlan {
         (sequences, StateCounts { trials, snapshots })
     }
 
+    /// With adapters of so many bytes.
+    pub(crate) fn with_adapters(self, bytes: u64) -> MemoryPlan {
+        MemoryPlan { adapters_bytes: bytes, ..self }
+    }
+
     /// With `count` states of `bytes` each.
     pub(crate) fn with_states(self, count: usize, bytes: u64) -> MemoryPlan {
         MemoryPlan { states_bytes: (count as u64).saturating_mul(bytes), ..self }
@@ -64,6 +72,7 @@ impl MemoryPlan {
             kv_bytes: self.kv_bytes.saturating_add(other.kv_bytes),
             work_bytes: self.work_bytes.saturating_add(other.work_bytes),
             states_bytes: self.states_bytes.saturating_add(other.states_bytes),
+            adapters_bytes: self.adapters_bytes.saturating_add(other.adapters_bytes),
             kv_tokens: other.kv_tokens,
             ..*other
         }
@@ -71,7 +80,8 @@ impl MemoryPlan {
 
     /// All of it.
     pub fn total_bytes(&self) -> u64 {
-        [self.kv_bytes, self.states_bytes, self.work_bytes].iter().fold(self.weights_bytes, |n, b| n.saturating_add(*b))
+        let beside = [self.kv_bytes, self.states_bytes, self.adapters_bytes, self.work_bytes];
+        beside.iter().fold(self.weights_bytes, |n, b| n.saturating_add(*b))
     }
 
     /// Bytes that are left for a KV cache.
@@ -101,7 +111,7 @@ impl MemoryPlan {
             return Err(Error::does_not_fit(&what, self.total_bytes(), limit)
                 .hint("take a smaller context or a smaller quantization of the model"));
         }
-        let own = self.kv_bytes.saturating_add(self.work_bytes);
+        let own = self.kv_bytes.saturating_add(self.work_bytes).saturating_add(self.adapters_bytes);
         match self.available_bytes {
             Some(free) if own > free => {
                 let what = format!("a KV cache of {} tokens", self.kv_tokens);
@@ -217,6 +227,7 @@ mod tests {
             kv_bytes: 500,
             kv_tokens: 64,
             states_bytes: 0,
+            adapters_bytes: 0,
             work_bytes: 10,
             limit_bytes: limit,
             available_bytes: available,

@@ -101,7 +101,7 @@ pub fn read_config(weights: &Weights) -> Result<Config> {
 }
 
 /// A file's bytes; none if it is not there.
-fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
     let failed = |e: &std::io::Error| Error::from(pondera_weights::Error::io(path, e));
     let file = match fs::File::open(path) {
         Ok(f) => f,

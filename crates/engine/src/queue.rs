@@ -86,7 +86,6 @@ impl Queue {
     }
 
     /// All, line by line.
-    #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = &Sequence> {
         self.back.iter().chain(self.lines.iter().flat_map(|l| &l.waiting))
     }

@@ -122,6 +122,8 @@ pub struct Request {
     pub tenant: u64,
     /// When it must have ended: later it fails with [`crate::ErrorKind::Late`] at the next step, and what it held is free.
     pub deadline: Option<Instant>,
+    /// The adapter that it takes ([`crate::Engine::load_adapter`]); none: what [`crate::Engine::use_adapter`] says.
+    pub adapter: Option<crate::AdapterId>,
     /// Guess tokens ahead; changes nothing but the speed.
     pub speculation: Option<Speculation>,
     /// What the completion must follow. It ends where nothing can follow, and never in the middle but for its length.

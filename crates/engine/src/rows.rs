@@ -70,6 +70,7 @@ pub(crate) struct Rows<'a> {
     pub tokens: &'a [u32],
     pub chunk: usize,
     pub trust: Trust<'a>,
+    pub adapter: Option<crate::AdapterId>,
 }
 
 /// A pass over one sequence that hands out the logits chunk by chunk and keeps only the last of them. While it lives
@@ -162,6 +163,7 @@ impl<'a> Logits<'a> {
             s.pages.extend_from_slice(&self.pages);
             // Length-dependent rotary frequencies are those of the whole sequence, whatever the chunk.
             s.rope_length = tokens.len() as u32;
+            s.adapter = self.rows.adapter.map(|a| a.0);
             self.scheduler.slots.apart(before, s);
         }
         let ops = &*self.scheduler.ops;

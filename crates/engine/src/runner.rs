@@ -33,24 +33,33 @@ pub(crate) struct Runner {
     max_waiting: usize,
     pub scheduler: Scheduler,
     last_id: u64,
+    /// For passes, and for requests that name none.
+    pub adapter: Option<crate::AdapterId>,
 }
 
 impl Runner {
     pub fn new(p: Parts) -> Runner {
         let scheduler = Scheduler::new(p.ops, &*p.net, p.limits, p.kv, p.kv_tokens.max(p.limits.ctx));
         let Parts { net, words, trust, kv, max_waiting, .. } = p;
-        Runner { net, words, trust, kv, max_waiting, scheduler, last_id: 0 }
+        Runner { net, words, trust, kv, max_waiting, scheduler, last_id: 0, adapter: None }
     }
 
     pub fn limits(&self) -> Limits {
         self.scheduler.limits
     }
 
+    /// Whether a request under way takes this adapter.
+    pub fn takes(&self, id: crate::AdapterId) -> bool {
+        let mut all = self.scheduler.running.iter().chain(self.scheduler.waiting.iter());
+        all.any(|s| s.request.adapter == Some(id))
+    }
+
     pub fn is_idle(&self) -> bool {
         self.scheduler.running.is_empty() && self.scheduler.waiting.is_empty()
     }
 
-    pub fn submit(&mut self, request: Request) -> Result<RequestId> {
+    pub fn submit(&mut self, mut request: Request) -> Result<RequestId> {
+        request.adapter = request.adapter.or(self.adapter);
         self.check(&request)?;
         if self.scheduler.waiting.len() >= self.max_waiting {
             return Err(Error::new(crate::ErrorKind::Busy, format!("{} requests wait already", self.max_waiting))
@@ -197,7 +206,7 @@ impl Runner {
         self.check_tokens(tokens)?;
         self.make_room(tokens.len());
         let chunk = chunk.unwrap_or(self.scheduler.limits.chunk);
-        Ok((&mut self.scheduler, &*self.net, Rows { tokens, chunk, trust: &*self.trust }))
+        Ok((&mut self.scheduler, &*self.net, Rows { tokens, chunk, trust: &*self.trust, adapter: self.adapter }))
     }
 
     /// A cache for at least `tokens`: a larger one takes the place of a smaller; who runs is computed again.

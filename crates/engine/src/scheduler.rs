@@ -289,6 +289,7 @@ impl Scheduler {
             std::mem::swap(&mut part.pages, &mut s.pages);
             part.rows = first..batch.tokens.len();
             part.rope_length = s.tokens.len() as u32;
+            part.adapter = s.request.adapter.map(|a| a.0);
             self.slots.lend(s, &mut part, &mut self.prefixes);
             batch.sequences.push(part);
             if s.rows == s.missing() {

@@ -132,7 +132,7 @@ impl Sequence {
 
     /// Who may share its beginning.
     pub fn kin(&self, epoch: u32) -> Kin {
-        Kin { epoch, tenant: self.request.tenant }
+        Kin { epoch, tenant: self.request.tenant, adapter: self.request.adapter }
     }
 
     /// What others may begin with while it runs.

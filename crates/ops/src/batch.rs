@@ -29,6 +29,8 @@ pub struct Sequence {
     pub rope_length: u32,
     /// The slot that holds its recurrent states before its first row; none: it begins here, with zeros.
     pub state: Option<u32>,
+    /// The adapter that its rows take, by its number in the table of who runs the step; the base alone without one.
+    pub adapter: Option<u32>,
     /// The slots where its states go: after row `rows.start + .0`, ascending, to slot `.1`. May name the slot they come from.
     pub keep: Vec<(u32, u32)>,
 }
@@ -46,6 +48,7 @@ impl Batch {
                 pages: (0..end.div_ceil(PAGE) as u32).collect(),
                 rope_length: end as u32,
                 state: (start > 0).then_some(0),
+                adapter: None,
                 keep: vec![((n as u32).saturating_sub(1), 0)],
             }],
             logit_rows: (0..n as u32).collect(),
@@ -76,6 +79,7 @@ impl Batch {
                     rows,
                     pages: s.pages.clone(),
                     rope_length: s.rope_length,
+                    adapter: s.adapter,
                     ..Sequence::default()
                 });
             }

@@ -41,7 +41,7 @@ type Section = (&'static str, fn(&mut Suite));
 pub fn run(candidates: &[Candidate<'_>], same: Same, seed: u64) -> Report {
     let mut s =
         Suite { reference: Reference::new(), backends: vec![], same, random: Random(seed), report: Report::default() };
-    let sections: [Section; 16] = [
+    let sections: [Section; 17] = [
         ("linear", linear),
         ("layouts", layouts),
         ("broken rows", broken_rows),
@@ -51,6 +51,7 @@ pub fn run(candidates: &[Candidate<'_>], same: Same, seed: u64) -> Report {
         ("sum and norm", add_norm),
         ("rotation", rotation),
         ("pointwise", pointwise),
+        ("patch", patch),
         ("mlp", mlp),
         ("route", route),
         ("experts", experts),
@@ -525,6 +526,32 @@ const NONLINEAR: [Activation; 6] = [
 
 /// Bounds that both sides of its branches and of its exponential meet.
 const XIELU: Activation = Activation::Xielu { positive: 0.8, negative: 0.7, beta: 0.5, eps: -1e-6 };
+
+/// Some rows of an activation, changed in every way.
+fn patch(s: &mut Suite) {
+    for (n, cols) in [(1, 1), (3, 7), (5, 64), (9, 333)] {
+        let rows: Vec<u32> = (0..n as u32).filter(|r| n == 1 || r % 3 != 1).collect();
+        let (y, x) = (s.random.values(n * cols), s.random.values(rows.len() * cols));
+        let (g, factors) = (s.vector(cols), s.random.values(rows.len()));
+        let all: Vec<u32> = (0..n as u32).collect();
+        for kind in 0..5 {
+            s.check(&format!("patch {kind} of {n}x{cols}"), |o| {
+                let (y, x) = (o.input(n, cols, &y), o.input(rows.len(), cols, &x));
+                let patch = match kind {
+                    0 => Patch::Put(&x),
+                    1 => Patch::Add(&x),
+                    2 => Patch::AddTimes(&x, &factors),
+                    3 => Patch::Mul(&g),
+                    _ => Patch::Bias(&g),
+                };
+                let changed = o.patch(y.clone(), &rows, &patch);
+                // What was given stays as it was.
+                let both = o.concat_heads(&y, &changed, 1);
+                o.patch(both, &all[..0], &Patch::Put(&x))
+            });
+        }
+    }
+}
 
 fn mlp(s: &mut Suite) {
     for (i, act) in NONLINEAR.into_iter().chain([XIELU]).enumerate() {

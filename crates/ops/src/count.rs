@@ -326,6 +326,11 @@ impl Ops for Count {
         self.arena.alloc(rows.len(), x.cols)
     }
 
+    fn patch(&self, y: Act, rows: &[u32], _: &Patch<'_>) -> Act {
+        assert!(rows.iter().all(|r| (*r as usize) < y.rows));
+        y
+    }
+
     fn add(&self, a: Act, b: &Act) -> Act {
         assert_eq!((a.rows, a.cols), (b.rows, b.cols));
         a

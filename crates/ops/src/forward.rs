@@ -3,6 +3,47 @@
 /// Implements all of [`crate::Ops`] but `observe` by calling the field `$inner`, a `&dyn Ops`.
 macro_rules! forward_ops {
     ($inner:ident) => {
+        forward_plain!($inner);
+        forward_weighted!($inner);
+    };
+}
+
+/// The operations that read weights which adapters change.
+macro_rules! forward_weighted {
+    ($inner:ident) => {
+        fn embed(&self, table: &W, index: Index, scale: f32, batch: &Batch) -> Act {
+            self.$inner.embed(table, index, scale, batch)
+        }
+        fn linear(&self, l: &Linear, x: &Act) -> Act {
+            self.$inner.linear(l, x)
+        }
+        fn linears(&self, ls: &[&Linear], x: &Act) -> Acts {
+            self.$inner.linears(ls, x)
+        }
+        fn linear_heads(&self, w: &W, x: &Act, transpose: bool) -> Act {
+            self.$inner.linear_heads(w, x, transpose)
+        }
+        fn norm(&self, n: &Norm, x: &Act, group: usize) -> Act {
+            self.$inner.norm(n, x, group)
+        }
+        fn add_norm(&self, x: Act, y: &Act, n: &Norm) -> (Act, Act) {
+            self.$inner.add_norm(x, y, n)
+        }
+        fn rope(&self, x: Act, norm: Option<&Norm>, table: &Act, layout: &RopeLayout) -> Act {
+            self.$inner.rope(x, norm, table, layout)
+        }
+        fn mlp(&self, m: &Mlp, x: &Act) -> Act {
+            self.$inner.mlp(m, x)
+        }
+        fn experts(&self, e: &Experts, route: &Act, x: &Act, shared: Option<Shared<'_>>) -> Act {
+            self.$inner.experts(e, route, x, shared)
+        }
+    };
+}
+
+/// The others.
+macro_rules! forward_plain {
+    ($inner:ident) => {
         fn kernels(&self) -> Vec<String> {
             self.$inner.kernels()
         }
@@ -33,29 +74,8 @@ macro_rules! forward_ops {
         fn settle(&self, budget: std::time::Duration) -> Settled {
             self.$inner.settle(budget)
         }
-        fn embed(&self, table: &W, index: Index, scale: f32, batch: &Batch) -> Act {
-            self.$inner.embed(table, index, scale, batch)
-        }
-        fn linear(&self, l: &Linear, x: &Act) -> Act {
-            self.$inner.linear(l, x)
-        }
-        fn linears(&self, ls: &[&Linear], x: &Act) -> Acts {
-            self.$inner.linears(ls, x)
-        }
-        fn linear_heads(&self, w: &W, x: &Act, transpose: bool) -> Act {
-            self.$inner.linear_heads(w, x, transpose)
-        }
-        fn norm(&self, n: &Norm, x: &Act, group: usize) -> Act {
-            self.$inner.norm(n, x, group)
-        }
         fn rotary(&self, rope: &Rope, batch: &Batch) -> Act {
             self.$inner.rotary(rope, batch)
-        }
-        fn add_norm(&self, x: Act, y: &Act, n: &Norm) -> (Act, Act) {
-            self.$inner.add_norm(x, y, n)
-        }
-        fn rope(&self, x: Act, norm: Option<&Norm>, table: &Act, layout: &RopeLayout) -> Act {
-            self.$inner.rope(x, norm, table, layout)
         }
         fn append(&self, cache: CacheId, k: &Act, v: Option<&Act>, batch: &Batch) {
             self.$inner.append(cache, k, v, batch)
@@ -84,6 +104,9 @@ macro_rules! forward_ops {
         fn select_rows(&self, x: &Act, rows: &[u32]) -> Act {
             self.$inner.select_rows(x, rows)
         }
+        fn patch(&self, y: Act, rows: &[u32], patch: &Patch<'_>) -> Act {
+            self.$inner.patch(y, rows, patch)
+        }
         fn add(&self, a: Act, b: &Act) -> Act {
             self.$inner.add(a, b)
         }
@@ -105,14 +128,8 @@ macro_rules! forward_ops {
         fn clamp(&self, x: Act, limit: f32) -> Act {
             self.$inner.clamp(x, limit)
         }
-        fn mlp(&self, m: &Mlp, x: &Act) -> Act {
-            self.$inner.mlp(m, x)
-        }
         fn route(&self, r: &Route, logits: &Act) -> Act {
             self.$inner.route(r, logits)
-        }
-        fn experts(&self, e: &Experts, route: &Act, x: &Act, shared: Option<Shared<'_>>) -> Act {
-            self.$inner.experts(e, route, x, shared)
         }
     };
 }

@@ -12,6 +12,7 @@
 mod forward;
 
 pub mod act;
+pub mod adapted;
 pub mod batch;
 pub mod conformance;
 pub mod count;
@@ -22,6 +23,7 @@ pub mod trace;
 pub mod weight;
 
 pub use act::{Act, Arena};
+pub use adapted::{Adapted, Adapter, Change, Part, Role};
 pub use batch::{Batch, PAGE, Sequence};
 pub use count::{Count, Mechanism};
 pub use reference::Reference;
@@ -133,6 +135,9 @@ pub trait Ops {
 
     /// The rows `rows` of `x`, in that order.
     fn select_rows(&self, x: &Act, rows: &[u32]) -> Act;
+
+    /// `y` with its rows `rows`, ascending, changed as `patch` says.
+    fn patch(&self, y: Act, rows: &[u32], patch: &Patch<'_>) -> Act;
 
     /// `a + b`.
     fn add(&self, a: Act, b: &Act) -> Act;

@@ -535,6 +535,22 @@ pub struct Shared<'a> {
     pub gate: Option<&'a crate::Act>,
 }
 
+/// What becomes of some rows of an activation `[rows, cols]`; `[i, c]` is its column `c` of the `i`-th of these rows. What
+/// adapters do to a batch whose other rows they leave alone.
+#[derive(Clone, Copy)]
+pub enum Patch<'a> {
+    /// `y[i, c] = x[i, c]`.
+    Put(&'a crate::Act),
+    /// `y[i, c] + x[i, c]`.
+    Add(&'a crate::Act),
+    /// `f[i] · x[i, c] + y[i, c]`, fused.
+    AddTimes(&'a crate::Act, &'a [f32]),
+    /// `y[i, c] · g[c]`.
+    Mul(&'a W),
+    /// `y[i, c] + b[c]`.
+    Bias(&'a W),
+}
+
 /// A place in the forward pass that can be watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Point {

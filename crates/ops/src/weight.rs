@@ -44,6 +44,14 @@ impl Weight {
         Arc::new(Weight::of(name.into(), vec![m], out, inp))
     }
 
+    /// A weight of one group that a backend leaves as it lies: what is small, or used beside others of its kind.
+    pub fn apart(name: impl Into<String>, matrix: Matrix) -> W {
+        let (out, inp) = (matrix.out(), matrix.inp());
+        let w = Weight::of(name.into(), vec![matrix], out, inp);
+        let _ = w.kept.set(Arc::new(()));
+        Arc::new(w)
+    }
+
     /// All values of all groups as f32, decoded once and kept: for vectors (norms, biases, sinks), not for matrices.
     pub fn vector(&self) -> &[f32] {
         self.vector.get_or_init(|| {

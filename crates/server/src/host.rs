@@ -11,7 +11,8 @@ use crate::{
     tools::{Called, Namer},
 };
 use pondera_engine::{
-    Engine, Event, FinishReason, Logprob, Pooling, Request, RequestId, Sampling, Timings, TokenLogprobs, Usage,
+    AdapterId, Engine, Event, FinishReason, Logprob, Pooling, Request, RequestId, Sampling, Timings, TokenLogprobs,
+    Usage,
 };
 use pondera_text::{
     ChatTemplate, Tokenizer,
@@ -20,6 +21,7 @@ use pondera_text::{
 use std::{
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
@@ -45,6 +47,8 @@ pub struct ModelSpec {
     pub template: Option<ChatTemplate>,
     /// How it makes vectors.
     pub embedding: Embedding,
+    /// Its adapters, each a model of its own to clients: what they call it, and where it is.
+    pub adapters: Vec<(String, PathBuf)>,
     /// Opens it, on the thread that will run it.
     pub open: Box<dyn FnOnce() -> pondera_engine::Result<Engine> + Send>,
 }
@@ -79,12 +83,15 @@ pub struct Model {
     /// What lists say of it.
     pub facts: Facts,
     /// How it makes vectors.
-    pub embedding: Embedding,
+    pub embedding: Arc<Embedding>,
+    /// The model that it adapts, by its name.
+    pub parent: Option<String>,
+    adapter: Option<AdapterId>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
     commands: mpsc::Sender<Command>,
     alive: Arc<AtomicBool>,
-    tickets: AtomicU64,
+    tickets: Arc<AtomicU64>,
 }
 
 /// What turns text into tokens and back.
@@ -139,8 +146,8 @@ impl Part {
 enum Command {
     Submit(u64, Box<Request>, events::UnboundedSender<Out>),
     Cancel(u64),
-    PromptLogprobs(Vec<u32>, usize, oneshot::Sender<Result<Vec<TokenLogprobs>>>),
-    Embed(Vec<u32>, Pooling, oneshot::Sender<Result<Vec<f32>>>),
+    PromptLogprobs(Option<AdapterId>, Vec<u32>, usize, oneshot::Sender<Result<Vec<TokenLogprobs>>>),
+    Embed(Option<AdapterId>, Vec<u32>, Pooling, oneshot::Sender<Result<Vec<f32>>>),
 }
 
 /// A request under way.
@@ -192,22 +199,28 @@ fn gone() -> ApiError {
 }
 
 impl Model {
-    /// Starts the model's thread and waits until it is open.
+    /// Starts the model's thread and waits until it is open: the model, then one for each of its adapters.
     ///
     /// # Errors
     /// What the engine says.
-    pub fn start(spec: ModelSpec) -> pondera_engine::Result<Model> {
-        let ModelSpec { name, aliases, sampling, template, embedding, open } = spec;
+    pub fn start(spec: ModelSpec) -> pondera_engine::Result<Vec<Model>> {
+        let ModelSpec { name, aliases, sampling, template, embedding, adapters, open } = spec;
+        let names: Vec<String> = adapters.iter().map(|a| a.0.clone()).collect();
         let (commands, inbox) = mpsc::channel();
         let (tell, told) = mpsc::channel();
         let (metrics, alive) = (Arc::new(Metrics::default()), Arc::new(AtomicBool::new(true)));
         let (counts, living) = (metrics.clone(), alive.clone());
         let body = move || {
-            let engine = match open() {
-                Ok(engine) => engine,
+            let opened = open().and_then(|mut engine| {
+                let load = |(name, path): &(String, PathBuf)| engine.load_adapter(name, &[(path, 1.0)]);
+                let ids = adapters.iter().map(load).collect::<pondera_engine::Result<Vec<_>>>()?;
+                Ok((engine, ids))
+            });
+            let (engine, ids) = match opened {
+                Ok(opened) => opened,
                 Err(e) => return drop(tell.send(Err(e))),
             };
-            let opened = words(&engine, template).map(|words| (words, Facts::of(&engine), engine.ctx()));
+            let opened = words(&engine, template).map(|words| (words, Facts::of(&engine), engine.ctx(), ids));
             let ready = opened.is_ok();
             let _ = tell.send(opened);
             if ready {
@@ -230,9 +243,46 @@ impl Model {
             |e: std::io::Error| pondera_engine::Error::new(pondera_engine::ErrorKind::Invalid, format!("thread: {e}"));
         thread::Builder::new().name("engine".into()).spawn(body).map_err(cannot)?;
         let died = || pondera_engine::Error::new(pondera_engine::ErrorKind::File, "the model could not be opened");
-        let (words, facts, ctx) = told.recv().unwrap_or_else(|_| Err(died()))?;
-        let (created, tickets) = (crate::id::now_s(), AtomicU64::new(0));
-        Ok(Model { name, aliases, sampling, embedding, created, words, ctx, facts, metrics, commands, alive, tickets })
+        let (words, facts, ctx, ids) = told.recv().unwrap_or_else(|_| Err(died()))?;
+        let (created, tickets, embedding) = (crate::id::now_s(), Arc::default(), Arc::new(embedding));
+        let base = Model {
+            name,
+            aliases,
+            sampling,
+            embedding,
+            created,
+            words,
+            ctx,
+            facts,
+            parent: None,
+            adapter: None,
+            metrics,
+            commands,
+            alive,
+            tickets,
+        };
+        let adapted: Vec<Model> = names.into_iter().zip(ids).map(|(name, id)| base.adapted(name, id)).collect();
+        Ok([base].into_iter().chain(adapted).collect())
+    }
+
+    /// The same model with an adapter, under another name.
+    fn adapted(&self, name: String, id: AdapterId) -> Model {
+        Model {
+            name,
+            aliases: Vec::new(),
+            sampling: self.sampling.clone(),
+            embedding: self.embedding.clone(),
+            created: self.created,
+            words: self.words.clone(),
+            ctx: self.ctx,
+            facts: self.facts.clone(),
+            parent: Some(self.name.clone()),
+            adapter: Some(id),
+            metrics: self.metrics.clone(),
+            commands: self.commands.clone(),
+            alive: self.alive.clone(),
+            tickets: self.tickets.clone(),
+        }
     }
 
     /// Whether its thread still runs.
@@ -254,7 +304,8 @@ impl Model {
     }
 
     /// Hands a request to the engine.
-    pub fn submit(&self, request: Request) -> Ticket {
+    pub fn submit(&self, mut request: Request) -> Ticket {
+        request.adapter = self.adapter;
         let id = self.tickets.fetch_add(1, SeqCst);
         let (sender, events) = events::unbounded_channel();
         let commands = self.commands.clone();
@@ -269,7 +320,7 @@ impl Model {
             return Err(ApiError::context("prompt", tokens.len(), self.ctx));
         }
         let (sender, receiver) = oneshot::channel();
-        let _ = self.commands.send(Command::PromptLogprobs(tokens, top, sender));
+        let _ = self.commands.send(Command::PromptLogprobs(self.adapter, tokens, top, sender));
         receiver.await.map_err(|_| gone())?
     }
 
@@ -290,7 +341,7 @@ impl Model {
         let otherwise = if self.words.encoder { Pooling::Mean } else { Pooling::Last };
         let pooling = self.embedding.pooling.unwrap_or(otherwise);
         let (sender, receiver) = oneshot::channel();
-        let _ = self.commands.send(Command::Embed(tokens, pooling, sender));
+        let _ = self.commands.send(Command::Embed(self.adapter, tokens, pooling, sender));
         let vector = receiver.await.map_err(|_| gone())??;
         Ok((self.embedding.finish)(vector)?)
     }
@@ -393,14 +444,26 @@ impl Worker {
     /// One whole pass over a prompt, if anybody still waits for it.
     fn pass(&mut self) {
         match self.passes.pop_front() {
-            Some(Command::PromptLogprobs(tokens, top, answer)) if !answer.is_closed() => {
-                let _ = answer.send(self.engine.prompt_logprobs(&tokens, top).map_err(ApiError::from));
+            Some(Command::PromptLogprobs(adapter, tokens, top, answer)) if !answer.is_closed() => {
+                let _ = answer.send(self.with(adapter, |e| e.prompt_logprobs(&tokens, top)).map_err(ApiError::from));
             }
-            Some(Command::Embed(tokens, pooling, answer)) if !answer.is_closed() => {
-                let _ = answer.send(self.engine.embed(&tokens, pooling).map_err(ApiError::from));
+            Some(Command::Embed(adapter, tokens, pooling, answer)) if !answer.is_closed() => {
+                let _ = answer.send(self.with(adapter, |e| e.embed(&tokens, pooling)).map_err(ApiError::from));
             }
             _ => {}
         }
+    }
+
+    /// A pass with an adapter, which is taken back: requests name their own.
+    fn with<T>(
+        &mut self,
+        adapter: Option<AdapterId>,
+        pass: impl FnOnce(&mut Engine) -> pondera_engine::Result<T>,
+    ) -> pondera_engine::Result<T> {
+        self.engine.use_adapter(adapter)?;
+        let done = pass(&mut self.engine);
+        self.engine.use_adapter(None)?;
+        done
     }
 
     fn step(&mut self) {

@@ -55,9 +55,8 @@ impl Server {
             .build()?;
         let listener = runtime.block_on(TcpListener::bind(options.address))?;
         let store = options.data.clone().map(|data| owned(&options).and_then(|()| Store::open(data))).transpose()?;
-        let models =
-            models.into_iter().map(|m| Model::start(m).map(Arc::new).map_err(|e| Error::other(format!("{e:#}"))));
-        let models = models.collect::<Result<Vec<_>, _>>()?;
+        let models = models.into_iter().map(|m| Model::start(m).map_err(|e| Error::other(format!("{e:#}"))));
+        let models = models.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().map(Arc::new).collect();
         let (admission, stopping) = (Arc::new(Admission::default()), AtomicBool::new(false));
         let (started, statuses, store) = (Instant::now(), Statuses::default(), store.map(Arc::new));
         let responses = Responses::default();

@@ -210,7 +210,7 @@ impl Head {
     pub fn load(p: &Params<'_>, norm: impl Into<Option<Norm>>, embedding: &W, tied: bool) -> Result<Head> {
         let tied = if p.is_gguf() { !p.has(("", "output.weight")) } else { tied };
         let linear = match tied {
-            true => Linear { weight: embedding.clone(), bias: None },
+            true => Linear { weight: p.tied(("lm_head|embed_out", "output"), embedding)?, bias: None },
             false => p.linear(("lm_head|embed_out", "output"), embedding.out, embedding.inp, false)?,
         };
         Ok(Head { norm: norm.into(), project: None, linear, scale: 1.0, softcap: None })

@@ -323,6 +323,12 @@ fn gguf(p: &Params<'_>, count: usize, inner: usize, hidden: usize) -> Result<[Pa
 impl Params<'_> {
     /// A stack `[count, out, inp]` of this full name as matrices.
     pub(crate) fn stack(&self, name: Name<'_>, suffix: &str, count: usize, out: usize, inp: usize) -> Result<Part> {
+        let (stored, parts) = self.stored_stack(name, suffix, count, out, inp)?;
+        let probed = parts.into_iter().enumerate().map(|(e, m)| self.probed(name, Some(e), m));
+        Ok((stored, probed.collect()))
+    }
+
+    fn stored_stack(&self, name: Name<'_>, suffix: &str, count: usize, out: usize, inp: usize) -> Result<Part> {
         if let Some(found) = self.packed_stack(name, count, out, inp)? {
             return Ok(found);
         }
@@ -353,7 +359,7 @@ impl Params<'_> {
     ) -> Result<Part> {
         let packed = self.packed_stack(name, count, out, inp)?;
         if layout != Transposed || packed.is_some() || self.without_files() {
-            return packed.map_or_else(|| self.stack(name, "", count, out, inp), Ok);
+            return self.stack(name, "", count, out, inp);
         }
         let (stored, view) = self.stack_view(name, "", &[count, inp, out])?;
         let Some(view) = view else { return Err(Error::tensor(&stored, "missing")) };
@@ -362,7 +368,7 @@ impl Params<'_> {
             let bytes = view.bytes.slice(e * size..(e + 1) * size)?;
             Matrix::transposed(&TensorView { format: view.format, shape: vec![inp, out], bytes })
         };
-        let all: Option<Vec<Matrix>> = (0..count).map(one).collect();
+        let all: Option<Vec<Matrix>> = (0..count).map(|e| one(e).map(|m| self.probed(name, Some(e), m))).collect();
         Ok((stored.clone(), all.ok_or_else(|| Error::tensor(&stored, "its bytes do not fit its shape"))?))
     }
 

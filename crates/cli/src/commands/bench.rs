@@ -12,6 +12,7 @@ use crate::{
     flags::Compute,
     interrupt::{self, Listening},
     load::{self, Loaded},
+    lora::Lora,
     model,
     out::{ACCENT, DIM, columns},
     progress::Bar,
@@ -73,6 +74,8 @@ pub struct Args {
     /// Write the figures and the roofline as a page
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    #[command(flatten)]
+    lora: Lora,
     #[command(flatten)]
     compute: Compute,
 }
@@ -222,6 +225,7 @@ fn open(args: &Args, options: &EngineOptions, context: &Context) -> Result<Loade
     let Some(shape) = &args.shape else {
         let source = model::resolve(args.model.as_deref(), &context.global)?;
         let mut loaded = Loaded::from_source(&load::from(&source), source.name(), options, context)?;
+        loaded.open_lora(&args.lora, context)?;
         loaded.open_draft(&args.ahead, context)?;
         return Ok(loaded);
     };

@@ -5,6 +5,7 @@ use crate::{
     error::{Error, Result},
     flags::{self, Compute, Ids},
     load::Loaded,
+    lora::Lora,
     model::{self, Source},
     sentence::Recipe,
 };
@@ -40,6 +41,8 @@ pub struct Args {
     /// Put the words before the text that the model's folder has under this name
     #[arg(long, value_name = "NAME", conflicts_with = "tokens")]
     prompt_name: Option<String>,
+    #[command(flatten)]
+    lora: Lora,
     #[command(flatten)]
     compute: Compute,
 }
@@ -81,7 +84,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut compute = args.compute.clone();
     // A text finds its own room; a long default context would only take memory.
     compute.ctx.get_or_insert(1);
-    let mut maker = Maker { loaded: Loaded::open(&source, &compute, KvType::F32, context)?, recipe, args };
+    let mut loaded = Loaded::open(&source, &compute, KvType::F32, context)?;
+    loaded.open_lora(&args.lora, context)?;
+    let mut maker = Maker { loaded, recipe, args };
     if args.jsonl {
         let maker = RefCell::new(maker);
         return json_lines(context, "a JSON string", |text: String| maker.borrow_mut().of_text(&text));

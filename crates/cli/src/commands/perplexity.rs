@@ -8,6 +8,7 @@ use crate::{
     flags::Compute,
     interrupt,
     load::Loaded,
+    lora::Lora,
     model,
     progress::Bar,
     view::{Sheet, three},
@@ -33,6 +34,8 @@ pub struct Args {
     /// Compare with this model: KL divergence from it, top-token agreement and its own perplexity
     #[arg(long, value_name = "MODEL")]
     reference: Option<String>,
+    #[command(flatten)]
+    lora: Lora,
     #[command(flatten)]
     compute: Compute,
 }

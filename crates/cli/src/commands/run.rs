@@ -9,6 +9,7 @@ use crate::{
     flags::{self, Choice, Compute, Ids},
     interrupt,
     load::{Loaded, Piece},
+    lora::Lora,
     memory, model,
     progress::Bar,
     view,
@@ -64,6 +65,8 @@ pub struct Args {
     #[command(flatten)]
     ahead: Ahead,
     #[command(flatten)]
+    lora: Lora,
+    #[command(flatten)]
     compute: Compute,
 }
 
@@ -79,6 +82,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let (name, prompt) = prompt(args, context)?;
     let source = model::resolve(name, &context.global)?;
     let mut loaded = Loaded::open(&source, &args.compute, KvType::F16, context)?;
+    loaded.open_lora(&args.lora, context)?;
     loaded.open_draft(&args.ahead, context)?;
     match prompt {
         Prompt::Chat if args.schema.is_some() || args.grammar.is_some() => {

@@ -4,6 +4,7 @@ use crate::{
     error::{Error, Result},
     flags::{Choice, Compute, Recommended},
     load::from,
+    lora,
     model::{self, PEBBLE_NAME, Source},
     progress::Spinner,
     sentence::Recipe,
@@ -42,6 +43,9 @@ pub struct Args {
     /// A chat template in place of the first model's own
     #[arg(long, value_name = "FILE")]
     chat_template: Option<PathBuf>,
+    /// An adapter of the first model (a PEFT folder or a GGUF file), a model of its own to clients; may be given again
+    #[arg(long, value_name = "NAME=PATH", value_parser = lora::named)]
+    lora: Vec<(String, PathBuf)>,
     /// Keys that clients must show, one per line: NAME SECRET [use|admin]
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
@@ -134,9 +138,15 @@ fn models(args: &Args, options: &EngineOptions, context: &Context) -> Result<Vec
         let mut source = model::resolve(place, &context.global)?;
         let name = name.unwrap_or_else(|| called(place, &source));
         let aliases = if i == 0 { args.served_model_name.clone() } else { Vec::new() };
-        let taken = |n: &String| specs.iter().any(|s| s.name == *n || s.aliases.contains(n));
+        let adapters = if i == 0 { args.lora.clone() } else { Vec::new() };
+        let taken = |n: &String| specs.iter().any(|s| s.name == *n || s.aliases.contains(n) || s.adapters.iter().any(|a| a.0 == *n));
         if let Some(twice) = std::iter::once(&name).chain(&aliases).find(|n| taken(n)) {
             return Err(Error::usage(format!("{twice}: two models of this name")).hint("name one of them as NAME=MODEL"));
+        }
+        let mut own: Vec<&String> = std::iter::once(&name).chain(&aliases).chain(adapters.iter().map(|a| &a.0)).collect();
+        own.sort_unstable();
+        if let Some(twice) = own.windows(2).find(|w| w[0] == w[1]) {
+            return Err(Error::usage(format!("{}: two models of this name", twice[0])));
         }
         let recipe = match &source {
             Source::Path(path) => Recipe::read(path)?,
@@ -150,7 +160,7 @@ fn models(args: &Args, options: &EngineOptions, context: &Context) -> Result<Vec
         let options = options.clone();
         let open = Box::new(move || Engine::open(&from(&source), &options, &mut |_| {}));
         let template = args.chat_template.as_deref().filter(|_| i == 0).map(template).transpose()?;
-        specs.push(ModelSpec { name, aliases, sampling, template, embedding: embedding(recipe)?, open });
+        specs.push(ModelSpec { name, aliases, sampling, template, embedding: embedding(recipe)?, adapters, open });
     }
     Ok(specs)
 }

@@ -4,6 +4,7 @@ use crate::{
     error::{Error, Result},
     flags::{self, Compute, Ids},
     load::Loaded,
+    lora::Lora,
     model,
     out::{self, DIM},
     progress::Spinner,
@@ -41,6 +42,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
     top: u8,
     #[command(flatten)]
+    lora: Lora,
+    #[command(flatten)]
     compute: Compute,
 }
 
@@ -51,6 +54,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     // The trace finds its own room; a long default context would only take memory.
     compute.ctx.get_or_insert(1);
     let mut loaded = Loaded::open(&source, &compute, KvType::F32, context)?;
+    loaded.open_lora(&args.lora, context)?;
     let tokens = match (&args.tokens, &args.prompt) {
         (Some(Ids(ids)), _) => ids.clone(),
         (None, text) => loaded.tokenize(text.as_deref().unwrap_or_default())?,

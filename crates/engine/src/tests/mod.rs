@@ -1,4 +1,5 @@
 //! The engine's promises on tiny random models: equality by bits, limits, failures that stay with their request.
+mod adapters;
 mod allocations;
 mod bits;
 mod grammar;

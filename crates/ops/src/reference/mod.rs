@@ -286,6 +286,14 @@ impl Ops for Reference {
         y
     }
 
+    fn patch(&self, y: Act, rows: &[u32], patch: &Patch<'_>) -> Act {
+        let y = self.arena.owned(y);
+        for (i, r) in rows.iter().enumerate() {
+            row::patch(patch, i, &mut y.data_mut()[*r as usize * y.cols..][..y.cols]);
+        }
+        y
+    }
+
     fn add(&self, a: Act, b: &Act) -> Act {
         assert_eq!((a.rows, a.cols), (b.rows, b.cols));
         let a = self.arena.owned(a);

@@ -126,3 +126,16 @@ pub fn glu(a: Activation, gate: f32, up: f32) -> f32 {
         _ => activation(a, gate) * up,
     }
 }
+
+/// What becomes of the `i`-th of the rows that a patch changes.
+pub fn patch(p: &Patch<'_>, i: usize, y: &mut [f32]) {
+    let cols = y.len();
+    let part = |x: &Act| x.data()[i * cols..][..cols].to_vec();
+    match p {
+        Patch::Put(x) => y.copy_from_slice(&part(x)),
+        Patch::Add(x) => y.iter_mut().zip(part(x)).for_each(|(y, x)| *y += x),
+        Patch::AddTimes(x, factors) => y.iter_mut().zip(part(x)).for_each(|(y, x)| *y = factors[i].mul_add(x, *y)),
+        Patch::Mul(g) => y.iter_mut().zip(g.vector()).for_each(|(y, g)| *y *= g),
+        Patch::Bias(b) => y.iter_mut().zip(b.vector()).for_each(|(y, b)| *y += b),
+    }
+}

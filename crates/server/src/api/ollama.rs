@@ -282,7 +282,7 @@ pub async fn store(_: Call) -> Result<Response> {
 fn details(m: &Model) -> Value {
     let f = &m.facts;
     json!({
-        "parent_model": "", "format": f.kind, "family": f.family, "families": [f.family],
+        "parent_model": m.parent.as_deref().unwrap_or(""), "format": f.kind, "family": f.family, "families": [f.family],
         "parameter_size": size(f.parameters), "quantization_level": f.format,
     })
 }

@@ -28,5 +28,10 @@ fn anthropic(m: &Model) -> Value {
 }
 
 fn openai(m: &Model) -> Value {
-    json!({ "id": m.name, "object": "model", "created": m.created, "owned_by": "local", "max_model_len": m.ctx })
+    let mut shape =
+        json!({ "id": m.name, "object": "model", "created": m.created, "owned_by": "local", "max_model_len": m.ctx });
+    if let Some(parent) = &m.parent {
+        shape["parent"] = parent.as_str().into();
+    }
+    shape
 }

@@ -35,7 +35,9 @@ pub async fn ready(call: Call) -> Result<Response> {
 
 /// Prometheus text.
 pub async fn metrics(call: Call) -> Result<Response> {
-    let mut text = metrics::text(call.app.models.iter().map(|m| (m.name.as_str(), &*m.metrics)));
+    // What an adapter's requests cost counts with its model.
+    let own = call.app.models.iter().filter(|m| m.parent.is_none());
+    let mut text = metrics::text(own.map(|m| (m.name.as_str(), &*m.metrics)));
     call.app.statuses.write(&mut text);
     let mut response = Response::new(Body::from(text));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));

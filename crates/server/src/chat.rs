@@ -55,6 +55,9 @@ fn message(i: usize, value: Value) -> Result<Value> {
         }
         None => return Err(ApiError::invalid(&at(".role"), "expected a string")),
     }
+    if m.get("tool_calls").is_some_and(Value::is_null) {
+        m.remove("tool_calls");
+    }
     let content = match m.remove("content") {
         None | Some(Value::Null) if m.contains_key("tool_calls") || m.contains_key("function_call") => Value::Null,
         None | Some(Value::Null) => {
@@ -148,7 +151,7 @@ pub fn render(words: &Words, conversation: Conversation) -> Result<(String, Vec<
         let none = "the model has no chat template: use /v1/completions";
         return Err(ApiError::new(StatusCode::BAD_REQUEST, none).code("no_chat_template"));
     };
-    let Conversation { mut messages, kwargs, continues, tools } = conversation;
+    let Conversation { mut messages, kwargs, continues, mut tools } = conversation;
     if !tools.listed.is_empty() && !words.style.as_ref().is_some_and(|s| s.calls()) {
         return Err(ApiError::unsupported("tools", "the model's chat template has no calls that this server knows"));
     }
@@ -157,7 +160,8 @@ pub fn render(words: &Words, conversation: Conversation) -> Result<(String, Vec<
     if words.style.as_ref().is_some_and(|s| s.ids() == Ids::Nine) {
         shorten_ids(&mut messages);
     }
-    let mark = words.spellings.mark(&mut messages);
+    let mut said: Vec<&mut Value> = messages.iter_mut().chain(&mut tools.listed).collect();
+    let mark = words.spellings.mark(&mut said);
     let input = ChatInput {
         messages,
         kwargs,

@@ -26,6 +26,8 @@ const KEPT_BYTES: usize = 512 << 10;
 /// Most values in the schemas of a request, each object, list, text and number. A chain of references costs the most, about 4 KB
 /// of the stack for a value.
 const VALUES_MAX: usize = 10_000;
+/// Most bytes of them.
+const BYTES_MAX: usize = 256 << 10;
 /// Of the compiler's thread; touched as far as it is needed.
 const STACK: usize = 256 << 20;
 /// Grammars that wait; more are refused.
@@ -66,6 +68,11 @@ pub async fn grammar(words: &Words, form: Form, param: &'static str) -> Result<A
     let values = form.schemas().map(values).sum::<usize>();
     if values > VALUES_MAX {
         let what = format!("the schema has {values} values, at most {VALUES_MAX} are compiled");
+        return Err(ApiError::invalid(param, what));
+    }
+    let bytes = form.schemas().map(|s| s.to_string().len()).sum::<usize>();
+    if bytes > BYTES_MAX {
+        let what = format!("the schemas have {bytes} bytes, at most {BYTES_MAX} are compiled");
         return Err(ApiError::invalid(param, what));
     }
     let (answer, answered) = oneshot::channel();

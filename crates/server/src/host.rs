@@ -351,8 +351,14 @@ fn words(engine: &Engine, template: Option<ChatTemplate>) -> pondera_engine::Res
     let own = || engine.weights().map(ChatTemplate::of).transpose().map(Option::flatten);
     let template = template.map_or_else(own, |t| Ok(Some(t)))?;
     let tokenizer = engine.tokenizer()?.cloned();
+    // One from elsewhere has no words of its own.
+    let special = |id: Option<u32>| id.zip(tokenizer.as_ref()).map(|(id, t)| t.decode(&[id], false));
+    let ids = tokenizer.as_ref().map(|t| (t.bos_id(), t.eos_id().or(t.stop_ids().first().copied())));
+    let template = template.map(|t| t.with_tokens(special(ids.and_then(|i| i.0)), special(ids.and_then(|i| i.1))));
     let style = template.as_ref().zip(tokenizer.as_deref()).map(|(t, words)| Arc::new(Style::of(t, words)));
-    let spellings = tokenizer.as_deref().map(Spellings::of).unwrap_or_default();
+    let own = style.as_ref().map(|s: &Arc<Style>| s.shown(true));
+    let spellings =
+        tokenizer.as_deref().map(|t| Spellings::of(t, own.as_deref().unwrap_or_default())).unwrap_or_default();
     Ok(Words {
         tokenizer,
         spellings: Arc::new(spellings),

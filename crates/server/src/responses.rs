@@ -1,5 +1,6 @@
 //! Answers that clients refer to later (`previous_response_id`), kept in memory while there is room. Each belongs to the key
 //! that asked for it.
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,11 +10,17 @@ use std::{
 /// Most bytes that are kept, as JSON.
 const BYTES_MAX: usize = 64 << 20;
 
-/// An answer and what led to it.
+/// An answer and what led to it, of one key.
 #[derive(Debug)]
 pub struct Kept {
     tenant: u64,
-    bytes: usize,
+    /// As text: values take many times its room.
+    json: Box<str>,
+}
+
+/// What is known of an answer.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Known {
     /// As it was sent.
     pub response: Value,
     /// What was asked, without what came before.
@@ -36,22 +43,24 @@ struct Inner {
 
 impl Responses {
     /// The answer of this name, if it was `tenant`'s.
-    pub fn get(&self, id: &str, tenant: u64) -> Option<Arc<Kept>> {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.all.get(id).filter(|k| k.tenant == tenant).cloned()
+    pub fn get(&self, id: &str, tenant: u64) -> Option<Known> {
+        let kept = {
+            let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.all.get(id).filter(|k| k.tenant == tenant).cloned()?
+        };
+        serde_json::from_str(&kept.json).ok()
     }
 
-    /// Keeps an answer; the oldest make room.
-    pub fn keep(&self, id: &str, tenant: u64, response: Value, input: Vec<Value>, messages: Vec<Value>) {
-        let size = |values: &[Value]| values.iter().map(|v| v.to_string().len()).sum::<usize>();
-        let bytes = response.to_string().len() + size(&input) + size(&messages);
+    /// Keeps an answer; the oldest make room, those of the same key first.
+    pub fn keep(&self, id: &str, tenant: u64, known: &Known) {
+        let Ok(json) = serde_json::to_string(known) else { return };
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.bytes += bytes;
-        inner.all.insert(id.to_string(), Arc::new(Kept { tenant, bytes, response, input, messages }));
+        inner.bytes += json.len();
+        inner.all.insert(id.to_string(), Arc::new(Kept { tenant, json: json.into() }));
         inner.order.push_back(id.to_string());
-        while inner.bytes > BYTES_MAX
-            && let Some(oldest) = inner.order.pop_front()
-        {
+        while inner.bytes > BYTES_MAX {
+            let own = inner.order.iter().position(|other| inner.all.get(other).is_some_and(|k| k.tenant == tenant));
+            let Some(oldest) = inner.order.remove(own.unwrap_or(0)) else { break };
             inner.forget(&oldest);
         }
     }
@@ -71,7 +80,7 @@ impl Responses {
 impl Inner {
     fn forget(&mut self, id: &str) {
         if let Some(gone) = self.all.remove(id) {
-            self.bytes -= gone.bytes;
+            self.bytes -= gone.json.len();
         }
     }
 }
@@ -84,15 +93,18 @@ mod tests {
     #[test]
     fn the_oldest_make_room_and_others_see_nothing() {
         let all = Responses::default();
-        let large = json!("x".repeat(BYTES_MAX / 3));
+        let known = Known { response: json!("x".repeat(BYTES_MAX / 3)), input: vec![], messages: vec![] };
         for id in ["a", "b"] {
-            all.keep(id, 1, large.clone(), vec![], vec![]);
+            all.keep(id, 1, &known);
         }
         assert!(all.get("a", 1).is_some() && all.get("a", 2).is_none() && !all.delete("a", 2));
-        all.keep("c", 2, large.clone(), vec![], vec![]);
-        assert!(all.get("a", 1).is_none() && all.get("b", 1).is_some() && all.get("c", 2).is_some());
+        all.keep("c", 1, &known);
+        assert!(all.get("a", 1).is_none() && all.get("b", 1).is_some() && all.get("c", 1).is_some());
+        // Whoever keeps much pushes out its own.
+        all.keep("d", 2, &known);
+        assert!(all.get("d", 2).is_none() && all.get("b", 1).is_some());
         assert!(all.delete("b", 1) && !all.delete("b", 1));
-        all.keep("d", 1, large, vec![], vec![]);
-        assert!(all.get("c", 2).is_some() && all.get("d", 1).is_some());
+        all.keep("e", 2, &known);
+        assert_eq!(all.get("e", 2).unwrap().response, known.response);
     }
 }

@@ -15,40 +15,27 @@ pub struct Spellings(Option<AhoCorasick>);
 const MARKS: std::ops::RangeInclusive<char> = '\u{10fff0}'..='\u{10fffd}';
 
 impl Spellings {
-    /// Of this vocabulary.
-    pub fn of(tokenizer: &Tokenizer) -> Spellings {
+    /// Of this vocabulary, but for the tokens that a model itself writes in its answers: they come back in its own turns.
+    pub fn of(tokenizer: &Tokenizer, own: &[u32]) -> Spellings {
         let size = u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX);
-        let special = (0..size).filter(|id| tokenizer.is_special(*id)).map(|id| tokenizer.decode(&[id], false));
+        let special = (0..size).filter(|id| tokenizer.is_special(*id) && !own.contains(id));
+        let special = special.map(|id| tokenizer.decode(&[id], false));
         // A single letter cannot be told from itself.
         let all: Vec<String> = special.filter(|text| text.chars().nth(1).is_some()).collect();
         let found = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&all);
         Spellings(found.ok().filter(|_| !all.is_empty()))
     }
 
-    /// Marks what people and tools say in `messages`; the mark, if any was needed. The assistant's own words are left as the model
-    /// wrote them.
-    pub fn mark(&self, messages: &mut [Value]) -> Option<char> {
+    /// Marks what `values` say, in every text of theirs; the mark, if any was needed.
+    pub fn mark(&self, values: &mut [&mut Value]) -> Option<char> {
         let finder = self.0.as_ref()?;
-        let theirs = |m: &&mut Value| m["role"] != "assistant";
-        let spelt = |m: &Value| m["content"].as_str().is_some_and(|text| finder.is_match(text));
-        if !messages.iter().any(|m| m["role"] != "assistant" && spelt(m)) {
+        if !values.iter().any(|v| holds(v, &|text| finder.is_match(text))) {
             return None;
         }
-        let held = |mark: &char| messages.iter().any(|m| m.to_string().contains(*mark));
+        let free = |mark: &char| !values.iter().any(|v| holds(v, &|text| text.contains(*mark)));
         // Whoever uses all of them sees the last one vanish.
-        let mark = MARKS.clone().find(|mark| !held(mark)).unwrap_or(*MARKS.end());
-        for m in messages.iter_mut().filter(theirs) {
-            let Some(text) = m["content"].as_str().filter(|text| finder.is_match(text)) else { continue };
-            let mut out = String::with_capacity(text.len() + 16);
-            finder.replace_all_with(text, &mut out, |_, spelling, out| {
-                let first = spelling.chars().next().map_or(0, char::len_utf8);
-                out.push_str(&spelling[..first]);
-                out.push(mark);
-                out.push_str(&spelling[first..]);
-                true
-            });
-            m["content"] = out.into();
-        }
+        let mark = MARKS.clone().find(free).unwrap_or(*MARKS.end());
+        values.iter_mut().for_each(|v| mark_in(v, finder, mark));
         Some(mark)
     }
 
@@ -70,10 +57,51 @@ impl Spellings {
                 continue;
             }
             out.extend(tokenizer.encode(&plain[done..start], &options(true))?);
-            out.extend(tokenizer.encode(&plain[start..end], &options(false))?);
+            // Letter by letter: vocabularies of some kinds find their tokens in any text, but not in parts of one.
+            let mut letter = [0; 4];
+            for c in plain[start..end].chars() {
+                out.extend(tokenizer.encode(c.encode_utf8(&mut letter), &options(false))?);
+            }
             done = end;
         }
         out.extend(tokenizer.encode(&plain[done..], &options(true))?);
         Ok((plain, out))
     }
+}
+
+/// Whether any text in `value`, names of fields among them, is such.
+fn holds(value: &Value, such: &impl Fn(&str) -> bool) -> bool {
+    match value {
+        Value::String(text) => such(text),
+        Value::Array(items) => items.iter().any(|v| holds(v, such)),
+        Value::Object(fields) => fields.iter().any(|(k, v)| such(k) || holds(v, such)),
+        _ => false,
+    }
+}
+
+fn mark_in(value: &mut Value, finder: &AhoCorasick, mark: char) {
+    match value {
+        Value::String(text) if finder.is_match(text.as_str()) => *text = marked(text, finder, mark),
+        Value::Array(items) => items.iter_mut().for_each(|v| mark_in(v, finder, mark)),
+        Value::Object(fields) => {
+            for (key, mut value) in std::mem::take(fields) {
+                mark_in(&mut value, finder, mark);
+                let key = if finder.is_match(&key) { marked(&key, finder, mark) } else { key };
+                fields.insert(key, value);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn marked(text: &str, finder: &AhoCorasick, mark: char) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    finder.replace_all_with(text, &mut out, |_, spelling, out| {
+        let first = spelling.chars().next().map_or(0, char::len_utf8);
+        out.push_str(&spelling[..first]);
+        out.push(mark);
+        out.push_str(&spelling[first..]);
+        true
+    });
+    out
 }

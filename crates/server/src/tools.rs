@@ -155,7 +155,9 @@ fn chosen(choice: Option<&Value>) -> Result<Choice> {
             let named = |t: &Value| t["function"]["name"].as_str().or(t["name"].as_str()).map(str::to_string);
             let names = inner["tools"].as_array().and_then(|all| all.iter().map(named).collect::<Option<Vec<_>>>());
             match (names, inner["mode"].as_str()) {
-                (Some(names), Some(mode @ ("auto" | "required"))) => Ok(Choice::Of(names, mode == "required")),
+                (Some(names), Some(mode @ ("auto" | "required"))) if !names.is_empty() => {
+                    Ok(Choice::Of(names, mode == "required"))
+                }
                 _ => wrong(".allowed_tools", "expected a mode, auto or required, and tools with names".into()),
             }
         }

@@ -88,6 +88,14 @@ impl ChatTemplate {
         ChatTemplate { templates: vec![("default".into(), source.into())], bos_token: None, eos_token: None }
     }
 
+    /// With these in place of those that it has none of.
+    #[must_use]
+    pub fn with_tokens(mut self, bos_token: Option<String>, eos_token: Option<String>) -> Self {
+        self.bos_token = self.bos_token.or(bos_token);
+        self.eos_token = self.eos_token.or(eos_token);
+        self
+    }
+
     /// The template of a model folder: `chat_template.jinja`, `chat_template.json`, or `chat_template` in
     /// `tokenizer_config.json` (a text, or a list of named ones). `None` where the model has none.
     ///

@@ -4,7 +4,7 @@
 //! Does not own: sampling. A [`Guide`] says which tokens may come next and takes the one that came.
 use crate::{
     Tokenizer,
-    answer::{Lark, Style, Wanted, guided},
+    answer::{Lark, Specials, Style, Wanted, guided},
     error::{Error, Result},
 };
 use llguidance::{
@@ -24,7 +24,7 @@ pub struct Compiler {
     /// Tokens that end a text; the first stands for all of them where a grammar is asked.
     ends: Arc<[u32]>,
     /// Texts of special tokens.
-    specials: Vec<(String, u32)>,
+    specials: Specials,
 }
 
 /// A grammar, ready to guide any number of texts.
@@ -74,8 +74,8 @@ impl Compiler {
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
         let specials = (0..width as u32).filter(|id| tokenizer.is_special(*id));
-        let specials = specials.map(|id| (tokenizer.decode(&[id], false), id)).filter(|(text, _)| !text.is_empty());
-        Ok(Compiler { factory, ends: ends.into(), specials: specials.collect() })
+        let specials = Specials::new(specials.map(|id| (tokenizer.decode(&[id], false), id)));
+        Ok(Compiler { factory, ends: ends.into(), specials })
     }
 
     /// Texts that are JSON of this schema.

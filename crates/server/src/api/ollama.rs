@@ -16,7 +16,7 @@ use pondera_engine::{FinishReason, STOPS_MAX, Timings, Usage};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::{sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 /// Options about sampling and lengths. Those about hardware are accepted and change nothing: the server decided when it began.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -164,11 +164,44 @@ pub async fn chat(mut call: Call) -> Result<Response> {
     if list.is_empty() {
         return Ok(loaded(&model, said));
     }
-    let messages = chat::messages(list)?;
+    let messages = chat::messages(from_ollama(list)?)?;
     let kwargs = thinking(body.think)?;
     let conversation = Conversation { messages, kwargs, continues: false, tools };
     job.take(chat::encode(&model, conversation).await?);
     answer(&mut call, job, model, body.stream, said).await
+}
+
+/// Messages in OpenAI's shape: calls get ids, and results are of the calls in their order.
+fn from_ollama(mut list: Vec<Value>) -> Result<Vec<Value>> {
+    let (mut made, mut open) = (0, VecDeque::new());
+    for (i, m) in list.iter_mut().enumerate() {
+        let Some(m) = m.as_object_mut() else { continue };
+        if m.get("images").is_some_and(|v| v.as_array().is_none_or(|a| !a.is_empty()) && !v.is_null()) {
+            return Err(ApiError::unsupported(&format!("messages[{i}].images"), "the model takes text alone"));
+        }
+        for (theirs, ours) in [("tool_name", "name"), ("thinking", "reasoning_content")] {
+            if let Some(value) = m.remove(theirs).filter(Value::is_string) {
+                m.entry(ours).or_insert(value);
+            }
+        }
+        for call in m.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+            if call["id"].is_null() && call.is_object() {
+                call["id"] = format!("call_{made}").into();
+                made += 1;
+            }
+            if call["type"].is_null() && call.is_object() {
+                call["type"] = "function".into();
+            }
+            open.push_back(call["id"].clone());
+        }
+        if m.get("role").is_some_and(|r| r == "tool") {
+            match m.get("tool_call_id").filter(|id| !id.is_null()) {
+                Some(id) => open.retain(|other| other != id),
+                None => drop(open.pop_front().and_then(|id| m.insert("tool_call_id".into(), id))),
+            }
+        }
+    }
+    Ok(list)
 }
 
 /// `/api/generate`.

@@ -101,6 +101,17 @@ pub enum TextsOrTokens {
     ManyTokens(Vec<Vec<u32>>),
 }
 
+/// Words that a client keeps beside an answer: 16 at most, short ones.
+pub fn metadata(given: Option<&Map<String, Value>>) -> Result<()> {
+    let fits = |(key, value): (&String, &Value)| key.len() <= 64 && value.as_str().is_some_and(|v| v.len() <= 512);
+    match given {
+        Some(all) if all.len() > 16 || !all.iter().all(fits) => {
+            Err(ApiError::invalid("metadata", "expected at most 16 strings of up to 512 bytes, with names of up to 64"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Efforts that the API documents.
 const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "xhigh"];
 

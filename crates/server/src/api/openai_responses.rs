@@ -6,6 +6,7 @@ use crate::{
     host::{Model, Out, Part, Ticket},
     id,
     job::{Choice, Job, short},
+    responses::Known,
     route::{App, Call},
     sse::{self, Events, Gone},
     tools::{Answer, Called, Tools},
@@ -94,6 +95,7 @@ pub async fn answer(mut call: Call) -> Result<Response> {
     refuse(&body.rest, REFUSED)?;
     let model = call.app.model(&body.model)?;
     let limits = call.app.options.limits;
+    openai::metadata(body.metadata.as_ref())?;
     let logprobs = wants_logprobs(&body)?;
     let choice = Choice { temperature: body.temperature, top_p: body.top_p, ..Choice::default() };
     let mut job = Job {
@@ -103,7 +105,7 @@ pub async fn answer(mut call: Call) -> Result<Response> {
     };
     let earlier = match &body.previous_response_id {
         None => Vec::new(),
-        Some(id) => call.app.responses.get(id, call.tenant).ok_or_else(|| unknown(id))?.messages.clone(),
+        Some(id) => call.app.responses.get(id, call.tenant).ok_or_else(|| unknown(id))?.messages,
     };
     let input = items(body.input.as_ref())?;
     let mut messages = earlier;
@@ -367,7 +369,8 @@ impl Frame {
             let mut messages = self.messages.clone();
             // What was just made is well formed.
             messages.extend(to_messages(output).unwrap_or_default());
-            self.app.responses.keep(&self.id, self.tenant, response.clone(), self.input.clone(), messages);
+            let known = Known { response: response.clone(), input: self.input.clone(), messages };
+            self.app.responses.keep(&self.id, self.tenant, &known);
         }
         response
     }

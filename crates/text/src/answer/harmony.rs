@@ -21,6 +21,8 @@ pub(super) fn is(template: &str) -> bool {
 pub(super) struct Harmony {
     held: String,
     place: Place,
+    /// Something may be called.
+    calls: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +35,8 @@ enum Place {
 
 impl Harmony {
     /// For an answer to `prompt`, which ends within a head or, where a message is continued, within its text.
-    pub fn new(prompt: &str) -> Harmony {
-        let mut out = Harmony { held: String::new(), place: Place::Head };
+    pub fn new(prompt: &str, calls: bool) -> Harmony {
+        let mut out = Harmony { held: String::new(), place: Place::Head, calls };
         let head = prompt.rfind("<|start|>").map_or("", |at| &prompt[at..]);
         if head.contains("<|message|>") {
             out.push(head, &mut Said::default());
@@ -87,7 +89,7 @@ impl Harmony {
     /// A message with this head begins.
     fn begin(&mut self, head: &str, out: &mut Said) {
         let channel = head.rfind("<|channel|>").map_or("", |at| head[at + "<|channel|>".len()..].trim_start());
-        if let Some(at) = head.rfind(FUNCTIONS) {
+        if let Some(at) = head.rfind(FUNCTIONS).filter(|_| self.calls) {
             let name = head[at + FUNCTIONS.len()..].chars().take_while(|c| in_name(*c)).collect();
             out.calls.push(CallPart::Begin { name });
             self.place = Place::Arguments;
@@ -104,7 +106,7 @@ mod tests {
     use super::*;
 
     fn read(prompt: &str, text: &str, size: usize) -> Said {
-        let (mut h, mut all) = (Harmony::new(prompt), Said::default());
+        let (mut h, mut all) = (Harmony::new(prompt, true), Said::default());
         let letters: Vec<char> = text.chars().collect();
         let mut add = |said: Said| {
             all.thought.push_str(&said.thought);

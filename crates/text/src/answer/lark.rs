@@ -5,24 +5,30 @@ use crate::{
     grammar::GRAMMAR_BYTES_MAX,
     reasoning::Marks,
     tools::{
-        Form, Syntax, Texts, Tool,
+        Form, Syntax, Texts, Tool, in_key,
         pattern::{Hole, Piece, pieces},
-        texts,
+        resolved, texts,
     },
 };
+use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::{Value, json};
-use std::fmt::Write as _;
+use std::{collections::HashMap, fmt::Write as _};
 
 /// Between the parts of a JSON text: a space, or a new line and some indentation. Free white space would let a model write it
 /// for ever.
 pub(crate) const WHITE_SPACE: &str = r"( |\n {0,12})?";
 /// Terminals that every grammar may use.
-const TERMINALS: &str = "ANY: /(\\n|.)*/\nTEXT: /(\\n|.)+/\nSPACE: /[ \\n]{1,4}/\nKEY: /[A-Za-z0-9_.-]{1,64}/\nCOUNT: /[0-9]{1,4}/\nID: /[A-Za-z0-9]{9}/\n";
+const TERMINALS: &str = "ANY: /(\\n|.)*/\nTEXT: /(\\n|.)+/\nSPACE: /[ \\n]{1,4}/\nKEY: /[A-Za-z0-9_.-]{1,64}/\nCOUNT: /[0-9]{1,4}/\nID: /[A-Za-z0-9]{9,10}/\n";
 
 /// Writes rules.
 pub(crate) struct Lark<'s> {
-    /// Texts of special tokens, longest first.
-    specials: &'s [(String, u32)],
+    specials: &'s Specials,
+    /// Rules for JSON, by their schemas.
+    json: HashMap<String, String>,
+    /// The rule for any value.
+    any: Option<String>,
+    /// A field's name that the syntax cannot write.
+    unwritable: Option<String>,
     rules: String,
     count: usize,
     /// Schemas unfold to more than is compiled.
@@ -31,6 +37,24 @@ pub(crate) struct Lark<'s> {
     pub(super) unfolded: usize,
 }
 
+/// Finds special tokens in the texts of a grammar.
+pub(crate) struct Specials {
+    finder: Option<AhoCorasick>,
+    ids: Vec<u32>,
+}
+
+impl Specials {
+    /// These texts and their tokens.
+    pub fn new(all: impl Iterator<Item = (String, u32)>) -> Specials {
+        let (texts, ids): (Vec<String>, Vec<u32>) = all.filter(|(text, _)| !text.is_empty()).unzip();
+        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&texts).ok();
+        Specials { finder: finder.filter(|_| !texts.is_empty()), ids }
+    }
+}
+
+/// Most rules of a grammar: the compiler numbers their parts with 16 bits.
+const RULES_MAX: usize = 4000;
+
 /// A part of a text: plain, or a special token.
 enum Part<'t> {
     Plain(&'t str),
@@ -38,8 +62,10 @@ enum Part<'t> {
 }
 
 impl<'s> Lark<'s> {
-    pub fn new(specials: &'s [(String, u32)]) -> Lark<'s> {
-        Lark { specials, rules: TERMINALS.to_string(), count: 0, overflow: false, unfolded: 0 }
+    pub fn new(specials: &'s Specials) -> Lark<'s> {
+        let rules = TERMINALS.to_string();
+        let (json, any, unwritable) = (HashMap::new(), None, None);
+        Lark { specials, json, any, unwritable, rules, count: 0, overflow: false, unfolded: 0 }
     }
 
     /// The grammar of an answer whose thoughts have begun or not; none where it may be anything.
@@ -60,6 +86,10 @@ impl<'s> Lark<'s> {
                 }
             }
         };
+        if let Some(key) = self.unwritable {
+            let key: String = key.chars().take(40).collect();
+            return Err(Error::invalid(format!("tools: the model's syntax cannot write a parameter named {key:?}")));
+        }
         if self.overflow {
             return Err(Error::invalid("grammar: the schemas unfold to more than is compiled"));
         }
@@ -167,13 +197,42 @@ impl<'s> Lark<'s> {
 
     /// A rule for JSON of this schema.
     fn json(&mut self, schema: &Value, strict: bool) -> String {
-        let name = self.name("json");
-        if self.rules.len() > GRAMMAR_BYTES_MAX {
-            self.overflow = true;
-            return name;
+        if self.full() {
+            return String::new();
         }
-        let _ = writeln!(self.rules, "{name}: %json {}", guided(schema, strict));
+        let schema = guided(schema, strict).to_string();
+        if let Some(name) = self.json.get(&schema) {
+            return name.clone();
+        }
+        let name = self.name("json");
+        let _ = writeln!(self.rules, "{name}: %json {schema}");
+        self.json.insert(schema, name.clone());
         name
+    }
+
+    /// Whether no more can be written.
+    pub(super) fn full(&mut self) -> bool {
+        self.overflow |= self.rules.len() > GRAMMAR_BYTES_MAX || self.count > RULES_MAX;
+        self.overflow
+    }
+
+    /// Takes note of a name that cannot be read back.
+    pub(super) fn check_key(&mut self, key: &str) {
+        if key.is_empty() || !key.chars().all(in_key) {
+            self.unwritable.get_or_insert_with(|| key.to_string());
+        }
+    }
+
+    /// The rule for any value of a language, made once.
+    pub(super) fn any_rule(&mut self) -> (String, bool) {
+        match &self.any {
+            Some(name) => (name.clone(), false),
+            None => {
+                let name = self.name("any");
+                self.any = Some(name.clone());
+                (name, true)
+            }
+        }
     }
 
     /// Parameters in the schema's order, those that are required at least.
@@ -189,6 +248,11 @@ impl<'s> Lark<'s> {
         let required = tool.parameters["required"].as_array();
         let mut out = Vec::new();
         for (key, schema) in properties {
+            self.check_key(key);
+            if self.full() {
+                break;
+            }
+            let schema = resolved(&tool.parameters, schema);
             let one = self.parameter(pattern, Some(key), schema, tool);
             let must = required.is_some_and(|r| r.iter().any(|k| k == key));
             out.push(format!("( {one} ){}", if must { "" } else { "?" }));
@@ -231,7 +295,7 @@ impl<'s> Lark<'s> {
         let keyed =
             |lark: &Self, text: &str| text.split(ANY_KEY).map(|t| lark.terms(t)).collect::<Vec<_>>().join(" KEY ");
         let (head, tail) = (keyed(self, &before), keyed(self, &after));
-        let value = match (text, choices(schema)) {
+        let value = match (text, choices(schema).or_else(|| alternatives(schema, tool))) {
             (true, Some(all)) => {
                 format!("( {} ) {tail}", all.iter().map(|v| quoted(v)).collect::<Vec<_>>().join(" | "))
             }
@@ -300,20 +364,16 @@ impl<'s> Lark<'s> {
     }
 
     fn split<'t>(&self, text: &'t str) -> Vec<Part<'t>> {
-        let (mut out, mut rest) = (Vec::new(), text);
-        while !rest.is_empty() {
-            let found = |(special, id): &'s (String, u32)| Some((rest.find(special.as_str())?, special.len(), *id));
-            // The first; of those that begin there, the longest.
-            let next = self.specials.iter().filter_map(found).min_by_key(|(at, n, _)| (*at, usize::MAX - n));
-            let Some((at, n, id)) = next else {
-                out.push(Part::Plain(rest));
-                break;
-            };
-            if at > 0 {
-                out.push(Part::Plain(&rest[..at]));
+        let (mut out, mut done) = (Vec::new(), 0);
+        for found in self.specials.finder.iter().flat_map(|f| f.find_iter(text)) {
+            if found.start() > done {
+                out.push(Part::Plain(&text[done..found.start()]));
             }
-            out.push(Part::Special(id));
-            rest = &rest[at + n..];
+            out.push(Part::Special(self.specials.ids[found.pattern().as_usize()]));
+            done = found.end();
+        }
+        if done < text.len() {
+            out.push(Part::Plain(&text[done..]));
         }
         out
     }
@@ -355,9 +415,21 @@ pub(super) fn choices(schema: &Value) -> Option<Vec<&str>> {
     }
 }
 
+/// Texts of the parts of an `anyOf`, where all parts name theirs; `null` is one that says that nothing is there.
+fn alternatives<'v>(schema: &'v Value, tool: &'v Tool) -> Option<Vec<&'v str>> {
+    let part = |part: &'v Value| {
+        let part = resolved(&tool.parameters, part);
+        if part["type"] == "null" { Some(vec!["null"]) } else { choices(part) }
+    };
+    let parts = schema["anyOf"].as_array().or(schema["oneOf"].as_array())?;
+    let all: Vec<&str> = parts.iter().map(part).collect::<Option<Vec<_>>>()?.concat();
+    (!all.is_empty()).then_some(all)
+}
+
 /// A string of the notation.
 pub(super) fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    // The notation takes no such letter as it is.
+    Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
 fn regex_escape(text: &str) -> String {

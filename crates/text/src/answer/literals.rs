@@ -35,7 +35,18 @@ impl Lark<'_> {
         let required = schema["required"].as_array();
         // From the last field to the first: what may follow when none was written yet, and when some was.
         let (mut none, mut some) = (String::new(), String::new());
-        for (key, value) in properties.iter().rev() {
+        let mut all: Vec<(&String, &Value)> = properties.iter().collect();
+        if n.bare_keys {
+            // As its templates show arguments: by their names.
+            all.sort_by_key(|(key, _)| key.to_lowercase());
+        }
+        for (key, value) in all.into_iter().rev() {
+            if self.full() {
+                break;
+            }
+            if call || n.bare_keys {
+                self.check_key(key);
+            }
             let must = required.is_some_and(|r| r.iter().any(|k| k == key));
             let name = if call || n.bare_keys { quoted(key) } else { quoted(&Value::from(key.as_str()).to_string()) };
             let field = format!("{name} {gives} {}", self.literal(value, root, n, depth + 1));
@@ -54,7 +65,7 @@ impl Lark<'_> {
 
     fn literal(&mut self, schema: &Value, root: &Value, n: &'static Notation, depth: usize) -> String {
         self.unfolded += 1;
-        if self.unfolded > UNFOLDED_MAX {
+        if self.unfolded > UNFOLDED_MAX || self.full() {
             self.overflow = true;
             return String::new();
         }
@@ -75,8 +86,8 @@ impl Lark<'_> {
             return format!("( {} )", values.iter().map(one).collect::<Vec<_>>().join(" | "));
         }
         if let Some(place) = schema["$ref"].as_str().and_then(|r| r.strip_prefix('#')) {
-            let target = root.pointer(place).cloned().unwrap_or_default();
-            return self.literal(&target, root, n, depth + 1);
+            let target = root.pointer(place).unwrap_or(&Value::Null);
+            return self.literal(target, root, n, depth + 1);
         }
         if let Some(parts) = schema["anyOf"].as_array().or(schema["oneOf"].as_array()) {
             let all: Vec<String> = parts.iter().map(|p| self.literal(p, root, n, depth + 1)).collect();
@@ -126,7 +137,10 @@ impl Lark<'_> {
 
     /// Any value.
     fn any(&mut self, n: &'static Notation) -> String {
-        let name = self.name("any");
+        let (name, new) = self.any_rule();
+        if !new {
+            return name;
+        }
         let text = self.text(n);
         let key = if n.bare_keys { "KEY".to_string() } else { text.clone() };
         let number = "/-?(0|[1-9][0-9]{0,17})(\\.[0-9]{1,17})?/";

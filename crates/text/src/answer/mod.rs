@@ -8,7 +8,7 @@ mod literals;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use lark::{Lark, guided};
+pub(crate) use lark::{Lark, Specials, guided};
 
 use crate::{
     Tokenizer,
@@ -76,7 +76,7 @@ pub struct Reader(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Plain(Option<Reasoning>, Option<CallReader>),
+    Plain(Option<Reasoning>, Option<Box<CallReader>>),
     Harmony(Harmony),
 }
 
@@ -138,11 +138,11 @@ impl Style {
     /// For an answer to `prompt` that may call `tools`; none where all of it is text.
     pub fn reader(&self, prompt: &str, tools: &[Tool]) -> Option<Reader> {
         if let Some(Calls::Harmony) = self.calls {
-            return Some(Reader(Kind::Harmony(Harmony::new(prompt))));
+            return Some(Reader(Kind::Harmony(Harmony::new(prompt, !tools.is_empty()))));
         }
         let reasoning = self.marks.map(|m| Reasoning::new(m, prompt));
         let calls = match self.calls {
-            Some(Calls::Syntax(s)) if !tools.is_empty() => Some(CallReader::new(s, tools.to_vec())),
+            Some(Calls::Syntax(s)) if !tools.is_empty() => Some(Box::new(CallReader::new(s, tools.to_vec()))),
             _ => None,
         };
         (reasoning.is_some() || calls.is_some()).then_some(Reader(Kind::Plain(reasoning, calls)))

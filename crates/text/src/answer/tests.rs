@@ -262,3 +262,50 @@ fn schemas_that_unfold_without_end_are_refused() {
         assert!(check.compiler.answer(&style, &wanted, false).is_err(), "{}", syntax.name);
     }
 }
+
+/// Optional texts stay texts, enums behind references are enums, and a value may hold a part of what ends it.
+#[test]
+fn values_are_of_their_types() {
+    let parameters = json!({ "type": "object", "properties": {
+        "zip": { "anyOf": [{ "type": "string" }, { "type": "null" }] }, "n": { "type": ["integer", "string"] },
+        "unit": { "$ref": "#/$defs/unit" } }, "required": ["zip", "n", "unit"],
+        "$defs": { "unit": { "enum": ["1", "2"] } } });
+    let tools = vec![Tool { name: "f".into(), parameters, strict: false }];
+    let check = Check::new(&SPECIALS);
+    let wanted = Wanted { tools: tools.clone(), must_call: true, ..Wanted::default() };
+    for name in ["qwen-coder", "qwen_coder"] {
+        let Some(syntax) = SYNTAXES.iter().copied().find(|s| s.name == name) else { continue };
+        let value = json!({ "zip": "94107", "n": 3, "unit": "1" });
+        let text = write(syntax, 0, "f", &value);
+        let grammar = check.grammar(&check.style(Some(Calls::Syntax(syntax)), None), &wanted, false);
+        assert_eq!(check.leaves(&grammar, &text), None);
+        assert!(check.leaves(&grammar, &text.replace("\n1\n", "\n3\n")).is_some(), "an enum behind a reference");
+        let with_end = text.replace("94107", "a </parameter> b");
+        assert_eq!(check.leaves(&grammar, &with_end), None);
+        for (text, zip) in [(text, "94107"), (with_end, "a </parameter> b")] {
+            let mut reader = CallReader::new(syntax, tools.clone());
+            let (mut said, mut parts) = (String::new(), Vec::new());
+            text.chars().for_each(|c| reader.push(&c.to_string(), &mut said, &mut parts));
+            reader.finish(&mut said, &mut parts);
+            let arguments: String = parts
+                .iter()
+                .filter_map(|p| if let CallPart::Arguments(a) = p { Some(a.as_str()) } else { None })
+                .collect();
+            let got: Value = serde_json::from_str(&arguments).unwrap();
+            assert_eq!((got, said.as_str()), (json!({ "zip": zip, "n": 3, "unit": "1" }), ""));
+        }
+    }
+}
+
+#[test]
+fn names_that_cannot_be_written_are_refused() {
+    let check = Check::new(&SPECIALS);
+    for key in ["first name", "", "a>b", "é"] {
+        let parameters = json!({ "type": "object", "properties": { key: { "type": "string" } } });
+        let wanted = Wanted { tools: vec![Tool { name: "f".into(), parameters, strict: false }], ..Wanted::default() };
+        for syntax in SYNTAXES {
+            let made = check.compiler.answer(&check.style(Some(Calls::Syntax(syntax)), None), &wanted, false);
+            assert_eq!(made.is_ok(), matches!(syntax.call, crate::tools::Form::Json(_)), "{} {key:?}", syntax.name);
+        }
+    }
+}

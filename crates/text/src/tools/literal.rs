@@ -1,5 +1,10 @@
 //! Arguments as literals of a language: Python's, and the one of Gemma's. Read into JSON.
 
+/// Whether a bare name of a field may hold this.
+pub(crate) fn in_key(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_-.$@".contains(c)
+}
+
 /// How a language writes values.
 #[derive(Debug)]
 pub struct Notation {
@@ -124,7 +129,7 @@ impl Parser<'_> {
     fn word(&mut self) -> Parsed<String> {
         self.space();
         let rest = self.rest();
-        let end = rest.find(|c: char| !(c.is_alphanumeric() || "_-.".contains(c))).ok_or(Stop::More)?;
+        let end = rest.find(|c: char| !(in_key(c))).ok_or(Stop::More)?;
         let word = rest[..end].to_string();
         self.at += end;
         if word.is_empty() { Err(Stop::Wrong) } else { Ok(word) }
@@ -244,9 +249,8 @@ fn escape(letters: &mut std::str::CharIndices<'_>) -> Parsed<char> {
         let tail = letters.clone().take(2).map(|(_, c)| c).collect::<String>();
         if tail == "\\u" {
             letters.nth(1);
-            let low = digits(letters, 4)?;
-            let whole = 0x10000 + ((code - 0xd800) << 10) + low.wrapping_sub(0xdc00);
-            return char::from_u32(whole).ok_or(Stop::Wrong);
+            let low = digits(letters, 4)?.checked_sub(0xdc00).filter(|low| *low < 0x400).ok_or(Stop::Wrong)?;
+            return char::from_u32(0x10000 + ((code - 0xd800) << 10) + low).ok_or(Stop::Wrong);
         }
         return Ok(char::REPLACEMENT_CHARACTER);
     }

@@ -10,7 +10,7 @@ mod syntaxes;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use literal::{GEMMA, Notation, PYTHON};
+pub(crate) use literal::{GEMMA, Notation, PYTHON, in_key};
 pub use reader::CallReader;
 pub use syntaxes::SYNTAXES;
 
@@ -172,7 +172,24 @@ pub fn in_name(c: char) -> bool {
 /// The schema of a parameter; null where the function has no such.
 pub(crate) fn parameter<'t>(tools: &'t [Tool], name: &str, key: &str) -> &'t Value {
     const NONE: &Value = &Value::Null;
-    tools.iter().find(|t| t.name == name).map_or(NONE, |t| &t.parameters["properties"][key])
+    let Some(tool) = tools.iter().find(|t| t.name == name) else { return NONE };
+    resolved(&tool.parameters, &tool.parameters["properties"][key])
+}
+
+/// What a schema refers to, where that is all that it says.
+pub(crate) fn resolved<'v>(root: &'v Value, mut schema: &'v Value) -> &'v Value {
+    for _ in 0..16 {
+        let only = schema["allOf"].as_array().filter(|all| all.len() == 1);
+        schema = match (schema["$ref"].as_str().and_then(|r| r.strip_prefix('#')), only) {
+            (Some(place), _) => match root.pointer(place) {
+                Some(target) => target,
+                None => return schema,
+            },
+            (None, Some(all)) => &all[0],
+            (None, None) => return schema,
+        };
+    }
+    schema
 }
 
 /// Whether values of this schema are texts.
@@ -185,22 +202,46 @@ pub(crate) enum Texts {
 
 /// What a schema says of its values.
 pub(crate) fn texts(schema: &Value) -> Texts {
-    let of = |kind: &Value| if kind == "string" { Texts::Always } else { Texts::Never };
-    let all = |parts: Vec<Texts>| match parts.first() {
-        Some(first) if parts.iter().all(|p| p == first) => *first,
-        _ => Texts::Maybe,
-    };
+    match types(schema) {
+        None => Texts::Maybe,
+        Some(all) if all.iter().all(|t| *t == "string") => Texts::Always,
+        Some(all) if all.contains(&"string") => Texts::Maybe,
+        Some(_) => Texts::Never,
+    }
+}
+
+/// The types that a schema names; none where it may be anything.
+fn types(schema: &Value) -> Option<Vec<&str>> {
     match (&schema["type"], &schema["enum"], &schema["const"]) {
-        (kind @ Value::String(_), _, _) => of(kind),
-        (Value::Array(kinds), _, _) => all(kinds.iter().map(of).collect()),
-        (_, Value::Array(values), _) => {
-            all(values.iter().map(|v| if v.is_string() { Texts::Always } else { Texts::Never }).collect())
+        (Value::String(kind), _, _) => Some(vec![kind.as_str()]),
+        (Value::Array(kinds), _, _) => kinds.iter().map(Value::as_str).collect(),
+        (_, Value::Array(values), _) => Some(values.iter().map(type_of).collect()),
+        (_, _, value) if !value.is_null() => Some(vec![type_of(value)]),
+        _ => {
+            let parts = schema["anyOf"].as_array().or(schema["oneOf"].as_array())?;
+            Some(parts.iter().map(types).collect::<Option<Vec<_>>>()?.concat())
         }
-        (_, _, Value::String(_)) => Texts::Always,
-        (_, _, value) if !value.is_null() => Texts::Never,
-        _ => match schema["anyOf"].as_array().or(schema["oneOf"].as_array()) {
-            Some(parts) => all(parts.iter().map(texts).collect()),
-            None => Texts::Maybe,
-        },
+    }
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// Whether a value that could be text is one of the other types that the schema names: a zip code stays text where numbers are
+/// not asked for.
+pub(crate) fn other_than_text(schema: &Value, value: &Value) -> bool {
+    let kind = type_of(value);
+    match types(schema) {
+        None => kind != "string",
+        Some(all) => kind != "string" && all.iter().any(|t| *t == kind || *t == "number" && kind == "integer"),
     }
 }

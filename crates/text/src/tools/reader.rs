@@ -2,7 +2,7 @@
 use super::{
     CallPart, Form, Syntax, Texts, Tool, in_name,
     json::{Scan, escaped},
-    literal, parameter,
+    literal, other_than_text, parameter,
     pattern::{Hole, Match, Piece, begins, partial, pieces, trigger},
     texts,
 };
@@ -313,13 +313,14 @@ impl CallReader {
 
     /// Text up to `end`; none if more is needed.
     fn hole(&mut self, hole: Hole, end: &'static str, calls: &mut Vec<CallPart>) -> Option<()> {
-        let mark = trigger(end);
-        let lead = &end[..end.len() - end.trim_start().len()];
-        let found = self.held.find(mark);
         if hole == Hole::Value {
-            self.value(found, mark, lead, calls);
+            // As the grammar has it: all of what follows, to the letter, so that a value may hold a part of it.
+            let found = self.held.find(end);
+            self.value(found, end, calls);
             return found.map(|_| ());
         }
+        let mark = trigger(end);
+        let found = self.held.find(mark);
         let text = self.take(found?);
         let text = text.trim().to_string();
         match hole {
@@ -331,7 +332,7 @@ impl CallReader {
     }
 
     /// A parameter's value, or what is certain of it.
-    fn value(&mut self, found: Option<usize>, mark: &str, lead: &str, calls: &mut Vec<CallPart>) {
+    fn value(&mut self, found: Option<usize>, mark: &str, calls: &mut Vec<CallPart>) {
         let schema = parameter(&self.tools, &self.call.name, &self.call.key);
         let kind = match self.call.is_text {
             Some(true) => Texts::Always,
@@ -344,10 +345,7 @@ impl CallReader {
             calls.push(CallPart::Arguments(format!("{comma}\"{}\": {quote}", escaped(&self.call.key))));
             self.call.open = kind == Texts::Always;
         }
-        let end = found.unwrap_or_else(|| self.held.len() - partial(&self.held, mark));
-        let sure = self.held[..end].strip_suffix(lead).unwrap_or(&self.held[..end]);
-        // A beginning of what separates value and mark may stand at the end.
-        let sure = if found.is_some() { sure.len() } else { sure.len() - partial(sure, lead) };
+        let sure = found.unwrap_or_else(|| self.held.len() - partial(&self.held, mark));
         let text = self.take(sure);
         if kind == Texts::Always {
             if !text.is_empty() {
@@ -359,13 +357,14 @@ impl CallReader {
         if found.is_none() {
             return;
         }
-        let rest = self.held.find(mark).unwrap_or(0);
-        self.take(rest);
         let value = std::mem::take(&mut self.call.value);
-        let json = match (kind, serde_json::from_str::<Value>(value.trim())) {
+        let parsed = serde_json::from_str::<Value>(value.trim());
+        let schema = parameter(&self.tools, &self.call.name, &self.call.key);
+        let other = parsed.as_ref().is_ok_and(|v| other_than_text(schema, v));
+        let json = match (kind, parsed) {
             (Texts::Always, _) => "\"".to_string(),
-            // What may be text and could be read as a string is one as it stands.
-            (Texts::Maybe, Ok(v)) if v.is_string() => Value::from(value).to_string(),
+            // What may be text is, unless it is of another type that the schema names.
+            (Texts::Maybe, Ok(_)) if !other => Value::from(value).to_string(),
             (_, Ok(_)) => value.trim().to_string(),
             (_, Err(_)) => Value::from(value).to_string(),
         };

@@ -63,8 +63,12 @@ pub(crate) fn write(syntax: &Syntax, i: usize, name: &str, arguments: &Value) ->
         }
         Form::Literals { head, tail, notation } => {
             let one = |(key, value): (&String, &Value)| format!("{key}{}{}", notation.gives, literal(value, notation));
+            let mut all: Vec<(&String, &Value)> = fields.iter().collect();
+            if notation.bare_keys {
+                all.sort_by_key(|(key, _)| key.to_lowercase());
+            }
             fill(head, fixed)
-                + &fields.iter().map(one).collect::<Vec<_>>().join(if notation.bare_keys { "," } else { ", " })
+                + &all.into_iter().map(one).collect::<Vec<_>>().join(if notation.bare_keys { "," } else { ", " })
                 + tail
         }
     }

@@ -130,7 +130,7 @@ fn a_batch_answers_as_the_api_does() {
     let bodies: Vec<Value> = (0..9).map(|i| chat(&format!("Tell me story {i}"), 5 + i)).collect();
     let mut content: String = bodies.iter().enumerate().map(|(i, b)| line(&format!("r{i}"), b)).collect();
     content.push_str(&line("none", &json!({ "model": "none", "messages": [] })));
-    content.push_str("\n");
+    content.push('\n');
     let id = begun(&s, &content);
     let done = ended(&s, &id);
     assert_eq!(done["status"], "completed", "{done}");

@@ -27,7 +27,7 @@ fn open(options: &EngineOptions) -> (Engine, [Option<AdapterId>; 4]) {
 
 fn options(kv_tokens: usize, max_prefixes: usize) -> EngineOptions {
     EngineOptions {
-        ctx: Some(120),
+        ctx: Some(160),
         kv: KvType::F32,
         kv_tokens: Some(kv_tokens),
         max_prefixes,
@@ -39,7 +39,7 @@ fn options(kv_tokens: usize, max_prefixes: usize) -> EngineOptions {
 /// All begin alike, so that a prefix of another adapter would be found.
 fn requests(ids: [Option<AdapterId>; 4]) -> Vec<Request> {
     let one = |i: usize| Request {
-        prompt: (0..70).map(|t| 3 + (t * 7 % 50)).chain([3 + i as u32 / 4]).collect(),
+        prompt: (0..120).map(|t| 3 + (t * 7 % 50)).chain([3 + i as u32 / 4]).collect(),
         max_tokens: Some(30),
         ignore_eos: true,
         logprobs: Some(0),
@@ -77,14 +77,14 @@ fn adapters_side_by_side_move_no_bit() {
     let (_, ids) = open(&options(256, 0));
     let want: Vec<_> = requests(ids).into_iter().map(alone).collect();
     assert!((0..4).all(|i| (0..i).all(|j| want[i] != want[j])), "the adapters change nothing");
-    for (kv_tokens, prefixes) in [(1024, 0), (192, 0), (1024, 8)] {
+    for (kv_tokens, prefixes) in [(1024, 0), (320, 0), (1024, 8)] {
         let (mut e, ids) = open(&options(kv_tokens, prefixes));
         for round in 0..2 {
             let got = together(&mut e, &requests(ids));
             assert!(got == want, "{kv_tokens} tokens of cache, {prefixes} prefixes, round {round}");
         }
         let preempted = e.runner.scheduler.preemptions;
-        assert!(kv_tokens > 192 || preempted > 0, "nobody gave way");
+        assert!(kv_tokens > 320 || preempted > 0, "nobody gave way");
     }
 }
 

@@ -380,9 +380,9 @@ impl<'a> Core<'a> {
 }
 
 /// A matrix that has a shape and nothing else.
-struct Hollow {
-    out: usize,
-    inp: usize,
+pub(crate) struct Hollow {
+    pub out: usize,
+    pub inp: usize,
 }
 
 impl Packed for Hollow {

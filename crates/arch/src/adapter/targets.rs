@@ -1,12 +1,14 @@
 //! Where a model's weights come from: which rows of which module of the repository each is made of. Found by loading the
 //! family once more with matrices that hold nothing but their place, so that no family has to say it.
-use crate::{Config, Result, Source, params::Core};
+use crate::{
+    Config, Result, Source,
+    params::{Core, Hollow},
+};
 use pondera_ops::W;
 use pondera_quant::{Matrix, Packed, TensorView};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    ops::Range,
     sync::Arc,
 };
 
@@ -68,34 +70,6 @@ pub(crate) struct Probe {
     held: RefCell<Vec<Arc<dyn Packed>>>,
 }
 
-/// A matrix that is nothing but a place.
-struct Place {
-    out: usize,
-    inp: usize,
-}
-
-impl Packed for Place {
-    fn name(&self) -> &'static str {
-        "nothing"
-    }
-
-    fn out(&self) -> usize {
-        self.out
-    }
-
-    fn inp(&self) -> usize {
-        self.inp
-    }
-
-    fn bytes(&self) -> usize {
-        0
-    }
-
-    fn decode_rows(&self, _: Range<usize>, dst: &mut [f32]) {
-        dst.fill(0.0);
-    }
-}
-
 fn address(weight: &Arc<dyn Packed>) -> usize {
     Arc::as_ptr(weight).cast::<()>() as usize
 }
@@ -104,7 +78,7 @@ impl Probe {
     /// A matrix of the shape of `m` that is known as this module.
     pub fn module(&self, names: Vec<String>, element: Option<usize>, m: &Matrix) -> Matrix {
         let (out, inp) = (m.out(), m.inp());
-        let place: Arc<dyn Packed> = Arc::new(Place { out, inp });
+        let place: Arc<dyn Packed> = Arc::new(Hollow { out, inp });
         let mut modules = self.modules.borrow_mut();
         self.places.borrow_mut().insert(address(&place), modules.len());
         self.held.borrow_mut().push(place.clone());

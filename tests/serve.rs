@@ -389,6 +389,20 @@ fn dialects_agree() {
     assert_ne!(s.good("/api/generate", &body)["response"].as_str(), Some(want));
 }
 
+/// What a conversation becomes is what the model reads: as a plain prompt it has the same answer.
+#[test]
+fn templates_can_be_applied_alone() {
+    let s = Server::start(&[]);
+    let applied = s.good("/apply-template", &chat(json!({})));
+    let (text, tokens) = (applied["prompt"].as_str().unwrap(), applied["tokens"].as_array().unwrap());
+    assert!(text.contains("Tell me a story about a fox") && tokens.len() == applied["count"], "{applied}");
+    let whole = s.good("/v1/chat/completions", &chat(json!({ "temperature": 0 })));
+    assert_eq!(whole["usage"]["prompt_tokens"], applied["count"]);
+    let body = json!({ "model": "pebble", "prompt": tokens, "max_tokens": 40, "temperature": 0 });
+    let plain = s.good("/v1/completions", &body);
+    assert_eq!(plain["choices"][0]["text"], whole["choices"][0]["message"]["content"]);
+}
+
 #[test]
 fn anthropic_says_why_it_stopped_and_what_was_wrong() {
     let s = Server::start(&[]);
@@ -436,6 +450,9 @@ fn ollama_lists_shows_and_embeds() {
     let two = s.good("/api/embed", &json!({ "model": "pebble", "input": ["a fox", "a bear"] }));
     let one = s.good("/v1/embeddings", &json!({ "model": "pebble", "input": "a bear" }));
     assert_eq!(two["embeddings"][1], one["data"][0]["embedding"]);
+    let old = s.good("/api/embeddings", &json!({ "model": "pebble", "prompt": "a bear" }));
+    assert_eq!(old["embedding"], two["embeddings"][1]);
+    assert_eq!(s.good("/api/embeddings", &json!({ "model": "pebble", "prompt": "" }))["embedding"], json!([]));
     assert_eq!(s.good("/api/chat", &json!({ "model": "pebble", "messages": [] }))["done_reason"], "load");
     for (path, body, status) in [
         ("/api/chat", json!({ "model": "nope", "messages": [] }), 404),
@@ -481,9 +498,11 @@ fn answers_are_of_their_schema() {
     check(whole["content"][0]["text"].as_str().unwrap());
     let body = json!({ "model": "pebble", "prompt": "An animal", "stream": false, "format": schema, "options": { "num_predict": 200 } });
     check(s.good("/api/generate", &body)["response"].as_str().unwrap());
-    for (schema, param) in
-        [(json!({ "type": "nothing" }), "response_format"), (json!(3), "response_format.json_schema.schema")]
-    {
+    for (schema, param) in [
+        (json!({ "type": "nothing" }), "response_format"),
+        (json!({ "$ref": "#" }), "response_format"),
+        (json!(3), "response_format.json_schema.schema"),
+    ] {
         let format = json!({ "type": "json_schema", "json_schema": { "name": "a", "schema": schema } });
         let (status, answer) = s.post("/v1/chat/completions", &chat(json!({ "response_format": format })));
         assert_eq!((status, answer["error"]["param"].as_str()), (400, Some(param)), "{answer}");

@@ -227,8 +227,50 @@ pub fn ids(text: &str) -> std::result::Result<Ids, String> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ids(pub Vec<u32>);
 
+/// An amount of memory as people write it: `12GB`, `8 GiB`, `1.5g`; a number alone counts bytes.
+///
+/// # Errors
+/// What it should be.
+pub fn bytes(text: &str) -> std::result::Result<u64, String> {
+    let wrong = || format!("expected an amount such as 12GB or 8GiB, got {text:?}");
+    let number = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(number);
+    let power = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kib" => 1024.0,
+        "m" | "mib" => 1024f64.powi(2),
+        "g" | "gib" => 1024f64.powi(3),
+        "t" | "tib" => 1024f64.powi(4),
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "tb" => 1e12,
+        _ => return Err(wrong()),
+    };
+    let amount = number.parse::<f64>().map_err(|_| wrong())? * power;
+    if (1.0..1e18).contains(&amount) { Ok(amount as u64) } else { Err(wrong()) }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn amounts_of_memory_are_read() {
+        for (text, want) in [
+            ("1024", Some(1024)),
+            ("12GB", Some(12_000_000_000)),
+            ("8 GiB", Some(8 << 30)),
+            ("1.5g", Some(3 << 29)),
+            ("0", None),
+            ("GB", None),
+            ("-1", None),
+            ("1e9", None),
+            ("5 apples", None),
+            ("999999999TB", None),
+        ] {
+            assert_eq!(super::bytes(text).ok(), want, "{text}");
+        }
+    }
+
     use super::*;
 
     #[test]

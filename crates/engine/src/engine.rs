@@ -305,7 +305,7 @@ fn context(model: &Model, o: &EngineOptions) -> Result<(usize, MemoryPlan)> {
     let per_token = kv_bytes_per_token(model, o.kv);
     let plan = |tokens: usize| {
         let tokens = tokens.max(o.kv_tokens.unwrap_or(0)).next_multiple_of(PAGE);
-        plan(model, o.kv, tokens)
+        plan(model, o.kv, tokens).within(o.memory)
     };
     let ctx = match o.ctx {
         Some(ctx) => {
@@ -316,9 +316,17 @@ fn context(model: &Model, o: &EngineOptions) -> Result<(usize, MemoryPlan)> {
         }
         None => fitting(promised.min(DEFAULT_CTX_MAX), per_token, &plan(0)),
     };
-    let plan = plan(ctx);
+    let tokens = if o.kv_tokens.is_some() { ctx } else { several(ctx, o.kv_contexts, per_token, &plan(0)) };
+    let plan = plan(tokens);
     plan.check()?;
     Ok((ctx, plan))
+}
+
+/// Tokens of `contexts` sequences of `ctx`, fewer where these would take more than a quarter of the room.
+fn several(ctx: usize, contexts: usize, per_token: u64, plan: &MemoryPlan) -> usize {
+    let quarter = plan.kv_room_bytes() / 4 / per_token.max(1);
+    let quarter = usize::try_from(quarter).unwrap_or(usize::MAX) / PAGE * PAGE;
+    ctx.saturating_mul(contexts).min(quarter).max(ctx)
 }
 
 /// `wanted`, or less where memory is short.

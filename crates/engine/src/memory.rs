@@ -55,6 +55,11 @@ impl MemoryPlan {
         (sequences, StateCounts { trials, snapshots })
     }
 
+    /// On a machine of no more than so many bytes.
+    pub(crate) fn within(self, memory: Option<u64>) -> MemoryPlan {
+        MemoryPlan { limit_bytes: [self.limit_bytes, memory].into_iter().flatten().min(), ..self }
+    }
+
     /// With adapters of so many bytes.
     pub(crate) fn with_adapters(self, bytes: u64) -> MemoryPlan {
         MemoryPlan { adapters_bytes: bytes, ..self }
@@ -123,7 +128,7 @@ impl MemoryPlan {
 }
 
 /// Bytes that this process may still take; none where the system does not say.
-pub(crate) fn available_bytes() -> Option<u64> {
+pub fn available_bytes() -> Option<u64> {
     Machine::look().available
 }
 

@@ -47,8 +47,13 @@ pub struct EngineOptions {
     /// Most tokens of one sequence, prompt and completion together; none: what the model was trained for, or
     /// less where memory is short (a line in the log says so).
     pub ctx: Option<usize>,
-    /// Tokens of all sequences that the KV cache holds at once; none: one sequence of `ctx`. Never less than `ctx`.
+    /// Tokens of all sequences that the KV cache holds at once; none: as `kv_contexts` says. Never less than `ctx`.
     pub kv_tokens: Option<usize>,
+    /// Where `kv_tokens` says nothing: room for so many sequences of `ctx`, as far as a quarter of the memory that is left
+    /// goes; one always fits.
+    pub kv_contexts: usize,
+    /// Most bytes of weights and all else; none: what the machine has.
+    pub memory: Option<u64>,
     /// Most rows of one sequence's prompt per step.
     pub chunk: usize,
     /// Most rows of a step.
@@ -73,6 +78,8 @@ impl Default for EngineOptions {
             kv: KvType::F16,
             ctx: None,
             kv_tokens: None,
+            kv_contexts: 1,
+            memory: None,
             chunk: 512,
             max_rows: 512,
             max_sequences: 64,

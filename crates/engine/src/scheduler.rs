@@ -10,6 +10,7 @@ use crate::{
     kv::{Pages, Prefixes},
     math::all_finite,
     net::{Net, Vocabulary},
+    pace::Pace,
     queue::Queue,
     sampler::Sampler,
     sequence::{Buffers, Sequence},
@@ -55,8 +56,8 @@ pub(crate) struct Scheduler {
     pub running: Vec<Sequence>,
     /// Guesses for those who ask.
     pub drafter: Option<Drafter>,
-    /// Seconds that a row of a prompt takes, as far as is known.
-    row_s: Option<f64>,
+    /// How many rows a step has time for.
+    pace: Pace,
     /// How often a sequence gave its pages back before it ended.
     pub preemptions: u64,
     /// What time it is.
@@ -77,8 +78,10 @@ struct Step {
     spare: Vec<pondera_ops::Sequence>,
 }
 
-/// Rows of a prompt that any step may have: fewer would cost as much.
+/// Rows of a prompt that are worth waiting for: computing fewer costs as little.
 pub(crate) const ROWS_MIN: usize = 16;
+/// Rows of prompts that any step may have, however long it takes: they must end some day.
+pub(crate) const PROMPT_ROWS_MIN: usize = 4;
 
 /// Whether what was read can be trusted.
 pub(crate) type Trust<'a> = &'a dyn Fn() -> Result<()>;
@@ -99,7 +102,7 @@ impl Scheduler {
             waiting,
             running,
             drafter: None,
-            row_s: None,
+            pace: Pace::default(),
             preemptions: 0,
             clock: Box::new(Instant::now),
             step: Step::default(),
@@ -180,43 +183,52 @@ impl Scheduler {
             }
         }
         let mut budget = self.limits.max_rows;
-        let hurry = self.rows_in_time();
-        // Guesses come last: they take what the others leave.
-        for decoding in [true, false] {
-            if !decoding {
-                budget = budget.min(hurry);
+        self.give_rows(&mut budget, |s| (s.missing() == 1).then_some(1));
+        let decoding = self.limits.max_rows - budget;
+        match self.limits.step_time {
+            Some(time) if decoding > 0 => {
+                budget = budget.min(self.pace.rows(time).saturating_sub(decoding).max(PROMPT_ROWS_MIN));
             }
-            let mut i = 0;
-            while i < self.running.len() && budget > 0 {
-                let missing = self.running[i].missing();
-                if (missing == 1) == decoding {
-                    let rows = missing.min(self.limits.chunk).min(budget);
-                    if self.find_pages(i, rows) {
-                        self.running[i].rows = rows;
-                        budget -= rows;
-                    }
-                }
-                i += 1;
-            }
+            // Whoever ends its prompt first would make the others hurry: those that can end together do.
+            Some(_) => self.share_rows(&mut budget),
+            None => {}
         }
+        self.give_rows(&mut budget, |_| Some(usize::MAX));
+        // Guesses come last: they take what the others leave.
         self.guess(net, budget);
     }
 
-    /// Rows of prompts that a step may have: all, unless somebody decodes and must not wait for long.
-    fn rows_in_time(&self) -> usize {
-        let Some(time) = self.limits.step_time.filter(|_| self.running.iter().any(|s| s.missing() == 1)) else {
-            return usize::MAX;
-        };
-        let rows = self.row_s.map_or(4 * ROWS_MIN, |s| (time.as_secs_f64() / s) as usize);
-        rows.max(ROWS_MIN)
+    /// Gives sequences that have no rows yet as many as `most` says, in their order, while there are any.
+    fn give_rows(&mut self, budget: &mut usize, most: impl Fn(&Sequence) -> Option<usize>) {
+        let mut i = 0;
+        while i < self.running.len() && *budget > 0 {
+            let s = &self.running[i];
+            if let Some(most) = most(s).filter(|_| s.missing() > s.rows) {
+                let rows = (s.missing() - s.rows).min(self.limits.chunk - s.rows).min(most).min(*budget);
+                if rows > 0 && self.find_pages(i, self.running[i].rows + rows) {
+                    self.running[i].rows += rows;
+                    *budget -= rows;
+                }
+            }
+            i += 1;
+        }
     }
 
-    /// What a row of a prompt takes, from a step that was mostly of such.
+    /// Shares a step between prompts: each gets a part by what it lacks, counted as no more than twice what the shortest
+    /// does, so that prompts of like length end together and short ones do not wait for long ones.
+    fn share_rows(&mut self, budget: &mut usize) {
+        let least = self.running.iter().map(Sequence::missing).filter(|n| *n > 0).min().unwrap_or(0);
+        let weight = |s: &Sequence| s.missing().min(2 * least);
+        let (all, rows) = (self.running.iter().map(weight).sum::<usize>().max(1), *budget);
+        self.give_rows(budget, |s| Some((rows * weight(s)).div_ceil(all)));
+    }
+
+    /// What a step took that had rows of prompts.
     fn learn(&mut self, time: Duration) {
-        let rows = self.step.batch.len();
-        if rows >= ROWS_MIN {
-            let now = time.as_secs_f64() / rows as f64;
-            self.row_s = Some(self.row_s.map_or(now, |s| 0.7 * s + 0.3 * now));
+        let (rows, parts) = (self.step.batch.len(), &self.step.batch.sequences);
+        if let Some(most) = self.limits.step_time.filter(|_| rows > parts.len()) {
+            let hurried = parts.iter().any(|s| s.rows.len() == 1);
+            self.pace.learn(rows, time, most, hurried);
         }
     }
 

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use pondera_text::{
     ChatInput, EncodeOptions, Grammar, Tokenizer,
     answer::{Reader, Wanted},
-    tools::Ids,
+    tools::{Ids, Turns},
 };
 use serde_json::{Map, Value};
 use std::{collections::HashMap, sync::Arc};
@@ -32,7 +32,7 @@ pub struct Conversation {
     pub tools: Tools,
 }
 
-/// Messages in OpenAI's shape: text alone, whole or in parts; calls' arguments as objects.
+/// Messages in OpenAI's shape: text alone, whole or in parts.
 ///
 /// # Errors
 /// 400 with the place of what is wrong or not supported.
@@ -72,16 +72,6 @@ fn message(i: usize, value: Value) -> Result<Value> {
         Some(_) => return Err(ApiError::invalid(&at(".content"), "expected a string or a list of parts")),
     };
     m.insert("content".into(), content);
-    for call in m.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
-        let arguments = call.get_mut("function").and_then(|f| f.get_mut("arguments"));
-        // Templates walk through arguments; a text that is no JSON stays one.
-        if let Some(arguments) = arguments
-            && let Some(parsed) = arguments.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok())
-            && parsed.is_object()
-        {
-            *arguments = parsed;
-        }
-    }
     Ok(Value::Object(m))
 }
 
@@ -156,6 +146,7 @@ pub fn render(words: &Words, conversation: Conversation) -> Result<(String, Vec<
         return Err(ApiError::unsupported("tools", "the model's chat template has no calls that this server knows"));
     }
     name_results(&mut messages);
+    settle_calls(&mut messages, words.style.as_ref().map(|s| s.turns()).unwrap_or_default());
     settle_system(&mut messages, template.source(!tools.listed.is_empty()).contains("developer"));
     if words.style.as_ref().is_some_and(|s| s.ids() == Ids::Nine) {
         shorten_ids(&mut messages);
@@ -191,6 +182,28 @@ fn settle_system(messages: &mut Vec<Value>, developers: bool) {
         let text = |m: &Value| m["content"].as_str().unwrap_or("").to_string();
         messages[0]["content"] = format!("{}\n\n{}", text(&messages[0]), text(&messages[1])).into();
         messages.remove(1);
+    }
+}
+
+/// Turns with calls as the template takes them.
+fn settle_calls(messages: &mut [Value], turns: Turns) {
+    for m in messages {
+        let calls = m["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty());
+        if calls && m["content"].as_str().is_none_or(str::is_empty) {
+            m["content"] = if turns.no_content { Value::Null } else { "".into() };
+        }
+        for call in m.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+            let Some(arguments) = call.get_mut("function").and_then(|f| f.get_mut("arguments")) else { continue };
+            match arguments.as_str() {
+                None if turns.text_arguments => *arguments = arguments.to_string().into(),
+                // Templates walk through arguments; a text that is no JSON stays one.
+                Some(text) if !turns.text_arguments => {
+                    let parsed = serde_json::from_str::<Value>(text).ok().filter(Value::is_object);
+                    parsed.into_iter().for_each(|parsed| *arguments = parsed);
+                }
+                _ => {}
+            }
+        }
     }
 }
 
@@ -254,14 +267,23 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn parts_become_one_text_and_arguments_objects() {
-        let got = messages(vec![
+    fn parts_become_one_text_and_arguments_what_templates_take() {
+        let mut got = messages(vec![
             json!({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}),
             json!({"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{\"x\": 1}"}}]}),
         ])
         .unwrap();
         assert_eq!(got[0]["content"], "ab");
-        assert_eq!(got[1]["tool_calls"][0]["function"]["arguments"], json!({"x": 1}));
+        settle_calls(&mut got, Turns::default());
+        assert_eq!(
+            (&got[1]["content"], &got[1]["tool_calls"][0]["function"]["arguments"]),
+            (&json!(""), &json!({"x": 1}))
+        );
+        settle_calls(&mut got, Turns { no_content: true, text_arguments: true });
+        assert_eq!(
+            (&got[1]["content"], &got[1]["tool_calls"][0]["function"]["arguments"]),
+            (&json!(null), &json!("{\"x\":1}"))
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Grammars of a model's requests, kept while there is room. They are compiled one after the other by a thread of their own, so
-//! that whoever asks for a dear one waits for it and nobody else does. The thread's stack is large, for the compiler follows a
-//! schema's references by calling itself, and what a schema may hold is bounded so that it suffices.
+//! that whoever asks for a dear one waits for it and nobody else does. The stack is large, for the compiler follows a schema's
+//! references by calling itself, and what a schema may hold is bounded so that it suffices.
 use crate::{
     chat::tokenizer,
     error::{ApiError, Result},
@@ -28,7 +28,7 @@ const KEPT_BYTES: usize = 512 << 10;
 const VALUES_MAX: usize = 10_000;
 /// Most bytes of them.
 const BYTES_MAX: usize = 256 << 10;
-/// Of the compiler's thread; touched as far as it is needed.
+/// Of the thread that compiles one; touched as far as it is needed.
 const STACK: usize = 256 << 20;
 /// Grammars that wait; more are refused.
 const WAITING: usize = 64;
@@ -91,24 +91,49 @@ fn lost() -> ApiError {
 
 fn start() -> SyncSender<Task> {
     let (sender, tasks) = sync_channel(WAITING);
-    let thread = thread::Builder::new().name("grammars".into()).stack_size(STACK);
-    if let Err(e) = thread.spawn(move || compile_all(&tasks)) {
+    if let Err(e) = thread::Builder::new().name("grammars".into()).spawn(move || compile_all(&tasks)) {
         tracing::error!("no thread for grammars: {e}");
     }
     sender
 }
 
-/// Until nobody can ask any more.
+/// Until nobody can ask any more. Each is compiled on a stack of its own, which goes when it is done.
 fn compile_all(tasks: &Receiver<Task>) {
     let mut compiler = None;
     while let Ok(task) = tasks.recv() {
         // Whoever went away needs nothing.
-        if !task.answer.is_closed() {
-            let made = task.words.grammars.known(&task.form).map_or_else(|| compile(&mut compiler, &task), Ok);
-            let _ = task.answer.send(made);
+        if task.answer.is_closed() {
+            continue;
         }
+        let made = task.words.grammars.known(&task.form).map_or_else(|| apart(&mut compiler, &task), Ok);
+        let _ = task.answer.send(made);
     }
 }
+
+fn apart(kept: &mut Option<pondera_text::Result<Compiler>>, task: &Task) -> Result<Arc<Grammar>> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("grammar".into()).stack_size(STACK);
+        let work = || {
+            give_way();
+            compile(kept, task)
+        };
+        let thread = thread.spawn_scoped(scope, work).map_err(|_| lost())?;
+        // A bug costs this request alone.
+        thread.join().unwrap_or_else(|_| Err(lost()))
+    })
+}
+
+/// Lets this thread run where others do not want to: nobody who decodes waits for another's schema.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(e) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+        tracing::debug!("a thread keeps its priority: {e}");
+    }
+}
+
+/// Of 0 to 19: a tenth of a processor that others want too.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
 
 fn compile(kept: &mut Option<pondera_text::Result<Compiler>>, task: &Task) -> Result<Arc<Grammar>> {
     let Task { words, form, param, .. } = task;

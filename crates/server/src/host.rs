@@ -11,8 +11,8 @@ use crate::{
     tools::{Called, Namer},
 };
 use pondera_engine::{
-    AdapterId, Engine, Event, FinishReason, Logprob, Pooling, Request, RequestId, Sampling, Timings, TokenLogprobs,
-    Usage,
+    AdapterId, Engine, Event, FinishReason, Load, Logprob, Pooling, Request, RequestId, Sampling, Timings,
+    TokenLogprobs, Usage,
 };
 use pondera_text::{
     ChatTemplate, Tokenizer,
@@ -20,6 +20,7 @@ use pondera_text::{
 };
 use std::{
     collections::{HashMap, VecDeque},
+    ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
@@ -30,7 +31,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc as events, oneshot};
+use tokio::sync::{mpsc as events, oneshot, watch};
 
 /// Time that laying out weights may take between two looks at the commands.
 const SETTLE: Duration = Duration::from_millis(4);
@@ -46,11 +47,35 @@ pub struct ModelSpec {
     /// In place of the model's own.
     pub template: Option<ChatTemplate>,
     /// How it makes vectors.
-    pub embedding: Embedding,
+    pub embedding: Arc<Embedding>,
     /// Its adapters, each a model of its own to clients: what they call it, and where it is.
     pub adapters: Vec<(String, PathBuf)>,
+    /// Bytes of its files.
+    pub bytes: u64,
     /// Opens it, on the thread that will run it.
-    pub open: Box<dyn FnOnce() -> pondera_engine::Result<Engine> + Send>,
+    #[allow(clippy::type_complexity)]
+    pub open: Box<dyn Fn(&Room) -> pondera_engine::Result<Engine> + Send + Sync>,
+}
+
+impl ModelSpec {
+    /// Whom clients mean by `name`: 0 for the model, then its adapters.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        if self.name == name || self.aliases.iter().any(|a| a == name) {
+            return Some(0);
+        }
+        self.adapters.iter().position(|a| a.0 == name).map(|i| i + 1)
+    }
+}
+
+/// What a model may take when it is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Most bytes, of weights and all else; none: what the machine has.
+    pub memory: Option<u64>,
+    /// Its context; none: as it was set up.
+    pub ctx: Option<usize>,
+    /// Tokens of its cache; none: as it was set up.
+    pub kv_tokens: Option<usize>,
 }
 
 /// How a model makes a vector of a text.
@@ -66,32 +91,82 @@ pub struct Embedding {
     pub finish: Box<dyn Fn(Vec<f32>) -> pondera_engine::Result<Vec<f32>> + Send + Sync>,
 }
 
-/// A model that is being served.
-pub struct Model {
+/// What is known of a model, whether it is open or not.
+#[derive(Debug)]
+pub struct Card {
     /// The name that clients use.
     pub name: String,
-    /// Further names.
-    pub aliases: Vec<String>,
     /// Sampling values where a request says nothing.
     pub sampling: Sampling,
     /// When it was opened, in seconds since 1970.
     pub created: u64,
-    /// Its words, and its template for conversations.
-    pub words: Words,
     /// Most tokens of prompt and answer together.
     pub ctx: usize,
     /// What lists say of it.
     pub facts: Facts,
-    /// How it makes vectors.
-    pub embedding: Arc<Embedding>,
+    /// None where the model has none.
+    pub template: Option<Arc<ChatTemplate>>,
+    /// Whether its template has calls that are known here.
+    pub calls: bool,
+    /// Whether it makes embeddings alone.
+    pub encoder: bool,
     /// The model that it adapts, by its name.
     pub parent: Option<String>,
-    adapter: Option<AdapterId>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
+}
+
+/// A model that is open. What its [`Card`] says can be read from it.
+pub struct Model {
+    /// What is known of it when it is closed too.
+    pub card: Arc<Card>,
+    /// Its words, and its template for conversations.
+    pub words: Words,
+    /// How it makes vectors.
+    pub embedding: Arc<Embedding>,
+    adapter: Option<AdapterId>,
     commands: mpsc::Sender<Command>,
-    alive: Arc<AtomicBool>,
     tickets: Arc<AtomicU64>,
+    under_way: Arc<()>,
+}
+
+impl Deref for Model {
+    type Target = Card;
+
+    fn deref(&self) -> &Card {
+        &self.card
+    }
+}
+
+/// A model's thread, and the model on it.
+#[derive(Clone)]
+pub struct Started {
+    /// The model, then one for each of its adapters.
+    pub models: Vec<Arc<Model>>,
+    /// Bytes that it takes at most.
+    pub bytes: u64,
+    /// Most tokens of prompt and answer together.
+    pub ctx: usize,
+    /// Tokens of its cache.
+    pub kv_tokens: usize,
+    /// Its sender goes when the thread has ended and its memory is free.
+    pub gone: watch::Receiver<()>,
+    alive: Arc<AtomicBool>,
+    under_way: Arc<()>,
+}
+
+impl Started {
+    /// Whether its thread still runs.
+    pub fn alive(&self) -> bool {
+        self.alive.load(SeqCst)
+    }
+
+    /// Whether somebody holds one of its models, or has a request under way.
+    pub fn busy(&self) -> bool {
+        // Each model has one, and this itself.
+        Arc::strong_count(&self.under_way) > self.models.len() + 1
+            || self.models.iter().any(|m| Arc::strong_count(m) > 1)
+    }
 }
 
 /// What turns text into tokens and back.
@@ -156,6 +231,8 @@ pub struct Ticket {
     events: events::UnboundedReceiver<Out>,
     commands: mpsc::Sender<Command>,
     ended: bool,
+    /// Its model is in use.
+    _under_way: Arc<()>,
     /// Tells thoughts and calls from the text, and names the calls.
     pub reader: Option<(Reader, Namer)>,
 }
@@ -199,100 +276,82 @@ fn gone() -> ApiError {
 }
 
 impl Model {
-    /// Starts the model's thread and waits until it is open: the model, then one for each of its adapters.
+    /// Starts the model's thread and waits until it is open.
     ///
     /// # Errors
     /// What the engine says.
-    pub fn start(spec: ModelSpec) -> pondera_engine::Result<Vec<Model>> {
-        let ModelSpec { name, aliases, sampling, template, embedding, adapters, open } = spec;
-        let names: Vec<String> = adapters.iter().map(|a| a.0.clone()).collect();
+    pub fn start(spec: &Arc<ModelSpec>, room: &Room, metrics: Arc<Metrics>) -> pondera_engine::Result<Started> {
         let (commands, inbox) = mpsc::channel();
         let (tell, told) = mpsc::channel();
-        let (metrics, alive) = (Arc::new(Metrics::default()), Arc::new(AtomicBool::new(true)));
-        let (counts, living) = (metrics.clone(), alive.clone());
+        let (here, gone) = watch::channel(());
+        let alive = Arc::new(AtomicBool::new(true));
+        let (counts, living, plan, room) = (metrics.clone(), alive.clone(), spec.clone(), *room);
         let body = move || {
-            let opened = open().and_then(|mut engine| {
+            // Dropped last.
+            let _here = here;
+            let opened = (plan.open)(&room).and_then(|mut engine| {
                 let load = |(name, path): &(String, PathBuf)| engine.load_adapter(name, &[(path, 1.0)]);
-                let ids = adapters.iter().map(load).collect::<pondera_engine::Result<Vec<_>>>()?;
-                Ok((engine, ids))
+                let ids = plan.adapters.iter().map(load).collect::<pondera_engine::Result<Vec<_>>>()?;
+                let words = words(&engine, plan.template.clone())?;
+                let (ctx, kv_tokens) = (engine.ctx(), engine.kv().1);
+                let facts = Facts::of(&engine);
+                let bytes = engine.plan().total_bytes();
+                Ok((engine, Opened { words, facts, ids, ctx, kv_tokens, bytes }))
             });
-            let (engine, ids) = match opened {
-                Ok(opened) => opened,
+            let engine = match opened {
+                Ok((engine, opened)) => {
+                    let _ = tell.send(Ok(opened));
+                    engine
+                }
                 Err(e) => return drop(tell.send(Err(e))),
             };
-            let opened = words(&engine, template).map(|words| (words, Facts::of(&engine), engine.ctx(), ids));
-            let ready = opened.is_ok();
-            let _ = tell.send(opened);
-            if ready {
-                let worker = Worker {
-                    engine,
-                    inbox,
-                    tickets: HashMap::new(),
-                    sinks: HashMap::new(),
-                    metrics: counts,
-                    passes: VecDeque::new(),
-                };
-                // A bug ends this model, not the server: readiness tells.
-                if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
-                    tracing::error!("the engine's thread ended by a bug");
-                }
-                living.store(false, SeqCst);
+            let worker = Worker {
+                engine,
+                inbox,
+                tickets: HashMap::new(),
+                sinks: HashMap::new(),
+                metrics: counts.clone(),
+                passes: VecDeque::new(),
+            };
+            // A bug ends this model, not the server: readiness tells.
+            if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+                tracing::error!("the engine's thread ended by a bug");
             }
+            counts.work(0, 0, Load::default());
+            living.store(false, SeqCst);
         };
         let cannot =
             |e: std::io::Error| pondera_engine::Error::new(pondera_engine::ErrorKind::Invalid, format!("thread: {e}"));
         thread::Builder::new().name("engine".into()).spawn(body).map_err(cannot)?;
         let died = || pondera_engine::Error::new(pondera_engine::ErrorKind::File, "the model could not be opened");
-        let (words, facts, ctx, ids) = told.recv().unwrap_or_else(|_| Err(died()))?;
-        let (created, tickets, embedding) = (crate::id::now_s(), Arc::default(), Arc::new(embedding));
-        let base = Model {
-            name,
-            aliases,
-            sampling,
-            embedding,
-            created,
-            words,
-            ctx,
-            facts,
-            parent: None,
-            adapter: None,
-            metrics,
-            commands,
-            alive,
-            tickets,
+        let Opened { words, facts, ids, ctx, kv_tokens, bytes } = told.recv().unwrap_or_else(|_| Err(died()))?;
+        let (created, tickets, under_way) = (crate::id::now_s(), Arc::<AtomicU64>::default(), Arc::new(()));
+        let model = |name: &str, parent: Option<&str>, adapter: Option<AdapterId>| {
+            let card = Card {
+                name: name.to_string(),
+                sampling: spec.sampling.clone(),
+                created,
+                ctx,
+                facts: facts.clone(),
+                template: words.template.clone(),
+                calls: words.style.as_ref().is_some_and(|s| s.calls()),
+                encoder: words.encoder,
+                parent: parent.map(str::to_string),
+                metrics: metrics.clone(),
+            };
+            Arc::new(Model {
+                card: Arc::new(card),
+                words: words.clone(),
+                embedding: spec.embedding.clone(),
+                adapter,
+                commands: commands.clone(),
+                tickets: tickets.clone(),
+                under_way: under_way.clone(),
+            })
         };
-        let adapted: Vec<Model> = names.into_iter().zip(ids).map(|(name, id)| base.adapted(name, id)).collect();
-        Ok([base].into_iter().chain(adapted).collect())
-    }
-
-    /// The same model with an adapter, under another name.
-    fn adapted(&self, name: String, id: AdapterId) -> Model {
-        Model {
-            name,
-            aliases: Vec::new(),
-            sampling: self.sampling.clone(),
-            embedding: self.embedding.clone(),
-            created: self.created,
-            words: self.words.clone(),
-            ctx: self.ctx,
-            facts: self.facts.clone(),
-            parent: Some(self.name.clone()),
-            adapter: Some(id),
-            metrics: self.metrics.clone(),
-            commands: self.commands.clone(),
-            alive: self.alive.clone(),
-            tickets: self.tickets.clone(),
-        }
-    }
-
-    /// Whether its thread still runs.
-    pub fn alive(&self) -> bool {
-        self.alive.load(SeqCst)
-    }
-
-    /// Whether clients may call it `name`.
-    pub fn is(&self, name: &str) -> bool {
-        self.name == name || self.aliases.iter().any(|a| a == name)
+        let adapted = spec.adapters.iter().zip(ids).map(|((name, _), id)| model(name, Some(&spec.name), Some(id)));
+        let models = [model(&spec.name, None, None)].into_iter().chain(adapted).collect();
+        Ok(Started { models, bytes, ctx, kv_tokens, gone, alive, under_way })
     }
 
     /// Whether a prompt can have an answer.
@@ -311,7 +370,7 @@ impl Model {
         let commands = self.commands.clone();
         // Without a thread the sender is dropped, and the ticket says so.
         let _ = commands.send(Command::Submit(id, Box::new(request), sender));
-        Ticket { id, events, commands, ended: false, reader: None }
+        Ticket { id, events, commands, ended: false, _under_way: self.under_way.clone(), reader: None }
     }
 
     /// For every token but the first its log probability and the `top` likeliest, given those before it.
@@ -345,6 +404,16 @@ impl Model {
         let vector = receiver.await.map_err(|_| gone())??;
         Ok((self.embedding.finish)(vector)?)
     }
+}
+
+/// What the thread tells of a model that it has opened.
+struct Opened {
+    words: Words,
+    facts: Facts,
+    ids: Vec<AdapterId>,
+    ctx: usize,
+    kv_tokens: usize,
+    bytes: u64,
 }
 
 fn words(engine: &Engine, template: Option<ChatTemplate>) -> pondera_engine::Result<Words> {

@@ -15,8 +15,10 @@ mod grammars;
 mod host;
 mod id;
 mod job;
+mod library;
 mod listen;
 mod metrics;
+mod models;
 mod multipart;
 mod openapi;
 mod options;
@@ -28,8 +30,10 @@ mod sse;
 mod store;
 mod tools;
 
-pub use host::{Embedding, ModelSpec};
+pub use host::{Embedding, ModelSpec, Room};
+pub use library::{Held, Library, LibraryError, LibraryErrorKind, Pulling};
 pub use listen::Server;
+pub use models::Keep;
 pub use options::{Key, Limits, Options, Scope};
 pub use store::Data;
 

@@ -3,8 +3,9 @@ use crate::{
     Error,
     admission::Admission,
     batch,
-    host::{Model, ModelSpec},
+    host::ModelSpec,
     metrics::Statuses,
+    models::Models,
     options::Options,
     responses::Responses,
     route::{self, App},
@@ -55,8 +56,8 @@ impl Server {
             .build()?;
         let listener = runtime.block_on(TcpListener::bind(options.address))?;
         let store = options.data.clone().map(|data| owned(&options).and_then(|()| Store::open(data))).transpose()?;
-        let models = models.into_iter().map(|m| Model::start(m).map_err(|e| Error::other(format!("{e:#}"))));
-        let models = models.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().map(Arc::new).collect();
+        let models = Models::open(models, &options).map_err(|e| Error::other(format!("{e:#}")))?;
+        let models = Arc::new(models);
         let (admission, stopping) = (Arc::new(Admission::default()), AtomicBool::new(false));
         let (started, statuses, store) = (Instant::now(), Statuses::default(), store.map(Arc::new));
         let responses = Responses::default();
@@ -73,8 +74,8 @@ impl Server {
     }
 
     /// Names of the models.
-    pub fn models(&self) -> impl Iterator<Item = &str> {
-        self.app.models.iter().map(|m| m.name.as_str())
+    pub fn models(&self) -> Vec<String> {
+        self.app.models.cards().iter().map(|m| m.name.clone()).collect()
     }
 
     /// Answers until the process is told to stop (SIGTERM or Ctrl-C); then takes nothing new and lets what runs end, for as
@@ -86,6 +87,7 @@ impl Server {
         let Server { runtime, listener, app } = self;
         runtime.block_on(async {
             batch::resume(&app);
+            tokio::spawn(app.models.clone().tend());
             let graceful = GracefulShutdown::new();
             let places = Arc::new(Semaphore::new(app.options.limits.connections));
             let mut told = std::pin::pin!(told_to_stop());

@@ -1,11 +1,11 @@
 //! What a model counts, as Prometheus text under the names that dashboards of inference servers know.
-use crate::id;
+use crate::{host::Card, id, models::Resident};
 use pondera_engine::{FinishReason, Load, Usage};
 use std::{
     collections::BTreeMap,
     fmt::Write,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -85,6 +85,8 @@ pub struct Now {
 /// Counts of one model.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    /// How often the model was opened.
+    pub opened: AtomicU64,
     running: AtomicU64,
     submitted: AtomicU64,
     prompt_tokens: AtomicU64,
@@ -212,6 +214,27 @@ pub fn text<'a>(models: impl Iterator<Item = (&'a str, &'a Metrics)> + Clone) ->
         models.clone().for_each(|(model, m)| of(m).write(name, &escaped(model), &mut out));
     }
     out
+}
+
+/// Which models are open, and what they take.
+pub fn residents(cards: &[Arc<Card>], open: &[Resident], out: &mut String) {
+    let own = || cards.iter().filter(|m| m.parent.is_none());
+    let bytes = |m: &Card| open.iter().find(|r| r.card.name == m.name).map_or(0, |r| r.bytes);
+    for (name, help, is) in [
+        ("pondera:model_open", "Whether the model is open.", true),
+        ("pondera:model_bytes", "Bytes that the open model takes at most.", false),
+    ] {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for m in own() {
+            let value = if is { u64::from(bytes(m) > 0) } else { bytes(m) };
+            let _ = writeln!(out, "{name}{{model_name=\"{}\"}} {value}", escaped(&m.name));
+        }
+    }
+    let name = "pondera:model_opened_total";
+    let _ = writeln!(out, "# HELP {name} How often the model was opened.\n# TYPE {name} counter");
+    for m in own() {
+        let _ = writeln!(out, "{name}{{model_name=\"{}\"}} {}", escaped(&m.name), m.metrics.opened.load(Relaxed));
+    }
 }
 
 /// Responses by their status.

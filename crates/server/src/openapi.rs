@@ -63,6 +63,7 @@ entries! {
     "GET" "/pondera/load" "How busy the server is" Json;
     "POST" "/tokenize" "Tokens of a text" Json api::operations::Text;
     "POST" "/detokenize" "Text of tokens" Json api::operations::Tokens;
+    "POST" "/apply-template" "The text that a conversation becomes" Json api::openai_chat::Body;
     "GET" "/v1/models" "The models that are served" Json;
     "GET" "/v1/models/*" as "/v1/models/{model}" "One of them" Json;
     "POST" "/v1/chat/completions" "The next message of a conversation" Events api::openai_chat::Body;
@@ -87,21 +88,23 @@ entries! {
     "POST" "/api/chat" "The next message of a conversation, for clients of Ollama" Lines api::ollama::ChatBody;
     "POST" "/api/generate" "An answer to a text" Lines api::ollama::GenerateBody;
     "POST" "/api/embed" "Vectors of texts" Json api::ollama::EmbedBody;
+    "POST" "/api/embeddings" "The vector of a text, as earlier clients ask for it" Json api::ollama::EmbeddingsBody;
     "POST" "/api/show" "What a model is" Json api::ollama::ShowBody;
     "GET" "/api/tags" "The models that are served" Json;
     "GET" "/api/ps" "The models that are loaded" Json;
     "GET" "/api/version" "The program" Json;
-    "POST" "/api/pull" "Refused: a server serves the models that it was started with" Json;
+    "POST" "/api/pull" "Fetches a model, where the server was started with --library" Lines api::ollama_store::PullBody;
     "POST" "/api/push" "Refused" Json;
     "POST" "/api/create" "Refused" Json;
-    "POST" "/api/copy" "Refused" Json;
-    "DELETE" "/api/delete" "Refused" Json;
+    "POST" "/api/copy" "Gives a model a further name" Json api::ollama_store::CopyBody;
+    "DELETE" "/api/delete" "Removes a model" Json api::ollama_store::DeleteBody;
 }
 
 /// `GET /openapi.json`.
 pub async fn show(call: Call) -> Result<Response> {
     let mut document = document();
-    let names: Vec<&str> = call.app.models.iter().map(|m| m.name.as_str()).collect();
+    let cards = call.app.models.cards();
+    let names: Vec<&str> = cards.iter().map(|m| m.name.as_str()).collect();
     name_models(&mut document, &names);
     Ok(api::openai::json(&document))
 }

@@ -1,6 +1,6 @@
 //! How a server is set up: plain data.
-use crate::store::Data;
-use std::{net::SocketAddr, time::Duration};
+use crate::{library::Library, models::Keep, store::Data};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 /// What a key opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Default for Limits {
 }
 
 /// A server.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Where to listen.
     pub address: SocketAddr,
@@ -82,6 +82,12 @@ pub struct Options {
     pub grace: Duration,
     /// Where files and batches are kept; none: there are none.
     pub data: Option<Data>,
+    /// Bytes that models may take together: those that do not fit take turns. None: whatever they take.
+    pub memory: Option<u64>,
+    /// How long a model stays open that nobody asks for.
+    pub keep: Keep,
+    /// Models beside those that the server is started with, which clients may also fetch, copy and delete; none: there are none.
+    pub library: Option<Arc<dyn Library>>,
 }
 
 impl Options {
@@ -94,6 +100,15 @@ impl Options {
             limits: Limits::default(),
             grace: Duration::from_secs(30),
             data: None,
+            memory: None,
+            keep: Keep::Forever,
+            library: None,
         }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("address", &self.address).finish_non_exhaustive()
     }
 }

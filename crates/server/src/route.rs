@@ -6,6 +6,7 @@ use crate::{
     host::Model,
     id,
     metrics::Statuses,
+    models::{Keep, Models},
     openapi,
     options::{Limits, Options, Scope},
     page,
@@ -44,7 +45,7 @@ pub enum Class {
 /// What handlers see of the server.
 pub struct App {
     pub options: Options,
-    pub models: Vec<Arc<Model>>,
+    pub models: Arc<Models>,
     pub admission: Arc<Admission>,
     pub stopping: AtomicBool,
     pub started: Instant,
@@ -144,6 +145,7 @@ routes! {
     GET "/version" Use whole api::operations::version;
     POST "/tokenize" Use whole api::operations::tokenize;
     POST "/detokenize" Use whole api::operations::detokenize;
+    POST "/apply-template" Use whole api::openai_chat::apply_template;
     GET "/v1/models" Use whole api::openai_models::list;
     GET "/v1/models/*" Use whole api::openai_models::show;
     POST "/v1/chat/completions" Use whole api::openai_chat::answer;
@@ -166,15 +168,16 @@ routes! {
     POST "/api/chat" Use whole api::ollama::chat;
     POST "/api/generate" Use whole api::ollama::generate;
     POST "/api/embed" Use whole api::ollama::embed;
+    POST "/api/embeddings" Use whole api::ollama::embeddings;
     POST "/api/show" Use whole api::ollama::show;
     GET "/api/tags" Use whole api::ollama::tags;
     GET "/api/ps" Use whole api::ollama::ps;
     GET "/api/version" Use whole api::ollama::version;
-    POST "/api/pull" Admin whole api::ollama::store;
-    POST "/api/push" Admin whole api::ollama::store;
-    POST "/api/create" Admin whole api::ollama::store;
-    POST "/api/copy" Admin whole api::ollama::store;
-    DELETE "/api/delete" Admin whole api::ollama::store;
+    POST "/api/pull" Admin whole api::ollama_store::pull;
+    POST "/api/push" Admin whole api::ollama_store::refused;
+    POST "/api/create" Admin whole api::ollama_store::refused;
+    POST "/api/copy" Admin whole api::ollama_store::copy;
+    DELETE "/api/delete" Admin whole api::ollama_store::delete;
 }
 
 /// Paths that a line of a batch may have.
@@ -210,19 +213,29 @@ impl App {
         }
     }
 
-    /// The model of that name.
+    /// The model of that name, opened if it is not.
     ///
     /// # Errors
-    /// 404 by the API's own code.
-    pub fn model(&self, name: &str) -> Result<Arc<Model>> {
-        // Ollama's clients name a tag even where there is none.
-        let plain = name.strip_suffix(":latest").unwrap_or(name);
-        self.models.iter().find(|m| m.is(name) || m.is(plain)).cloned().ok_or_else(|| {
-            let message = format!("the model {:?} does not exist", crate::job::short(name));
-            ApiError { param: Some("model".into()), ..ApiError::new(StatusCode::NOT_FOUND, message) }
-                .code("model_not_found")
-        })
+    /// 404 by the API's own code; 503 where it cannot be opened, or not in time.
+    pub async fn model(&self, name: &str) -> Result<Arc<Model>> {
+        self.model_kept(name, None).await
     }
+
+    /// The same, to stay open for so long.
+    ///
+    /// # Errors
+    /// As [`App::model`].
+    pub async fn model_kept(&self, name: &str, keep: Option<Keep>) -> Result<Arc<Model>> {
+        let model = self.models.get(name, keep);
+        match self.options.limits.request_time {
+            Duration::ZERO => model.await,
+            time => tokio::time::timeout(time, model).await.unwrap_or_else(|_| Err(busy())),
+        }
+    }
+}
+
+fn busy() -> ApiError {
+    ApiError::unavailable("other models are in use, and this one does not fit beside them")
 }
 
 /// Answers any request: the door, then the route.

@@ -119,7 +119,7 @@ impl Compiler {
         let start = Matcher::new(self.factory.create_parser(grammar));
         match start.get_error() {
             Some(e) => Err(wrong(&e)),
-            None => Ok(Grammar { start, ends: self.ends.clone() }),
+            None => Grammar { start, ends: self.ends.clone() }.sound(),
         }
     }
 }
@@ -140,6 +140,18 @@ fn wrong(what: &str) -> Error {
 }
 
 impl Grammar {
+    /// Itself, unless no text can begin: such as a schema that is nothing but itself.
+    fn sound(self) -> Result<Grammar> {
+        let begun = self.start.deep_clone().compute_mask_or_eos();
+        match begun {
+            Ok(allowed) if !allowed.is_zero() => Ok(self),
+            // The reason is a name within the library and says nothing more.
+            _ => Err(Error::invalid(
+                "grammar: no text is of this kind: it asks for what cannot be, or for itself without end",
+            )),
+        }
+    }
+
     /// At the beginning of a text.
     pub fn begin(&self) -> Guide {
         Guide { matcher: self.start.deep_clone(), allowed: SimpleVob::new(), ends: self.ends.clone() }

@@ -2,21 +2,23 @@
 use crate::{
     Context,
     error::{Error, Result},
-    flags::{Choice, Compute, Recommended},
+    flags::{Choice, Compute, Recommended, bytes},
     load::from,
     lora,
     model::{self, PEBBLE_NAME, Source},
     progress::Spinner,
     sentence::Recipe,
 };
-use pondera_engine::{Engine, EngineOptions, ErrorKind, KvType, normalize};
+use pondera_engine::{Engine, EngineOptions, ErrorKind, KvType, available_bytes, normalize};
 use pondera_text::ChatTemplate;
-use pondera_server::{Data, Embedding, Key, ModelSpec, Options, Scope, Server};
+use pondera_server::{Data, Embedding, Keep, Key, ModelSpec, Options, Room, Scope, Server};
+use pondera_weights::Weights;
 use serde_json::json;
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -64,6 +66,12 @@ pub struct Args {
     /// Tokens that the cache holds, of all requests together [default: 4 times the context, as far as memory goes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     kv_tokens: Option<u32>,
+    /// Memory that all models may take together, as 12GB or 8GiB: those that do not fit take turns [default: what is free]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    memory: Option<u64>,
+    /// How long a model stays open that nobody asks for, as 300 or 5m; below zero until another needs its room
+    #[arg(long, value_name = "TIME", default_value = "-1", allow_hyphen_values = true)]
+    keep_alive: Keep,
     /// Longest time of a request in seconds; 0 for none
     #[arg(long, value_name = "S", default_value_t = 3600)]
     timeout: u64,
@@ -87,6 +95,8 @@ pub struct Args {
 const DOCUMENTED: (f32, u32, f32, f32) = (1.0, 0, 1.0, 0.0);
 /// Longest step while somebody waits for the next token.
 const STEP: Duration = Duration::from_millis(150);
+/// Sequences of the whole context that the cache has room for, unless told otherwise.
+const CONTEXTS: usize = 4;
 /// Most bytes of a file of keys.
 const KEYS_BYTES_MAX: u64 = 1 << 20;
 
@@ -112,12 +122,17 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     engine.max_waiting = args.max_requests as usize;
     engine.step_time = Some(STEP);
     engine.kv_tokens = args.kv_tokens.map(|n| n as usize);
+    engine.kv_contexts = CONTEXTS;
+    options.keep = args.keep_alive;
+    // One alone has what the machine has, and says itself where that is too little.
+    let several = args.models.len() > 1;
+    options.memory = args.memory.or_else(|| available_bytes().filter(|_| several));
     let models = models(args, &engine, context)?;
     let spinner = Spinner::new(context, "loading".into());
     let server = Server::bind(options, models).map_err(|e| Error::failed(format!("serve: {e}")))?;
     drop(spinner);
     let address = server.address().map_err(|e| Error::failed(format!("serve: {e}")))?;
-    let names: Vec<&str> = server.models().collect();
+    let names = server.models();
     if context.out.json() {
         context.out.object(&json!({ "listening": format!("http://{address}"), "models": names }))?;
     } else {
@@ -158,11 +173,28 @@ fn models(args: &Args, options: &EngineOptions, context: &Context) -> Result<Vec
         let recommended = source.folder().map(Recommended::of).transpose()?.unwrap_or_default();
         let sampling = Choice::default().over(&recommended, DOCUMENTED);
         let options = options.clone();
-        let open = Box::new(move || Engine::open(&from(&source), &options, &mut |_| {}));
+        let bytes = size(&source);
+        let open = move |room: &Room| {
+            let mut options = options.clone();
+            options.memory = room.memory;
+            options.ctx = room.ctx.or(options.ctx);
+            options.kv_tokens = room.kv_tokens.or(options.kv_tokens);
+            Engine::open(&from(&source), &options, &mut |_| {})
+        };
         let template = args.chat_template.as_deref().filter(|_| i == 0).map(template).transpose()?;
-        specs.push(ModelSpec { name, aliases, sampling, template, embedding: embedding(recipe)?, adapters, open });
+        let (embedding, open) = (Arc::new(embedding(recipe)?), Box::new(open));
+        specs.push(ModelSpec { name, aliases, sampling, template, embedding, adapters, bytes, open });
     }
     Ok(specs)
+}
+
+/// Bytes of a model's tensors; 0 where they cannot be read, which opening it says better.
+fn size(source: &Source) -> u64 {
+    let weights = match source {
+        Source::Path(path) => Weights::open(path).ok(),
+        Source::Embedded(bytes) => return bytes.len() as u64,
+    };
+    weights.map_or(0, |w| w.tensors().iter().map(|t| t.range.len() as u64).sum())
 }
 
 /// A template that can be read.

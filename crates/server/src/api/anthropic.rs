@@ -75,7 +75,7 @@ struct Frame {
 /// Answers.
 pub async fn answer(mut call: Call) -> Result<Response> {
     let mut body: Body = parse(&call.body)?;
-    let model = call.app.model(&body.model)?;
+    let model = call.app.model(&body.model).await?;
     let limits = call.app.options.limits;
     let stops = body.stop_sequences.take().unwrap_or_default();
     if stops.len() > STOPS_MAX {
@@ -131,7 +131,7 @@ fn form(config: Option<&Value>, format: Option<&Value>) -> Result<Option<Value>>
 /// Tokens of a conversation.
 pub async fn count_tokens(call: Call) -> Result<Response> {
     let body: Body = parse(&call.body)?;
-    let model = call.app.model(&body.model)?;
+    let model = call.app.model(&body.model).await?;
     let count = chat::count(&model.words, conversation(body)?).await?;
     Ok(json(&json!({ "input_tokens": count })))
 }

@@ -1,6 +1,7 @@
 //! Dialects: one file each turns bytes of requests into jobs, and what comes of them into bytes.
 pub mod anthropic;
 pub mod ollama;
+pub mod ollama_store;
 pub mod openai;
 pub mod openai_batches;
 pub mod openai_chat;

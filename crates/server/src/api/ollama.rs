@@ -4,19 +4,25 @@ use crate::{
     chat::{self, Conversation},
     error::{ApiError, Result},
     grammars::{Form, grammar, object},
-    host::{Model, Out, Part, Ticket},
+    host::{Card, Model, Out, Part, Ticket},
     id,
     job::{Choice, Job},
+    library::Held,
+    models::{Keep, Resident},
     route::Call,
     sse::{self, Events},
     tools::{Answer, Call as ToolCall, Called, Tools, collect},
 };
-use axum::{http::StatusCode, response::Response};
+use axum::response::Response;
 use pondera_engine::{FinishReason, STOPS_MAX, Timings, Usage};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Options about sampling and lengths. Those about hardware are accepted and change nothing: the server decided when it began.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -75,8 +81,7 @@ pub struct ChatBody {
     options: Option<Options>,
     stream: Option<bool>,
     think: Option<Value>,
-    #[serde(rename = "keep_alive")]
-    _keep_alive: Option<Value>,
+    keep_alive: Option<Value>,
     #[serde(flatten)]
     #[schemars(skip)]
     rest: Map<String, Value>,
@@ -93,8 +98,7 @@ pub struct GenerateBody {
     options: Option<Options>,
     stream: Option<bool>,
     think: Option<Value>,
-    #[serde(rename = "keep_alive")]
-    _keep_alive: Option<Value>,
+    keep_alive: Option<Value>,
     #[serde(flatten)]
     #[schemars(skip)]
     rest: Map<String, Value>,
@@ -110,8 +114,20 @@ pub struct EmbedBody {
     _truncate: Option<bool>,
     #[serde(rename = "options")]
     _options: Option<Value>,
-    #[serde(rename = "keep_alive")]
-    _keep_alive: Option<Value>,
+    keep_alive: Option<Value>,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    rest: Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaEmbeddingsRequest", deny_unknown_fields)]
+pub struct EmbeddingsBody {
+    model: String,
+    prompt: Option<String>,
+    #[serde(rename = "options")]
+    _options: Option<Value>,
+    keep_alive: Option<Value>,
     #[serde(flatten)]
     #[schemars(skip)]
     rest: Map<String, Value>,
@@ -156,13 +172,14 @@ fn generated(answer: &Answer) -> Value {
 pub async fn chat(mut call: Call) -> Result<Response> {
     let body: ChatBody = parse(&call.body)?;
     refuse(&body.rest, &[])?;
-    let model = call.app.model(&body.model)?;
+    let keep = keep(body.keep_alive.as_ref())?;
+    let model = call.app.model_kept(&body.model, keep).await?;
     let (mut job, schema) = (job(body.options, &model)?, schema(body.format)?);
     let mut tools = Tools::openai(&body.tools.unwrap_or_default(), None, None)?;
     tools.wanted.text = schema;
     let list = body.messages.unwrap_or_default();
     if list.is_empty() {
-        return Ok(loaded(&model, said));
+        return Ok(loaded(&model, keep, said));
     }
     let messages = chat::messages(from_ollama(list)?)?;
     let kwargs = thinking(body.think)?;
@@ -208,11 +225,12 @@ fn from_ollama(mut list: Vec<Value>) -> Result<Vec<Value>> {
 pub async fn generate(mut call: Call) -> Result<Response> {
     let body: GenerateBody = parse(&call.body)?;
     refuse(&body.rest, &["suffix", "images", "template", "context"])?;
-    let model = call.app.model(&body.model)?;
+    let keep = keep(body.keep_alive.as_ref())?;
+    let model = call.app.model_kept(&body.model, keep).await?;
     let (mut job, schema) = (job(body.options, &model)?, schema(body.format)?);
     let prompt = body.prompt.unwrap_or_default();
     if prompt.is_empty() {
-        return Ok(loaded(&model, generated));
+        return Ok(loaded(&model, keep, generated));
     }
     let system = body.system.filter(|s| !s.is_empty());
     if body.raw.unwrap_or(false) || model.words.template.is_none() {
@@ -240,14 +258,14 @@ pub async fn embed(mut call: Call) -> Result<Response> {
     let start = Instant::now();
     let body: EmbedBody = parse(&call.body)?;
     refuse(&body.rest, &["dimensions"])?;
-    let model = call.app.model(&body.model)?;
+    let keep = keep(body.keep_alive.as_ref())?;
+    let model = call.app.model_kept(&body.model, keep).await?;
     let texts = body.input.map(Strings::list).unwrap_or_default();
     let (mut all, mut tokens) = (Vec::new(), 0);
     for text in texts {
-        let ids = chat::encode_text(&model.words, (model.embedding.prepare)(&text)).await?;
-        call.place.grow(0, ids.len(), &call.app.options.limits)?;
-        tokens += ids.len();
-        all.push(model.embed(ids).await?);
+        let (vector, n) = vector(&mut call, &model, &text).await?;
+        tokens += n;
+        all.push(vector);
     }
     let time = start.elapsed().as_nanos() as u64;
     Ok(json(&json!({
@@ -255,23 +273,47 @@ pub async fn embed(mut call: Call) -> Result<Response> {
     })))
 }
 
+/// `/api/embeddings`, which came before it: one text, and no vector of none.
+pub async fn embeddings(mut call: Call) -> Result<Response> {
+    let body: EmbeddingsBody = parse(&call.body)?;
+    refuse(&body.rest, &[])?;
+    let keep = keep(body.keep_alive.as_ref())?;
+    let model = call.app.model_kept(&body.model, keep).await?;
+    let vector = match body.prompt.filter(|p| !p.is_empty()) {
+        Some(prompt) => vector(&mut call, &model, &prompt).await?.0,
+        None => Vec::new(),
+    };
+    Ok(json(&json!({ "embedding": vector })))
+}
+
+/// The vector of a text, and its tokens.
+async fn vector(call: &mut Call, model: &Model, text: &str) -> Result<(Vec<f32>, usize)> {
+    let ids = chat::encode_text(&model.words, (model.embedding.prepare)(text)).await?;
+    call.place.grow(0, ids.len(), &call.app.options.limits)?;
+    let n = ids.len();
+    Ok((model.embed(ids).await?, n))
+}
+
 /// `/api/tags`.
 pub async fn tags(call: Call) -> Result<Response> {
-    let models: Vec<Value> = call.app.models.iter().map(listed).collect();
+    let mut models: Vec<Value> = call.app.models.cards().iter().map(|m| listed(m)).collect();
+    models.extend(call.app.models.held().await?.iter().map(held));
     Ok(json(&json!({ "models": models })))
 }
 
 /// `/api/ps`.
 pub async fn ps(call: Call) -> Result<Response> {
-    let running = |m: &Arc<Model>| {
-        let mut entry = listed(m);
+    let running = |r: &Resident| {
+        let mut entry = listed(&r.card);
+        entry["size"] = r.bytes.into();
         entry["size_vram"] = 0.into();
-        entry["context_length"] = m.ctx.into();
-        // They stay as long as the server does.
-        entry["expires_at"] = "9999-12-31T23:59:59Z".into();
+        entry["context_length"] = r.card.ctx.into();
+        // Some clients want a time even where it never comes.
+        let end = r.expires.map(|left| id::rfc3339(id::now_s() + left.as_secs()));
+        entry["expires_at"] = end.unwrap_or_else(|| "9999-12-31T23:59:59Z".into()).into();
         entry
     };
-    let models: Vec<Value> = call.app.models.iter().filter(|m| m.alive()).map(running).collect();
+    let models: Vec<Value> = call.app.models.residents().iter().filter(|r| r.alive).map(running).collect();
     Ok(json(&json!({ "models": models })))
 }
 
@@ -280,16 +322,12 @@ pub async fn show(call: Call) -> Result<Response> {
     let body: ShowBody = parse(&call.body)?;
     refuse(&body.rest, &["system", "template", "options"])?;
     let name = body.model.filter(|n| !n.is_empty()).or(body.name).unwrap_or_default();
-    let m = call.app.model(&name)?;
-    let template = m.words.template.as_ref().map_or("", |t| t.source(false));
-    let capabilities = if m.words.encoder {
+    let m = call.app.models.card(&name).await?;
+    let template = m.template.as_ref().map_or("", |t| t.source(false));
+    let capabilities = if m.encoder {
         json!(["embedding"])
     } else {
-        if m.words.style.as_ref().is_some_and(|s| s.calls()) {
-            json!(["completion", "tools"])
-        } else {
-            json!(["completion"])
-        }
+        if m.calls { json!(["completion", "tools"]) } else { json!(["completion"]) }
     };
     Ok(json(&json!({
         "modelfile": "", "parameters": "", "template": template, "details": details(&m), "capabilities": capabilities,
@@ -306,13 +344,7 @@ pub async fn version(_: Call) -> Result<Response> {
     Ok(json(&json!({ "version": env!("CARGO_PKG_VERSION") })))
 }
 
-/// What changes the store.
-pub async fn store(_: Call) -> Result<Response> {
-    Err(ApiError::new(StatusCode::BAD_REQUEST, "this server serves the models that it was started with")
-        .code("not_supported"))
-}
-
-fn details(m: &Model) -> Value {
+fn details(m: &Card) -> Value {
     let f = &m.facts;
     json!({
         "parent_model": m.parent.as_deref().unwrap_or(""), "format": f.kind, "family": f.family, "families": [f.family],
@@ -320,9 +352,18 @@ fn details(m: &Model) -> Value {
     })
 }
 
-fn listed(m: &Arc<Model>) -> Value {
+fn listed(m: &Card) -> Value {
     let modified = id::rfc3339(m.created);
     json!({ "name": m.name, "model": m.name, "modified_at": modified, "size": m.facts.bytes, "details": details(m) })
+}
+
+/// One of the library that was not opened yet: of its architecture nothing is known.
+fn held(h: &Held) -> Value {
+    let details = json!({ "format": "", "family": "", "families": [], "parameter_size": "", "quantization_level": "" });
+    json!({
+        "name": h.name, "model": h.name, "modified_at": id::rfc3339(h.modified), "size": h.bytes,
+        "digest": h.digest.as_deref().unwrap_or(""), "details": details,
+    })
 }
 
 /// `1.2B`.
@@ -391,12 +432,24 @@ fn job(options: Option<Options>, model: &Model) -> Result<Job> {
     })
 }
 
-/// A request for nothing says that the model is there.
-fn loaded(model: &Model, shape: Shape) -> Response {
+/// A request for nothing opens the model, or closes it where it is to be kept for no time.
+fn loaded(model: &Model, keep: Option<Keep>, shape: Shape) -> Response {
+    let unload = keep == Some(Keep::For(Duration::ZERO));
     let mut line = line(model, shape(&Answer::default()));
     line["done"] = true.into();
-    line["done_reason"] = "load".into();
+    line["done_reason"] = if unload { "unload" } else { "load" }.into();
     json(&line)
+}
+
+/// How long a model is to stay: a number of seconds, or text such as `5m`.
+fn keep(value: Option<&Value>) -> Result<Option<Keep>> {
+    let keep = match value {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Number(n)) => n.to_string().parse(),
+        Some(Value::String(text)) => text.parse(),
+        Some(other) => other.to_string().parse(),
+    };
+    keep.map(Some).map_err(|e: String| ApiError::invalid("keep_alive", e))
 }
 
 fn line(model: &Model, part: Value) -> Value {

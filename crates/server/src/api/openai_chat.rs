@@ -112,7 +112,7 @@ struct Frame {
 pub async fn answer(mut call: Call) -> Result<Response> {
     let mut body: Body = parse(&call.body)?;
     refuse(&body.rest, REFUSED)?;
-    let model = call.app.model(&body.model)?;
+    let model = call.app.model(&body.model).await?;
     let limits = call.app.options.limits;
     let mut job = Job {
         n: choices(body.n, &limits)?,
@@ -159,6 +159,16 @@ pub async fn answer(mut call: Call) -> Result<Response> {
     out["choices"] = list.into();
     out["usage"] = openai::usage(&parts);
     Ok(json(&out))
+}
+
+/// `/apply-template`: the text that a conversation becomes, as the model would read it. Takes what `/v1/chat/completions` takes.
+pub async fn apply_template(call: Call) -> Result<Response> {
+    let mut body: Body = parse(&call.body)?;
+    refuse(&body.rest, REFUSED)?;
+    let model = call.app.model(&body.model).await?;
+    let (words, conversation) = (model.words.clone(), conversation(&mut body)?);
+    let (text, tokens) = chat::apart(move || chat::render(&words, conversation)).await?;
+    Ok(json(&json!({ "prompt": text, "count": tokens.len(), "tokens": tokens })))
 }
 
 fn choice(b: &mut Body) -> Choice {

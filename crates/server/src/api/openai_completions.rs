@@ -101,7 +101,7 @@ struct Probabilities {
 pub async fn answer(mut call: Call) -> Result<Response> {
     let mut body: Body = parse(&call.body)?;
     refuse(&body.rest, &["suffix"])?;
-    let model = call.app.model(&body.model)?;
+    let model = call.app.model(&body.model).await?;
     let limits = call.app.options.limits;
     let n = choices(body.n, &limits)?;
     if body.best_of.is_some_and(|b| b != n as i64) {

@@ -34,7 +34,7 @@ pub struct Body {
 pub async fn answer(mut call: Call) -> Result<Response> {
     let body: Body = parse(&call.body)?;
     refuse(&body.rest, &[])?;
-    let model = call.app.model(&body.model)?;
+    let model = call.app.model(&body.model).await?;
     let base64 = match body.encoding_format.as_deref() {
         None | Some("float") => false,
         Some("base64") => true,

@@ -1,13 +1,15 @@
 //! `/v1/models`, for OpenAI's clients and, by their header, for Anthropic's.
 use super::openai::json;
-use crate::{error::Result, host::Model, id, route::Call};
+use crate::{error::Result, host::Card, id, library::Held, route::Call};
 use axum::response::Response;
 use serde_json::{Value, json};
 
 /// All models.
 pub async fn list(call: Call) -> Result<Response> {
     let shape = shape(&call);
-    let data: Vec<Value> = call.app.models.iter().map(|m| shape(m)).collect();
+    let mut data: Vec<Value> = call.app.models.cards().iter().map(|m| shape(m)).collect();
+    let anthropic = call.headers.contains_key("anthropic-version");
+    data.extend(call.app.models.held().await?.iter().map(|h| held(h, anthropic)));
     let ends = |m: Option<&Value>| m.map_or(Value::Null, |m| m["id"].clone());
     let (first, last) = (ends(data.first()), ends(data.last()));
     Ok(json(&json!({ "object": "list", "data": data, "has_more": false, "first_id": first, "last_id": last })))
@@ -15,19 +17,30 @@ pub async fn list(call: Call) -> Result<Response> {
 
 /// One of them.
 pub async fn show(call: Call) -> Result<Response> {
-    Ok(json(&shape(&call)(&*call.app.model(&call.rest)?)))
+    Ok(json(&shape(&call)(&*call.app.models.card(&call.rest).await?)))
 }
 
-fn shape(call: &Call) -> fn(&Model) -> Value {
+fn shape(call: &Call) -> fn(&Card) -> Value {
     if call.headers.contains_key("anthropic-version") { anthropic } else { openai }
 }
 
-fn anthropic(m: &Model) -> Value {
+/// One of the library that was not opened yet.
+fn held(h: &Held, anthropic: bool) -> Value {
+    match anthropic {
+        true => {
+            let created = id::rfc3339(h.modified);
+            json!({ "type": "model", "id": h.name, "display_name": h.name, "created_at": created })
+        }
+        false => json!({ "id": h.name, "object": "model", "created": h.modified, "owned_by": "local" }),
+    }
+}
+
+fn anthropic(m: &Card) -> Value {
     let created = id::rfc3339(m.created);
     json!({ "type": "model", "id": m.name, "display_name": m.name, "created_at": created, "max_input_tokens": m.ctx })
 }
 
-fn openai(m: &Model) -> Value {
+fn openai(m: &Card) -> Value {
     let mut shape =
         json!({ "id": m.name, "object": "model", "created": m.created, "owned_by": "local", "max_model_len": m.ctx });
     if let Some(parent) = &m.parent {

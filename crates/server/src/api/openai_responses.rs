@@ -93,7 +93,7 @@ struct Frame {
 pub async fn answer(mut call: Call) -> Result<Response> {
     let body: Body = parse(&call.body)?;
     refuse(&body.rest, REFUSED)?;
-    let model = call.app.model(&body.model)?;
+    let model = call.app.model(&body.model).await?;
     let limits = call.app.options.limits;
     openai::metadata(body.metadata.as_ref())?;
     let logprobs = wants_logprobs(&body)?;
@@ -621,7 +621,7 @@ mod tests {
         let m = to_messages(&items).unwrap();
         assert_eq!(m.len(), 4, "{m:?}");
         assert_eq!((&m[1]["content"], &m[1]["reasoning_content"]), (&json!("b"), &json!("hm")));
-        assert_eq!(m[1]["tool_calls"][0]["function"]["arguments"], json!({ "x": 1 }));
+        assert_eq!(m[1]["tool_calls"][0]["function"]["arguments"], "{\"x\": 1}");
         assert_eq!(m[1]["tool_calls"][1]["id"], "2");
         assert_eq!((&m[3]["role"], &m[3]["content"]), (&json!("tool"), &json!("two")));
     }

@@ -27,7 +27,7 @@ pub async fn ready(call: Call) -> Result<Response> {
     if call.app.stopping.load(SeqCst) {
         return Err(ApiError::unavailable("the server is stopping"));
     }
-    match call.app.models.iter().find(|m| !m.alive()) {
+    match call.app.models.residents().iter().find(|m| !m.alive) {
         Some(_) => Err(ApiError::unavailable("a model is not running")),
         None => Ok(json(&json!({ "status": "ready" }))),
     }
@@ -36,8 +36,10 @@ pub async fn ready(call: Call) -> Result<Response> {
 /// Prometheus text.
 pub async fn metrics(call: Call) -> Result<Response> {
     // What an adapter's requests cost counts with its model.
-    let own = call.app.models.iter().filter(|m| m.parent.is_none());
+    let cards = call.app.models.cards();
+    let own = cards.iter().filter(|m| m.parent.is_none());
     let mut text = metrics::text(own.map(|m| (m.name.as_str(), &*m.metrics)));
+    metrics::residents(&cards, &call.app.models.residents(), &mut text);
     call.app.statuses.write(&mut text);
     let mut response = Response::new(Body::from(text));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
@@ -63,7 +65,7 @@ pub struct Text {
 pub async fn tokenize(call: Call) -> Result<Response> {
     let body: Text = parse(&call.body)?;
     refuse(&body.rest, &[])?;
-    let model = call.app.model(&body.model)?;
+    let model = call.app.model(&body.model).await?;
     let tokens = encode_text(&model.words, body.prompt).await?;
     Ok(json(&json!({ "count": tokens.len(), "tokens": tokens, "max_model_len": model.ctx })))
 }
@@ -82,7 +84,7 @@ pub struct Tokens {
 pub async fn detokenize(call: Call) -> Result<Response> {
     let body: Tokens = parse(&call.body)?;
     refuse(&body.rest, &[])?;
-    let model = call.app.model(&body.model)?;
+    let model = call.app.model(&body.model).await?;
     let t = tokenizer(&model.words)?;
     if let Some(id) = body.tokens.iter().find(|id| **id as usize >= t.vocab_size()) {
         return Err(ApiError::invalid("tokens", format!("{id} is not within the vocabulary of {}", t.vocab_size())));

@@ -2,7 +2,7 @@
 use super::openai::json;
 use crate::{
     error::{ApiError, Result},
-    host::Model,
+    host::Card,
     route::Call,
 };
 use axum::response::Response;
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 /// `?name=`: the model of that name.
 pub async fn model(call: Call) -> Result<Response> {
     let name = parameter(&call.query, "name").ok_or_else(|| ApiError::invalid("name", "missing"))?;
-    Ok(json(&about(&*call.app.model(&name)?)))
+    Ok(json(&about(&*call.app.models.card(&name).await?)))
 }
 
-fn about(m: &Model) -> Value {
+fn about(m: &Card) -> Value {
     let f = &m.facts;
     let (heads, kv_heads, head_dim) = f.heads.map_or((None, None, None), |(a, b, c)| (Some(a), Some(b), Some(c)));
     let types: Vec<Value> = f.formats.iter().map(|(name, bytes)| json!({ "type": name, "bytes": bytes })).collect();
@@ -26,24 +26,29 @@ fn about(m: &Model) -> Value {
         "parameters": { "total": f.parameters, "active": f.active },
         "weights": { "bytes": f.bytes, "types": types },
         // An encoder keeps nothing of a text.
-        "kv": (!m.words.encoder).then(|| json!({ "bytes_per_token": f.kv.0, "type": f.kv.1 })),
+        "kv": (!m.encoder).then(|| json!({ "bytes_per_token": f.kv.0, "type": f.kv.1 })),
         "context": { "served": m.ctx, "trained": f.trained },
-        "license": f.licence, "template": m.words.template.is_some(), "encoder": m.words.encoder,
+        "license": f.licence, "template": m.template.is_some(), "encoder": m.encoder,
     })
 }
 
 /// How busy each model is.
 pub async fn load(call: Call) -> Result<Response> {
-    let models: Vec<Value> = call.app.models.iter().map(|m| busy(m)).collect();
-    Ok(json(&json!({ "uptime_s": call.app.started.elapsed().as_secs(), "models": models })))
+    let open = call.app.models.residents();
+    let bytes = |m: &Card| {
+        open.iter().find(|r| r.card.name == m.name || m.parent.as_ref() == Some(&r.card.name)).map(|r| r.bytes)
+    };
+    let models: Vec<Value> = call.app.models.cards().iter().map(|m| busy(m, bytes(m))).collect();
+    let memory = json!({ "budget_bytes": call.app.models.budget() });
+    Ok(json(&json!({ "uptime_s": call.app.started.elapsed().as_secs(), "memory": memory, "models": models })))
 }
 
-fn busy(m: &Model) -> Value {
+fn busy(m: &Card, bytes: Option<u64>) -> Value {
     let now = m.metrics.now();
     let kv = json!({ "used_pages": now.load.pages_used, "total_pages": now.load.pages, "page_tokens": PAGE });
     json!({
-        "name": m.name, "running": now.load.running, "waiting": now.load.waiting,
-        "kv": (!m.words.encoder).then_some(kv), "prompt_tokens_per_second": now.read,
+        "name": m.name, "open": bytes.is_some(), "bytes": bytes, "running": now.load.running, "waiting": now.load.waiting,
+        "kv": (!m.encoder).then_some(kv), "prompt_tokens_per_second": now.read,
         "generation_tokens_per_second": now.written, "requests_total": now.submitted,
     })
 }

@@ -331,7 +331,7 @@ async fn line(app: Arc<App>, path: PathBuf, span: Span, endpoint: String, tenant
 /// A place that others can spare.
 async fn place(app: &App, bytes: usize) -> Place {
     loop {
-        let queue = app.models.iter().any(|m| m.metrics.now().load.waiting > 0);
+        let queue = app.models.cards().iter().any(|m| m.metrics.now().load.waiting > 0);
         if let Some(place) = (!queue).then(|| app.admission.enter_behind(bytes, &app.options.limits)).flatten() {
             return place;
         }

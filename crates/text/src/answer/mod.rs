@@ -14,7 +14,7 @@ use crate::{
     Tokenizer,
     chat::ChatTemplate,
     reasoning::{Marks, Reasoning},
-    tools::{CallPart, CallReader, Form, Ids, Syntax, Tool},
+    tools::{CallPart, CallReader, Form, Ids, Syntax, Tool, Turns},
 };
 use harmony::Harmony;
 use serde_json::Value;
@@ -25,6 +25,8 @@ use std::sync::Arc;
 pub struct Style {
     pub(crate) marks: Option<&'static Marks>,
     pub(crate) calls: Option<Calls>,
+    /// How its template takes calls of earlier turns.
+    turns: Turns,
     /// Special tokens that stand around thoughts.
     thoughts: Arc<[u32]>,
     /// Those, and the ones that stand in calls.
@@ -86,7 +88,9 @@ impl Style {
         let (plain, with_tools) = (template.source(false), template.source(true));
         let harmony = harmony::is(with_tools);
         let marks = if harmony { None } else { Marks::of(plain) };
-        let calls = if harmony { Some(Calls::Harmony) } else { Syntax::of(template).map(Calls::Syntax) };
+        let found = if harmony { None } else { Syntax::of(template) };
+        let calls = if harmony { Some(Calls::Harmony) } else { found.map(|(s, _)| Calls::Syntax(s)) };
+        let turns = found.map_or_else(Turns::default, |(_, turns)| turns);
         let mut around: Vec<&str> = marks.map_or(Vec::new(), |m| vec![m.open, m.close]);
         if harmony {
             around.extend(harmony::MARKS);
@@ -104,7 +108,7 @@ impl Style {
             }
         }
         let all = specials(tokenizer, &around).into();
-        Style { marks, calls, thoughts, all }
+        Style { marks, calls, turns, thoughts, all }
     }
 
     /// Whether the thoughts of an answer to `prompt` have begun.
@@ -120,6 +124,11 @@ impl Style {
     /// Whether it has thoughts of its own.
     pub fn thinks(&self) -> bool {
         self.marks.is_some() || matches!(self.calls, Some(Calls::Harmony))
+    }
+
+    /// How its template takes calls of earlier turns.
+    pub fn turns(&self) -> Turns {
+        self.turns
     }
 
     /// What ids of calls look like.

@@ -76,7 +76,7 @@ impl Check {
     }
 
     fn style(&self, calls: Option<Calls>, marks: Option<&'static Marks>) -> Style {
-        Style { marks, calls, thoughts: [].into(), all: [].into() }
+        Style { marks, calls, turns: Turns::default(), thoughts: [].into(), all: [].into() }
     }
 
     fn grammar(&self, style: &Style, wanted: &Wanted, opened: bool) -> crate::Grammar {

@@ -83,20 +83,25 @@ pub enum Ids {
 }
 
 impl Syntax {
-    /// How a model with this template writes calls; none where the template knows no tools.
+    /// How a model with this template writes calls, and how the template takes those of earlier turns; none where the
+    /// template knows no tools.
     ///
     /// A template that writes calls of earlier turns says so itself: the syntax that reads its own text back is taken. Those
     /// that write none are known by their words.
-    pub fn of(template: &ChatTemplate) -> Option<&'static Syntax> {
+    pub fn of(template: &ChatTemplate) -> Option<(&'static Syntax, Turns)> {
         let source = template.source(true);
         let known = |s: &&Syntax| s.known_by.iter().any(|all| all.iter().all(|text| source.contains(text)));
         let candidates: Vec<&'static Syntax> = SYNTAXES.iter().copied().filter(known).collect();
-        let written = probe(template);
-        // A template that writes no calls leaves the model to its training.
-        match written.filter(|text| text.contains(PROBE.2)) {
-            Some(text) => candidates.into_iter().find(|s| reads_probe(s, &text)),
-            None => candidates.first().copied(),
+        let mut wrote = false;
+        for turns in Turns::ALL {
+            let Some(text) = probe(template, turns).filter(|text| text.contains(PROBE.2)) else { continue };
+            wrote = true;
+            if let Some(syntax) = candidates.iter().find(|s| reads_probe(s, &text)) {
+                return Some((syntax, turns));
+            }
         }
+        // A template that writes no calls leaves the model to its training.
+        candidates.first().filter(|_| !wrote).map(|s| (*s, Turns::default()))
     }
 
     /// The text that begins a call, as far as white space cannot change it.
@@ -122,16 +127,36 @@ impl Syntax {
 /// The name and the arguments of the call that templates are asked to write.
 const PROBE: (&str, &str, &str) = ("probe_function", "probe_key", "probe value");
 
-fn probe(template: &ChatTemplate) -> Option<String> {
+/// How a template takes a turn with calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turns {
+    /// A turn that says nothing beside its calls has no content at all in place of an empty one.
+    pub no_content: bool,
+    /// Arguments are JSON text in place of an object.
+    pub text_arguments: bool,
+}
+
+impl Turns {
+    const ALL: [Turns; 4] = [
+        Turns { no_content: false, text_arguments: false },
+        Turns { no_content: true, text_arguments: false },
+        Turns { no_content: false, text_arguments: true },
+        Turns { no_content: true, text_arguments: true },
+    ];
+}
+
+fn probe(template: &ChatTemplate, turns: Turns) -> Option<String> {
     let (name, key, value) = PROBE;
     let parameters = json!({ "type": "object", "properties": { key: { "type": "string" } }, "required": [key] });
     let tool = json!({ "type": "function", "function": { "name": name, "description": "", "parameters": parameters } });
-    let call =
-        json!({ "id": "abcdefghi", "type": "function", "function": { "name": name, "arguments": { key: value } } });
+    let arguments = json!({ key: value });
+    let arguments = if turns.text_arguments { Value::String(arguments.to_string()) } else { arguments };
+    let call = json!({ "id": "abcdefghi", "type": "function", "function": { "name": name, "arguments": arguments } });
+    let content = if turns.no_content { Value::Null } else { "".into() };
     let input = ChatInput {
         messages: vec![
             json!({ "role": "user", "content": "q" }),
-            json!({ "role": "assistant", "content": "", "tool_calls": [call] }),
+            json!({ "role": "assistant", "content": content, "tool_calls": [call] }),
         ],
         tools: Some(vec![tool]),
         ..ChatInput::default()

@@ -179,7 +179,7 @@ fn notations_do_not_share_their_marks() {
 
 #[test]
 fn a_template_tells_its_syntax() {
-    let of = |source: &str| Syntax::of(&ChatTemplate::new(source)).map(|s| s.name);
+    let of = |source: &str| Syntax::of(&ChatTemplate::new(source)).map(|(s, _)| s.name);
     let calls = |body: &str| {
         format!(
             "{{% if tools %}}{{{{ tools | tojson }}}} <tool_call> <arg_key> \"arguments\" {{% endif %}}{{% for m in messages %}}{{{{ m.content }}}}\
@@ -193,6 +193,22 @@ fn a_template_tells_its_syntax() {
     let glm = "<tool_call>{{ c.function.name }}\n{% for k, v in c.function.arguments.items() %}<arg_key>{{ k }}</arg_key>\n<arg_value>{{ v }}</arg_value>\n{% endfor %}</tool_call>";
     assert_eq!(of(&calls(glm)), Some("glm"));
     assert_eq!(of("{{ tools }} <|tool_list_start|>"), Some("lfm2"));
+    let mistral = |open: &str| {
+        format!(
+            "{open}{{\"name\": \"{{{{ c.function.name }}}}\", \"arguments\": {{{{ c.function.arguments | tojson }}}}}}]"
+        )
+    };
+    assert_eq!(of(&calls(&mistral("[TOOL_CALLS] ["))), Some("mistral-spaced"));
+    assert_eq!(of(&calls(&mistral("[TOOL_CALLS]["))), Some("mistral"));
+    // How it takes earlier calls: JSON text where it joins texts, no content where it asks whether there is none.
+    let turns = |source: &str| Syntax::of(&ChatTemplate::new(source)).map(|(_, t)| (t.no_content, t.text_arguments));
+    let text = "<tool_call>\n{\"name\": \"{{ c.function.name }}\", \"arguments\": {{ '' + c.function.arguments }}}\n</tool_call>";
+    let asks =
+        |source: &str| calls(source).replace("m.tool_calls or []", "(m.tool_calls or [] if m.content is none else [])");
+    assert_eq!(turns(&calls(hermes)), Some((false, false)));
+    assert_eq!(turns(&calls(text)), Some((false, true)));
+    assert_eq!(turns(&asks(hermes)), Some((true, false)));
+    assert_eq!(turns(&asks(text)), Some((true, true)));
     // Calls that are written in a way that nobody knows are not guessed.
     assert_eq!(of(&calls("<tool_call>{{ c.function.arguments.probe_key }} by {{ c.function.name }}")), None);
 }

@@ -12,6 +12,9 @@ pub const SYNTAX: Syntax = Syntax {
     ids: Ids::Nine,
 };
 
+/// Mistral 7B v0.3 and others of its vocabulary: the same with a space behind the mark.
+pub const SPACED: Syntax = Syntax { name: "mistral-spaced", open: "[TOOL_CALLS] [", ..SYNTAX };
+
 /// Mistral from Small 3.2 and Ministral 3 on: a mark, a name and JSON.
 pub const ARGS: Syntax = Syntax {
     name: "mistral-args",

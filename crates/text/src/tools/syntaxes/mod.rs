@@ -24,6 +24,7 @@ pub static SYNTAXES: &[&Syntax] = &[
     &mistral::CALL_ID,
     &mistral::ARGS,
     &mistral::SYNTAX,
+    &mistral::SPACED,
     &deepseek::V3_2,
     &deepseek::V4,
     &deepseek::SYNTAX,

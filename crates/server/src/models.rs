@@ -14,6 +14,7 @@ use crate::{
     options::Options,
 };
 use axum::http::StatusCode;
+use pondera_engine::ErrorKind;
 use std::{
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::Ordering::Relaxed},
@@ -140,7 +141,16 @@ impl Models {
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         for (spec, memory) in specs.into_iter().zip(shares) {
             let entry = Entry::new(spec, memory, false);
-            let started = Model::start(&entry.spec, &entry.known().room, entry.metrics.clone())?;
+            let start = |room: &Room| Model::start(&entry.spec, room, entry.metrics.clone());
+            let room = entry.known().room;
+            let started = match start(&room) {
+                // Its part is too small for it: it takes turns with others.
+                Err(e) if matches!(e.kind(), ErrorKind::DoesNotFit { .. }) && room.memory != budget => {
+                    entry.known().room.memory = budget;
+                    start(&Room { memory: budget, ..room })?
+                }
+                started => started?,
+            };
             entry.learn(&started);
             let open: u64 = entries.iter().filter(|e| e.is_open()).map(|e| e.bytes()).sum();
             if budget.is_none_or(|b| open + entry.bytes() <= b) {
@@ -327,7 +337,6 @@ impl Models {
         };
         let started = started.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         entry.learn(&started);
-        entry.metrics.opened.fetch_add(1, Relaxed);
         tracing::info!(model = entry.spec.name, bytes = entry.bytes(), "opened");
         Ok(started)
     }
@@ -378,6 +387,7 @@ impl Entry {
 
     /// What it takes, and what it is, as it was opened: it keeps its context whatever else is open the next time.
     fn learn(&self, started: &Started) {
+        self.metrics.opened.fetch_add(1, Relaxed);
         let mut known = self.known();
         known.bytes = started.bytes;
         known.room = Room { ctx: Some(started.ctx), kv_tokens: Some(started.kv_tokens), memory: known.room.memory };

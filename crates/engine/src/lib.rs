@@ -15,6 +15,7 @@ mod draft;
 mod embed;
 mod engine;
 mod error;
+mod guided;
 mod kv;
 mod math;
 mod memory;

@@ -5,7 +5,7 @@
 //! computed again from its start when there is room, with the same bits, because a row's values depend on its
 //! sequence alone.
 use crate::{
-    Error, Event, RequestId, Result,
+    Error, Event, FinishReason, RequestId, Result,
     draft::Drafter,
     kv::{Pages, Prefixes},
     math::all_finite,
@@ -83,6 +83,11 @@ pub(crate) const ROWS_MIN: usize = 16;
 /// Rows of prompts that any step may have, however long it takes: they must end some day.
 pub(crate) const PROMPT_ROWS_MIN: usize = 4;
 
+/// How long a step waits for all grammars; then the others go on without their sequences.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// How long a step waits for one where nobody can go on.
+const HELD: Duration = Duration::from_millis(5);
+
 /// Whether what was read can be trusted.
 pub(crate) type Trust<'a> = &'a dyn Fn() -> Result<()>;
 
@@ -111,7 +116,9 @@ impl Scheduler {
 
     /// Advances every sequence that fits. False if there is nothing left to do.
     pub fn step(&mut self, net: &dyn Net, words: Option<&dyn Vocabulary>, trust: Trust<'_>, emit: Emit<'_>) -> bool {
+        let ends = words.map_or(&[][..], |w| w.ends());
         self.drop_unwanted(emit);
+        self.take_held(ends, emit);
         self.admit(net);
         self.schedule(net);
         self.fill_batch();
@@ -123,11 +130,14 @@ impl Scheduler {
             drop(logits);
             self.learn((self.clock)().saturating_duration_since(start));
             match trust() {
-                Ok(()) => self.sample(net, words.map_or(&[], |w| w.ends()), emit),
+                Ok(()) => self.sample(net, ends, emit),
                 Err(e) => self.fail_all(&e, emit),
             }
             self.return_pages();
             self.remove_ended();
+        } else if let Some(s) = self.running.iter_mut().find(|s| s.holds()) {
+            // Nobody can go on: this one may soon.
+            s.can_choose(HELD);
         }
         let more = !self.running.is_empty() || !self.waiting.is_empty();
         if more {
@@ -177,7 +187,8 @@ impl Scheduler {
             let epoch = net.rope_epoch(s.tokens.len() as u32);
             if epoch != s.epoch {
                 // Its pages may be shared with a prefix of the old epoch, so they are not written again.
-                (s.epoch, s.cached) = (epoch, 0);
+                s.epoch = epoch;
+                s.forget();
                 self.pages.release(&mut s.pages);
                 self.slots.forget(s);
             }
@@ -329,6 +340,7 @@ impl Scheduler {
     fn sample(&mut self, net: &dyn Net, ends: &[u32], emit: Emit<'_>) {
         let vocab = net.vocab_size();
         let (mut row, mut part) = (0, 0);
+        let patience = Instant::now() + PATIENCE;
         for i in 0..self.running.len() {
             let s = &mut self.running[i];
             if s.rows == 0 {
@@ -357,21 +369,17 @@ impl Scheduler {
                     over = true;
                     break;
                 }
-                let id = match s.choose(values, sampler) {
-                    Ok(id) => id,
-                    Err(e) => {
-                        emit(s.id, Event::Failed(&e));
-                        over = true;
-                        break;
-                    }
+                if !s.can_choose(patience.saturating_duration_since(Instant::now())) {
+                    s.hold(values);
+                    break;
+                }
+                let Some(taken) = take_token(s, values, sampler, buffers, (ends, self.limits.ctx), emit) else {
+                    over = true;
+                    break;
                 };
-                sampler.top.clear();
-                let logprob = s.request.logprobs.map(|n| sampler.logprobs(values, id, n));
-                let end = s.accept(id, ends, self.limits.ctx, buffers);
-                emit(s.id, Event::Token { id, text: &buffers.shown, logprob, top: &sampler.top });
-                let foreseen = s.guess.tokens.get(right) == Some(&id);
+                let foreseen = s.guess.tokens.get(right) == Some(&taken.id);
                 right += usize::from(foreseen);
-                if let Some(reason) = end {
+                if let Some(reason) = taken.end {
                     s.guess.learn(right, foreseen);
                     emit(s.id, s.finish(reason, buffers));
                     over = true;
@@ -389,6 +397,23 @@ impl Scheduler {
             }
             s.shadow.roll_back(s.cached);
         }
+    }
+
+    /// Goes on with those whose logits were kept, where their grammars are ready by now.
+    fn take_held(&mut self, ends: &[u32], emit: Emit<'_>) {
+        let Step { sampler, buffers, ended, .. } = &mut self.step;
+        for (i, s) in self.running.iter_mut().enumerate() {
+            let Some(row) = s.take_held() else { continue };
+            let taken = take_token(s, &row, sampler, buffers, (ends, self.limits.ctx), emit);
+            let reason = taken.as_ref().and_then(|t| t.end);
+            if let Some(reason) = reason {
+                emit(s.id, s.finish(reason, buffers));
+            }
+            if reason.is_some() || taken.is_none() {
+                ended.push(i);
+            }
+        }
+        self.remove_ended();
     }
 
     /// Nothing that was computed can be trusted: every running sequence ends with `error`.
@@ -420,11 +445,41 @@ impl Scheduler {
         if let Some(mut s) = self.running.pop() {
             self.pages.release(&mut s.pages);
             self.slots.forget(&mut s);
-            (s.cached, s.rows) = (0, 0);
+            s.forget();
             self.waiting.push_back(s);
             self.preemptions += 1;
         }
     }
+}
+
+/// A token that was chosen.
+struct Taken {
+    id: u32,
+    /// Why its sequence ends with it.
+    end: Option<FinishReason>,
+}
+
+/// Chooses the token that follows by its row of logits and tells of it; none if there is none and the sequence has failed.
+fn take_token(
+    s: &mut Sequence,
+    row: &[f32],
+    sampler: &mut Sampler,
+    buffers: &mut Buffers,
+    (ends, ctx): (&[u32], usize),
+    emit: Emit<'_>,
+) -> Option<Taken> {
+    let id = match s.choose(row, sampler) {
+        Ok(id) => id,
+        Err(e) => {
+            emit(s.id, Event::Failed(&e));
+            return None;
+        }
+    };
+    sampler.top.clear();
+    let logprob = s.request.logprobs.map(|n| sampler.logprobs(row, id, n));
+    let end = s.accept(id, ends, ctx, buffers);
+    emit(s.id, Event::Token { id, text: &buffers.shown, logprob, top: &sampler.top });
+    Some(Taken { id, end })
 }
 
 /// Pages that `s` lacks for `rows` more positions.

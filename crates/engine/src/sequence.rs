@@ -3,6 +3,7 @@ use crate::{
     Error, Event, FinishReason, Request, RequestId, Result, Timings, Usage,
     admission::Awaited,
     draft::Shadow,
+    guided::Place,
     kv::{Beginning, Ended, Kin},
     net::{Stream, Vocabulary},
     sampler::{Sampler, Seen},
@@ -10,8 +11,10 @@ use crate::{
     states::Snapshot,
     stop::Stops,
 };
-use pondera_text::Guide;
-use std::{mem::take, time::Instant};
+use std::{
+    mem::take,
+    time::{Duration, Instant},
+};
 
 pub(crate) struct Sequence {
     pub id: RequestId,
@@ -46,7 +49,9 @@ pub(crate) struct Sequence {
     pub cancelled: bool,
     pub seen: Seen,
     /// Its place in its grammar.
-    guide: Option<Guide>,
+    guide: Option<Place>,
+    /// Logits of the last row, while it is not known which tokens the grammar allows.
+    held: Option<Vec<f32>>,
     text: Option<Text>,
     clock: Clock,
 }
@@ -86,7 +91,7 @@ impl Sequence {
         let text = words.map(|w| Text { stream: stream(w), stops: Stops::new(&request.stop) });
         let clock = Clock { submitted: Instant::now(), started: None, first: None, last: None };
         let pages = Vec::with_capacity((request.prompt.len() + room).div_ceil(pondera_ops::PAGE));
-        let guide = request.grammar.as_ref().map(|g| g.begin());
+        let guide = request.grammar.clone().map(Place::new);
         let guess = Guess::new(request.speculation.map_or(0, |s| s.tokens));
         Sequence {
             id,
@@ -108,6 +113,7 @@ impl Sequence {
             cancelled: false,
             seen,
             guide,
+            held: None,
             text,
             clock,
         }
@@ -162,6 +168,32 @@ impl Sequence {
             self.clock.started = Some(Instant::now());
             self.reused = self.cached;
         }
+        self.guide.iter_mut().for_each(Place::start);
+    }
+
+    /// Whether a token can be chosen, now or within `patience`.
+    pub fn can_choose(&mut self, patience: Duration) -> bool {
+        self.guide.as_mut().is_none_or(|g| g.is_known(patience))
+    }
+
+    /// Keeps a row of logits until a token can be chosen by it. Until then nothing of the sequence is missing.
+    pub fn hold(&mut self, row: &[f32]) {
+        self.held = Some(row.to_vec());
+    }
+
+    /// Whether a row is kept.
+    pub fn holds(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// The row that was kept, if a token can be chosen by now.
+    pub fn take_held(&mut self) -> Option<Vec<f32>> {
+        if self.held.is_some() && self.can_choose(Duration::ZERO) { self.held.take() } else { None }
+    }
+
+    /// What is cached of it is gone.
+    pub fn forget(&mut self) {
+        (self.cached, self.rows, self.held) = (0, 0, None);
     }
 
     /// Whether work on it has ever begun.
@@ -175,7 +207,7 @@ impl Sequence {
     /// # Errors
     /// Every token is forbidden; a grammar whose step costs too much.
     pub fn choose(&mut self, row: &[f32], sampler: &mut Sampler) -> Result<u32> {
-        let allowed = self.guide.as_mut().map(|g| g.allowed()).transpose().map_err(|e| Error::invalid(e.message()))?;
+        let allowed = self.guide.as_mut().map(Place::allowed).transpose()?;
         let chosen = sampler.choose(row, &self.request.sampling, &self.seen, self.tokens.len() as u64, allowed);
         chosen.ok_or_else(|| match self.guide {
             Some(_) => Error::invalid("logit_bias: every token that the grammar allows is forbidden"),
@@ -197,8 +229,7 @@ impl Sequence {
         if let Some(i) = self.show(token, b) {
             return Some(FinishReason::StopString(i));
         }
-        // It was allowed, so it fits; a grammar that fails all the same ends the text.
-        if self.guide.as_mut().is_some_and(|g| g.accept(token).unwrap_or(true)) {
+        if self.guide.as_mut().is_some_and(|g| g.accept(token)) {
             return Some(FinishReason::Stop);
         }
         let most = self.request.max_tokens.unwrap_or(usize::MAX);

@@ -175,6 +175,11 @@ impl Guide {
         Ok(self.allowed.as_slice())
     }
 
+    /// What [`Guide::allowed`] found last.
+    pub fn found(&self) -> &[u32] {
+        self.allowed.as_slice()
+    }
+
     /// Takes the token that came, one of those that were allowed. True if nothing can follow.
     ///
     /// # Errors

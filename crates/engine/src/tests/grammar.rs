@@ -47,6 +47,44 @@ fn every_completion_is_of_its_schema() {
     }
 }
 
+/// Grammars whose steps are dear hold up their own requests alone, and change nothing.
+#[test]
+fn dear_grammars_hold_up_themselves_alone() {
+    let mut engine = pebble();
+    let compiler = Compiler::new(engine.tokenizer().unwrap().unwrap(), engine.model().vocab_size()).unwrap();
+    let digits = Arc::new(compiler.regex("([0-9]{3} ){6}").unwrap());
+    let base = |seed| Request {
+        prompt: vec![5, 6, 7],
+        max_tokens: Some(60),
+        logprobs: Some(0),
+        sampling: Sampling { temperature: 0.8, seed, ..Sampling::default() },
+        ..Request::default()
+    };
+    let bound = |seed, tokens| Request {
+        grammar: Some(digits.clone()),
+        speculation: (tokens > 0).then_some(Speculation { tokens, lookup: true, ..Default::default() }),
+        ..base(seed)
+    };
+    let mut alone = |r: Request| bits(&engine.generate(r, &mut |_| ControlFlow::Continue(())).unwrap());
+    let want: Vec<_> = [base(0), bound(1, 0), bound(2, 4), base(3)].map(&mut alone).into();
+    crate::guided::DELAY_US.store(4000, std::sync::atomic::Ordering::Relaxed);
+    let ids: Vec<RequestId> = [base(0), bound(1, 0), bound(2, 4), base(3)].map(|r| engine.submit(r).unwrap()).into();
+    let mut got: BTreeMap<RequestId, Vec<(u32, u64)>> = BTreeMap::new();
+    let mut order = Vec::new();
+    while engine.step(&mut |id, e| match e {
+        Event::Token { id: token, logprob, .. } => {
+            got.entry(id).or_default().push((token, logprob.unwrap().to_bits()));
+        }
+        Event::Finished { .. } => order.push(id),
+        Event::Failed(e) => panic!("{e}"),
+        Event::Prefill { .. } => {}
+    }) {}
+    crate::guided::DELAY_US.store(0, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(ids.iter().map(|id| got[id].clone()).collect::<Vec<_>>(), want);
+    // Those that wait for nothing have long ended, though they say more.
+    assert!(order[..2].iter().all(|id| [ids[0], ids[3]].contains(id)), "{order:?}");
+}
+
 #[test]
 fn a_grammar_binds_its_own_request_alone() {
     let mut engine = pebble();

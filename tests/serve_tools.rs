@@ -267,6 +267,8 @@ fn responses_go_on_by_the_name_of_an_answer() {
     let (_, _, items) = s.ask("GET", &format!("/v1/responses/{id}/input_items"), "", "");
     let items: Value = serde_json::from_str(&items).unwrap();
     assert_eq!(items["data"][0]["content"][0]["text"], "Tell me a story about a fox");
+    let (_, _, again) = s.ask("GET", &format!("/v1/responses/{id}/input_items"), "", "");
+    assert_eq!(serde_json::from_str::<Value>(&again).unwrap(), items, "names of items stay");
     let (status, _, _) = s.ask("GET", &format!("/v1/responses/{}", said["id"].as_str().unwrap()), "", "");
     assert_eq!(status, 404, "what was not to be stored is not there");
     assert_eq!(s.ask("DELETE", &format!("/v1/responses/{id}"), "", "").0, 200);

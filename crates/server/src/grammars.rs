@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 /// Grammars that are kept.
 const KEPT: usize = 64;
 /// Bytes of the schemas of those that are kept; a grammar takes up to some hundred times as much.
-const KEPT_BYTES: usize = 512 << 10;
+const KEPT_BYTES: usize = 128 << 10;
 /// Most values in the schemas of a request, each object, list, text and number. A chain of references costs the most, about 4 KB
 /// of the stack for a value.
 const VALUES_MAX: usize = 10_000;

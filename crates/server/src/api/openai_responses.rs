@@ -140,7 +140,7 @@ pub async fn show(call: Call) -> Result<Response> {
     if let Some(id) = call.rest.strip_suffix("/input_items") {
         let kept = call.app.responses.get(id, call.tenant).ok_or_else(|| unknown(id))?;
         // Newest first, as the API has them.
-        let data: Vec<Value> = kept.input.iter().rev().map(listed).collect();
+        let data: Vec<Value> = kept.input.iter().enumerate().rev().map(|(i, item)| listed(id, i, item)).collect();
         let end = |v: Option<&Value>| v.map_or(Value::Null, |v| v["id"].clone());
         let (first, last) = (end(data.first()), end(data.last()));
         return Ok(json(
@@ -194,11 +194,12 @@ fn items(input: Option<&Value>) -> Result<Vec<Value>> {
     }
 }
 
-/// An item of the input as lists show it: with a name and parts.
-fn listed(item: &Value) -> Value {
+/// The `i`th item of what was asked for a response as lists show it: with parts, and a name that stays.
+fn listed(response: &str, i: usize, item: &Value) -> Value {
     let mut item = item.clone();
     if item["id"].is_null() {
-        item["id"] = id::random("msg_").into();
+        let own = response.strip_prefix("resp_").unwrap_or(response);
+        item["id"] = format!("msg_{own}_{i}").into();
     }
     if item["type"].is_null() {
         item["type"] = "message".into();

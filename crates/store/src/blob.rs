@@ -178,12 +178,11 @@ impl Fetch<'_> {
                     }
                     self.receive(reply, partial, &mut at, end, range.is_some()).err()
                 }
-                Err(Trouble::Refused { .. }) if known.is_some() => {
-                    // The address was signed for a while only.
+                Err(e) => {
+                    // An address that was signed for a while is asked for anew.
                     *location.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                    Some(Trouble::passing("the address of the file no longer holds"))
+                    Some(e)
                 }
-                Err(e) => Some(e),
             };
             if at - before >= GAIN {
                 tries.progress();
@@ -192,7 +191,6 @@ impl Fetch<'_> {
                 None => {}
                 Some(Trouble::Passing { error, after }) => tries.again(error, after, self.watcher)?,
                 Some(Trouble::Final(e)) => return Err(e.into()),
-                Some(Trouble::Refused { status: 416, .. }) => return Err(shorter().into()),
                 Some(Trouble::Refused { status, code, message }) => {
                     return Err(hub::refused(self.config, self.reference, status, &code, &message).into());
                 }
@@ -269,10 +267,6 @@ impl Fetch<'_> {
 fn span_len(partial: &Partial, i: usize) -> u64 {
     let (start, end) = partial.span(i);
     end - start
-}
-
-fn shorter() -> Error {
-    Error::new(ErrorKind::Corrupt, "the file is shorter than the hub promises").hint("a mirror or proxy changes it")
 }
 
 /// A length that is not the promised one: tried again, and in the end an error about the bytes, not the network.

@@ -24,7 +24,7 @@ const WAIT_MAX: Duration = Duration::from_secs(300);
 pub(crate) enum Trouble {
     /// Worth another try, after the time that the server names.
     Passing { error: Error, after: Option<Duration> },
-    /// A status that says no.
+    /// A status by which the hub itself says no.
     Refused { status: u16, code: String, message: String },
     /// Nothing that another try would change.
     Final(Error),
@@ -204,6 +204,16 @@ fn answer(
     if matches!(code, 408 | 425 | 429) || status.is_server_error() {
         let error = Error::new(ErrorKind::Network, format!("{place} answers {code}"));
         return Err(Trouble::Passing { error, after: retry_after(&headers) });
+    }
+    if code == 416 {
+        let error = Error::new(ErrorKind::Corrupt, "the file is shorter than the hub promises");
+        return Err(Trouble::Passing { error: error.hint("a mirror or proxy changes it"), after: None });
+    }
+    if !home {
+        // Addresses that the hub signs hold for a while only: it may give another one.
+        let kind = if code == 404 { ErrorKind::Remote } else { ErrorKind::Denied };
+        let error = Error::new(kind, format!("{place}, where the hub sends us, answers {code}"));
+        return Err(Trouble::Passing { error: error.hint("run it again later, or ask the hub"), after: None });
     }
     let own = |name: &str| quoted(text(&headers, name).unwrap_or_default());
     Err(Trouble::Refused { status: code, code: own("x-error-code"), message: own("x-error-message") })

@@ -11,6 +11,7 @@ mod chat;
 mod commands;
 mod error;
 mod flags;
+mod hub;
 mod inspect;
 mod interrupt;
 mod load;

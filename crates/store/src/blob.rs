@@ -17,7 +17,7 @@ use std::{
     io::{self, Read},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Instant,
@@ -48,6 +48,24 @@ pub(crate) struct Fetch<'a> {
     pub watcher: &'a Watcher<'a>,
     /// Hash blobs that are there already.
     pub recheck: bool,
+}
+
+/// One try at a file: where its bytes go, and how many of them progress counts, so that they can be taken back.
+struct Target<'a> {
+    partial: Partial,
+    watcher: &'a Watcher<'a>,
+    counted: AtomicU64,
+}
+
+impl Target<'_> {
+    fn add(&self, bytes: u64, fetched: u64) {
+        self.counted.fetch_add(bytes, Ordering::Relaxed);
+        self.watcher.add(bytes, fetched);
+    }
+
+    fn take_back(&self) {
+        self.watcher.sub(self.counted.swap(0, Ordering::Relaxed));
+    }
 }
 
 /// Why a chunk did not come.
@@ -92,19 +110,20 @@ impl Fetch<'_> {
             let (partial, marks) =
                 Partial::open(&folder, &job.digest, job.size, self.config.chunk_bytes.max(1), lock.works)?;
             let here = marks.iter().enumerate().filter(|(_, m)| **m).map(|(i, _)| span_len(&partial, i)).sum();
-            self.watcher.add(here, 0);
+            let target = Target { partial, watcher: self.watcher, counted: AtomicU64::new(0) };
+            target.add(here, 0);
             let missing = marks.iter().enumerate().filter(|(_, m)| !**m).map(|(i, _)| i).collect();
-            self.fill(job, &partial, missing, connections).map_err(|e| e.about(&job.path))?;
-            let holds = partial.finish(&job.digest, |_| self.watcher.check_io());
+            self.fill(job, &target, missing, connections).map_err(|e| e.about(&job.path))?;
+            let holds = target.partial.finish(&job.digest, |_| self.watcher.check_io());
             self.watcher.check()?;
             if holds? {
-                self.layout.publish_blob(partial.path(), &job.digest)?;
+                self.layout.publish_blob(target.partial.path(), &job.digest)?;
                 partial::remove_dead(&folder, &job.digest, lock.works);
                 return Ok(true);
             }
             tracing::warn!("{}: the bytes that came are not those that the hub promises", quoted(&job.path));
-            partial.discard();
-            self.watcher.sub(job.size);
+            target.take_back();
+            target.partial.discard();
         }
         Err(Error::new(
             ErrorKind::Corrupt,
@@ -113,7 +132,7 @@ impl Fetch<'_> {
         .hint("they were fetched twice and thrown away: a proxy or mirror on the way changes them"))
     }
 
-    fn fill(&self, job: &Job, partial: &Partial, missing: Vec<usize>, connections: usize) -> Result<()> {
+    fn fill(&self, job: &Job, target: &Target<'_>, missing: Vec<usize>, connections: usize) -> Result<()> {
         if missing.is_empty() {
             return Ok(());
         }
@@ -124,7 +143,7 @@ impl Fetch<'_> {
         let work = || {
             while !halt.load(Ordering::SeqCst) {
                 let Some(i) = queue.lock().unwrap_or_else(PoisonError::into_inner).next() else { return };
-                match self.chunk(job, partial, i, &location, &halt) {
+                match self.chunk(job, target, i, &location, &halt) {
                     Ok(()) => {}
                     Err(Stop::NoRanges) => {
                         no_ranges.store(true, Ordering::SeqCst);
@@ -139,26 +158,27 @@ impl Fetch<'_> {
         };
         thread::scope(|scope| {
             for _ in 1..workers {
-                scope.spawn(work);
+                // One that cannot be had is one less.
+                let _ = thread::Builder::new().spawn_scoped(scope, work);
             }
             work();
         });
         if let Some(e) = first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(e);
         }
-        if no_ranges.into_inner() { self.whole(job, partial) } else { Ok(()) }
+        if no_ranges.into_inner() { self.whole(job, target) } else { Ok(()) }
     }
 
     /// One chunk, from wherever the last try broke off.
     fn chunk(
         &self,
         job: &Job,
-        partial: &Partial,
+        target: &Target<'_>,
         i: usize,
         location: &Mutex<Option<String>>,
         halt: &AtomicBool,
     ) -> std::result::Result<(), Stop> {
-        let (start, end) = partial.span(i);
+        let (start, end) = target.partial.span(i);
         let (mut at, mut tries) = (start, Tries::new(self.config));
         while at < end {
             if halt.load(Ordering::SeqCst) {
@@ -176,7 +196,7 @@ impl Fetch<'_> {
                         // Where the hub sends us holds for the next chunks too.
                         *location.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply.url.clone());
                     }
-                    self.receive(reply, partial, &mut at, end, range.is_some()).err()
+                    self.receive(reply, target, &mut at, end, range.is_some()).err()
                 }
                 Err(e) => {
                     // An address that was signed for a while is asked for anew.
@@ -196,23 +216,22 @@ impl Fetch<'_> {
                 }
             }
         }
-        Ok(partial.mark(i)?)
+        Ok(target.partial.mark(i)?)
     }
 
     /// The whole file in one answer, for servers that know no ranges. A broken connection begins again.
-    fn whole(&self, job: &Job, partial: &Partial) -> Result<()> {
+    fn whole(&self, job: &Job, target: &Target<'_>) -> Result<()> {
         let mut tries = Tries::new(self.config);
-        self.watcher.reset(&job.path);
         loop {
+            target.take_back();
             let mut at = 0;
             let trouble = match self.client.get(&job.url, None) {
-                Ok(reply) => match self.receive(reply, partial, &mut at, job.size, false) {
+                Ok(reply) => match self.receive(reply, target, &mut at, job.size, false) {
                     Ok(()) => break,
                     Err(e) => e,
                 },
                 Err(e) => e,
             };
-            self.watcher.sub(at);
             match trouble {
                 Trouble::Passing { error, after } => tries.again(error, after, self.watcher)?,
                 Trouble::Final(e) => return Err(e),
@@ -221,19 +240,19 @@ impl Fetch<'_> {
                 }
             }
         }
-        (0..partial::chunks(job.size, self.config.chunk_bytes.max(1))).try_for_each(|i| partial.mark(i))
+        (0..partial::chunks(job.size, self.config.chunk_bytes.max(1))).try_for_each(|i| target.partial.mark(i))
     }
 
     /// Writes an answer's bytes from `at` on, no further than `end`. `at` says how far it came.
     fn receive(
         &self,
         mut reply: Reply,
-        partial: &Partial,
+        target: &Target<'_>,
         at: &mut u64,
         end: u64,
         ranged: bool,
     ) -> std::result::Result<(), Trouble> {
-        let until = check_head(&reply, *at, end, partial.size(), ranged)?;
+        let until = check_head(&reply, *at, end, target.partial.size(), ranged)?;
         let whole = reply.status == 200;
         let (begun, from) = (Instant::now(), *at);
         let mut reader = reply.body.as_reader();
@@ -246,9 +265,9 @@ impl Fetch<'_> {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(Trouble::passing(format!("the connection broke off: {e}"))),
             };
-            partial.write(piece, *at)?;
+            target.partial.write(piece, *at)?;
             *at += piece.len() as u64;
-            self.watcher.add(piece.len() as u64, piece.len() as u64);
+            target.add(piece.len() as u64, piece.len() as u64);
             self.watcher.check()?;
             let took = begun.elapsed();
             if took > self.config.patience * 2 && (*at - from) / took.as_secs().max(1) < SLOW {
@@ -256,7 +275,7 @@ impl Fetch<'_> {
             }
         }
         // An answer that ends here can be read to its end, and its connection be used again.
-        let ends = !whole || end == partial.size();
+        let ends = !whole || end == target.partial.size();
         if ends && !matches!(reader.read(buffer.get_mut(..1).unwrap_or(&mut [])), Ok(0) | Err(_)) {
             return Err(wrong_length("more bytes came than the file has"));
         }

@@ -267,18 +267,18 @@ fn shard(stem: &str) -> Option<(&str, u32, u32)> {
     (number >= 1 && number <= count).then_some((rest, number, count))
 }
 
+/// Sets that bear `quant` in their names; of Unsloth's `UD-Q4_K_M` and a plain `Q4_K_M` the plain one alone.
+pub(crate) fn matching<'a>(sets: &'a [GgufSet], quant: &str) -> Vec<&'a GgufSet> {
+    let wanted = quant.to_ascii_lowercase();
+    let bears = |s: &GgufSet, what: &str| names_quant(&s.stem.to_ascii_lowercase(), what);
+    let found: Vec<&GgufSet> = sets.iter().filter(|s| bears(s, &wanted)).collect();
+    let plain: Vec<&GgufSet> = found.iter().copied().filter(|s| !bears(s, &format!("ud-{wanted}"))).collect();
+    if found.len() > 1 && plain.len() == 1 { plain } else { found }
+}
+
 /// The set that `quant` names.
 pub(crate) fn pick<'a>(sets: &'a [GgufSet], quant: &str) -> Result<&'a GgufSet> {
-    let wanted = quant.to_ascii_lowercase();
-    let mut found: Vec<&GgufSet> = sets.iter().filter(|s| names_quant(&s.stem.to_ascii_lowercase(), &wanted)).collect();
-    if found.len() > 1 {
-        // Unsloth's `UD-Q4_K_M` beside a plain `Q4_K_M`: the plain one bears the name alone.
-        let plain = |s: &&GgufSet| !names_quant(&s.stem.to_ascii_lowercase(), &format!("ud-{wanted}"));
-        let plainer: Vec<&GgufSet> = found.iter().copied().filter(plain).collect();
-        if plainer.len() == 1 {
-            found = plainer;
-        }
-    }
+    let found = matching(sets, quant);
     match found.as_slice() {
         [one] => Ok(one),
         [] => Err(Error::new(ErrorKind::Choice, format!("no GGUF file of type {}", quoted(quant)))

@@ -2,7 +2,7 @@
 //! connection. Does not own: changes (`pull`, `remove`).
 use crate::{
     Store,
-    choose::{gguf_sets, pick, usual},
+    choose::{gguf_sets, matching, pick, usual},
     digest::Digest,
     error::{At, Error, Result},
     layout::{Layout, PRIVATE, missing, read_small},
@@ -167,14 +167,13 @@ impl Store {
         let set = match reference.quant() {
             None if sets.is_empty() || paths.contains(&"config.json") => return Ok(snapshot.to_path_buf()),
             None => usual(&sets),
+            Some(quant) if matching(&sets, quant).is_empty() => {
+                let what = format!("{reference}: no GGUF file of type {quant} in {}", snapshot.display());
+                return Err(missing(what, reference));
+            }
             Some(quant) => pick(&sets, quant),
         };
-        let set = set.map_err(|e| match reference.quant() {
-            Some(quant) if !e.to_string().contains("several") => {
-                missing(format!("{reference}: no GGUF file of type {quant} in {}", snapshot.display()), reference)
-            }
-            _ => e.about(&reference.to_string()),
-        })?;
+        let set = set.map_err(|e| e.about(&reference.to_string()))?;
         let files = set.files().map_err(|e| missing(e.to_string(), reference))?;
         if let Some(gone) = files.iter().find(|f| !snapshot.join(f).exists()) {
             return Err(missing(format!("{reference}: the bytes of {gone} are gone"), reference));
@@ -240,8 +239,11 @@ impl Store {
             bytes = bytes.saturating_add(fs::metadata(root.join("blobs").join(name)).map_or(0, |m| m.len()));
         }
         // Files of a snapshot that are no links count beside the blobs.
-        let own = revisions.iter().flat_map(|r| &r.files).filter(|f| f.digest.is_none());
-        bytes = own.fold(bytes, |sum, f| sum.saturating_add(f.size));
+        for revision in &revisions {
+            let own = revision.files.iter().filter(|f| f.digest.is_none());
+            let own = own.filter(|f| fs::read_link(revision.path.join(&f.path)).is_err());
+            bytes = own.fold(bytes, |sum, f| sum.saturating_add(f.size));
+        }
         let unfinished = names_in(&root.join(PRIVATE))?
             .iter()
             .map(|n| fs::metadata(root.join(PRIVATE).join(n)).map_or(0, |m| disk_bytes(&m)))
@@ -286,7 +288,7 @@ pub(crate) fn files_of(snapshot: &Path) -> Result<Vec<LocalFile>> {
 }
 
 /// The digest that a snapshot's link points to.
-pub(crate) fn blob_of(link: &Path) -> Option<Digest> {
+fn blob_of(link: &Path) -> Option<Digest> {
     let target = fs::read_link(link).ok()?;
     let in_blobs = target.parent().and_then(Path::file_name).is_some_and(|n| n == "blobs");
     Digest::parse(target.file_name()?.to_str()?).filter(|_| in_blobs)

@@ -281,13 +281,10 @@ fn fetch_all(fetch: &Fetch<'_>, jobs: &[Job]) -> Result<BTreeSet<String>> {
     let came = Mutex::new(BTreeSet::new());
     let one = |job: &Job, connections: usize| -> Result<()> {
         fetch.watcher.reset(&job.path);
-        let before = fetch.watcher.done.load(Ordering::Relaxed);
         if fetch.obtain(job, connections)? {
             came.lock().unwrap_or_else(PoisonError::into_inner).insert(job.path.clone());
-        } else if connections > 1 {
-            // Another process fetched it: all of it is here now.
-            fetch.watcher.done.store(before.saturating_add(job.size), Ordering::Relaxed);
         } else {
+            // Another process fetched it: all of it is here now.
             fetch.watcher.add(job.size, 0);
         }
         fetch.watcher.file_done();
@@ -305,7 +302,8 @@ fn fetch_all(fetch: &Fetch<'_>, jobs: &[Job]) -> Result<BTreeSet<String>> {
     };
     thread::scope(|scope| {
         for _ in 1..connections.min(small.len()) {
-            scope.spawn(work);
+            // One that cannot be had is one less.
+            let _ = thread::Builder::new().spawn_scoped(scope, work);
         }
         work();
     });

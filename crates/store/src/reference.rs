@@ -35,13 +35,6 @@ impl Reference {
         self.quant.as_deref()
     }
 
-    /// The same repository at another revision.
-    #[must_use]
-    pub fn at(&self, revision: &str) -> Option<Reference> {
-        let ok = revision.split('/').all(plain);
-        ok.then(|| Reference { revision: Some(revision.into()), ..self.clone() })
-    }
-
     /// Its folder in a cache.
     pub(crate) fn folder(&self) -> String {
         format!("models--{}--{}", self.org, self.name)

@@ -5,7 +5,7 @@ use crate::{
     choose::{gguf_sets, pick},
     error::{At, Error, Result},
     layout::{Layout, PRIVATE, missing, random, read_small, sync_folder},
-    local::{blob_of, disk_bytes, files_of, names_in, walk},
+    local::{disk_bytes, files_of, names_in, walk},
     lock::Lock,
     partial::is_stale,
     reference::Reference,
@@ -186,10 +186,11 @@ fn names_of(root: &Path, commit: &str) -> Result<Vec<PathBuf>> {
     Ok(all.into_iter().filter(is_it).map(PathBuf::from).collect())
 }
 
-/// Names of blobs that some snapshot links to.
+/// Names of blobs that some snapshot links to, whatever they are called.
 fn referred(root: &Path) -> Result<BTreeSet<String>> {
     let snapshots = root.join("snapshots");
     let mut files = Vec::new();
     walk(&snapshots, "", 20, &mut files)?;
-    Ok(files.iter().filter_map(|f| blob_of(&snapshots.join(f))).map(|d| d.as_str().to_string()).collect())
+    let target = |f: &String| fs::read_link(snapshots.join(f)).ok()?.file_name()?.to_str().map(str::to_string);
+    Ok(files.iter().filter_map(target).collect())
 }

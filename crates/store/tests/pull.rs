@@ -2,12 +2,18 @@
 mod hub;
 
 use hub::{Fault, Folder, Hub, Repo, TOKEN, bytes, git_id, repo, sha256};
-use pondera_store::{Config, Error, ErrorKind, PullOptions, Pulled, Store, Token};
+use pondera_store::{Config, Error, ErrorKind, Proxies, PullOptions, Pulled, Store, Token};
 use std::{
     fs,
+    io::{self, Read, Write},
+    net::{TcpListener, TcpStream},
     ops::ControlFlow,
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -294,4 +300,44 @@ fn silence_ends_in_an_error() {
     let start = Instant::now();
     assert_eq!(pull(&Store::new(config), "org/m").unwrap_err().kind(), ErrorKind::Network);
     assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+/// A proxy that tunnels what `CONNECT` asks for, and counts. Gives its address.
+fn proxy(count: Arc<AtomicU64>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let count = count.clone();
+            thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0u8];
+                while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).unwrap_or(0) == 1 {
+                    head.push(byte[0]);
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                let Some(target) = head.strip_prefix("CONNECT ").and_then(|h| h.split(' ').next()) else { return };
+                count.fetch_add(1, Ordering::SeqCst);
+                let mut server = TcpStream::connect(target).unwrap();
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+                let (mut a, mut b) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || io::copy(&mut a, &mut b));
+                let _ = io::copy(&mut server, &mut client);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn proxies_are_used_and_left_out_where_they_are_told_to_be() {
+    let hub = Hub::new();
+    hub.put("org/m", small());
+    for (except, used) in [(vec![], true), (vec!["127.0.0.1".to_string()], false), (vec!["*".into()], false)] {
+        let (folder, count) = (Folder::new(), Arc::new(AtomicU64::new(0)));
+        let mut config = config(&hub, folder.path());
+        config.proxies = Proxies { http: Some(proxy(count.clone())), https: None, except };
+        pull(&Store::new(config), "org/m").unwrap();
+        assert_eq!(count.load(Ordering::SeqCst) > 0, used);
+    }
 }

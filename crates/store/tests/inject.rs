@@ -27,6 +27,9 @@ fn store(endpoint: &str, cache: &Path) -> Store {
 #[test]
 fn child() {
     let (Ok(endpoint), Ok(cache)) = (env::var("INJECT_FROM"), env::var("INJECT_TO")) else { return };
+    if let Ok(file) = env::var("INJECT_PID") {
+        fs::write(file, std::process::id().to_string()).unwrap();
+    }
     let go = |_: &pondera_store::Progress<'_>| ControlFlow::Continue(());
     if let Err(e) = store(&endpoint, Path::new(&cache)).pull(&"org/m".parse().unwrap(), &PullOptions::default(), &go) {
         eprintln!("REPORTED {:?} {e}", e.kind());
@@ -146,29 +149,37 @@ fn locks_that_everybody_gets_cost_bytes_and_nothing_else() {
         return;
     }
     let (hub, folder) = (Hub::new(), Folder::fast());
-    let content = bytes(3, 500_000);
+    let content = bytes(3, 1_000_000);
     hub.put("org/m", repo(&[("README.md", b"# m".to_vec()), ("m-Q4_0.gguf", content.clone())]));
     hub.pace(Some((8 << 10, Duration::from_millis(1))));
     let cache = folder.path().join("cache");
-    let spawn = |i: usize| command(&hub, &cache, "flock:retval=0", &format!("trace{i}")).spawn().unwrap();
+    let pid = |i: usize| cache.with_extension(format!("pid{i}"));
+    let spawn = |i: usize| {
+        let mut command = command(&hub, &cache, "flock:retval=0", &format!("trace{i}"));
+        command.env("INJECT_PID", pid(i)).stdout(Stdio::null()).spawn().unwrap()
+    };
     // The first two are killed on the way: what they leave is read, and never written to.
     for i in 0..2 {
+        let before = hub.body_bytes();
         let mut child = spawn(i);
-        while !fs::read_dir(cache.join("models--org--m/.pondera"))
-            .is_ok_and(|d| d.flatten().any(|e| e.path().extension().is_some_and(|e| e == "part")))
-        {
+        while hub.body_bytes() < before + 200_000 {
             std::thread::sleep(Duration::from_millis(1));
         }
-        std::thread::sleep(Duration::from_millis(60));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        // The traced process itself: it would outlive its tracer.
+        let number = fs::read_to_string(pid(i)).unwrap();
+        assert!(Command::new("kill").args(["-9", &number]).status().unwrap().success());
+        assert!(!child.wait().unwrap().success());
         assert_sound(&cache, "killed");
     }
+    let before = hub.body_bytes();
     let children: Vec<_> = (2..8).map(spawn).collect();
     for mut child in children {
         assert!(child.wait().unwrap().success());
         assert_sound(&cache, "many");
     }
+    // Each of the six went on with what the killed ones had.
+    let fetched = hub.body_bytes() - before;
+    assert!(fetched < 6 * (content.len() as u64 - 200_000), "{fetched}");
     assert!(fs::read_to_string(cache.with_extension("trace2")).unwrap().contains("(INJECTED)"));
     let path = store(&hub.address, &cache).resolve(&"org/m".parse().unwrap()).unwrap();
     assert!(fs::read(path).unwrap() == content);

@@ -217,13 +217,13 @@ pub struct Folder(PathBuf);
 
 impl Folder {
     pub fn new() -> Folder {
-        Folder::below(Path::new(env!("CARGO_TARGET_TMPDIR")))
+        Folder::below(&place())
     }
 
     /// In memory where the system has a place for that: thousands of pulls wait for no disk.
     pub fn fast() -> Folder {
         let memory = Path::new("/dev/shm");
-        Folder::below(if memory.is_dir() { memory } else { Path::new(env!("CARGO_TARGET_TMPDIR")) })
+        Folder::below(&if memory.is_dir() { memory.to_path_buf() } else { place() })
     }
 
     fn below(place: &Path) -> Folder {
@@ -243,6 +243,11 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// Where tests may write; programs that are no tests have no such place.
+fn place() -> PathBuf {
+    option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from)
 }
 
 fn serve(state: &State, stream: TcpStream, away: bool) {

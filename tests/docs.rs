@@ -1,4 +1,6 @@
 //! The examples of docs/commands.md, run as they stand there.
+#[path = "../crates/store/tests/hub/mod.rs"]
+mod hub;
 mod support;
 
 use pondera::quant::Format;
@@ -39,11 +41,26 @@ fn every_example_does_what_the_page_says() {
     folder.write("chat.jinja", support::TEMPLATE);
     let built_in = run(folder.path(), &["inspect"]).code == 0;
     let examples = examples(&page);
-    for verb in
-        ["run", "serve", "inspect", "bench", "trace", "perplexity", "tokenize", "detokenize", "template", "convert"]
-    {
+    for verb in [
+        "run",
+        "serve",
+        "inspect",
+        "bench",
+        "trace",
+        "perplexity",
+        "tokenize",
+        "detokenize",
+        "template",
+        "convert",
+        "pull",
+        "verify",
+        "rm",
+    ] {
         assert!(examples.iter().any(|e| e.1.contains(&format!("pondera {verb} "))), "no example of {verb}");
     }
+    let hub = hub::Hub::new();
+    hub.put("org/dense", hub::repo(&[("config.json", b"{}".to_vec()), ("model.safetensors", hub::bytes(1, 50_000))]));
+    hub.put("org/quants", hub::repo(&[("m-Q4_0.gguf", hub::bytes(2, 9)), ("m-Q8_0.gguf", hub::bytes(3, 9))]));
     let binary = Path::new(env!("CARGO_BIN_EXE_pondera")).parent().unwrap();
     for (tags, line) in examples.iter().filter(|e| (built_in || e.0 != "pebble") && e.0 != "no-run") {
         let want = line.split("# exit ").nth(1).map_or(0, |n| n.trim().parse().unwrap());
@@ -54,6 +71,9 @@ fn every_example_does_what_the_page_says() {
             .current_dir(folder.path())
             .env_clear()
             .envs(clean.get_envs().filter_map(|(k, v)| Some((k.to_os_string(), v?.to_os_string()))));
+        if tags == "hub" {
+            shell.env("HF_ENDPOINT", &hub.address);
+        }
         let path = std::env::var("PATH").unwrap_or_default();
         shell.env("PATH", format!("{}:{path}", binary.display())).stdin(std::process::Stdio::null());
         let ran = support::Ran::from(shell.output().unwrap());

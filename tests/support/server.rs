@@ -16,9 +16,15 @@ pub struct Server {
 
 impl Server {
     pub fn start(args: &[&str]) -> Server {
+        Server::start_with(args, &[])
+    }
+
+    /// With variables of its environment.
+    pub fn start_with(args: &[&str], vars: &[(&str, String)]) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pondera"))
             .args(["serve", "--port", "0", "--json", "--threads", "1"])
             .args(args)
+            .envs(vars.iter().map(|(k, v)| (k, v)))
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()

@@ -159,6 +159,25 @@ impl From<pondera_text::Error> for Error {
     }
 }
 
+impl From<pondera_store::Error> for Error {
+    fn from(e: pondera_store::Error) -> Error {
+        use pondera_store::ErrorKind;
+        let exit = match e.kind() {
+            ErrorKind::Invalid | ErrorKind::Choice => Exit::Usage,
+            ErrorKind::Missing | ErrorKind::Corrupt | ErrorKind::Unsafe => Exit::File,
+            ErrorKind::Full => Exit::DoesNotFit,
+            ErrorKind::Stopped => Exit::Interrupted,
+            ErrorKind::Remote
+            | ErrorKind::Denied
+            | ErrorKind::Network
+            | ErrorKind::Offline
+            | ErrorKind::Io
+            | ErrorKind::Busy => Exit::Failed,
+        };
+        with_hint(exit, e.to_string(), e.hint_text(), "run again with -v to see more")
+    }
+}
+
 impl From<pondera_engine::Error> for Error {
     fn from(e: pondera_engine::Error) -> Error {
         use pondera_engine::ErrorKind;

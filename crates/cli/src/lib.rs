@@ -11,6 +11,7 @@ mod chat;
 mod commands;
 mod error;
 mod flags;
+mod hub;
 mod inspect;
 mod interrupt;
 mod load;
@@ -22,6 +23,8 @@ mod out;
 mod packed;
 mod progress;
 mod sentence;
+mod served;
+mod shelf;
 mod view;
 mod words;
 

@@ -1,12 +1,14 @@
-//! What MODEL means: a path, a name in the store, a repository in the hub cache, or the model in the box.
+//! What MODEL means: a path, a name in the store, a repository in the hub cache, a model of Ollama's, or the model in the box.
 use crate::{
     args::Global,
     error::{Error, Result},
+    hub,
 };
 use pondera_quant::Bytes;
+use pondera_store::Reference;
 use pondera_weights::Weights;
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -80,9 +82,12 @@ pub fn resolve(name: Option<&str>, global: &Global) -> Result<Source> {
     if let Some(found) = in_store(name, global) {
         return Ok(Source::Path(found));
     }
-    match Reference::parse(name) {
-        Some(r) => r.in_cache().map(Source::Path),
-        None => Err(Error::file(format!("{name}: no such file or folder"))
+    if let Some(theirs) = name.strip_prefix(hub::OLLAMA) {
+        return Ok(Source::Path(hub::store(global)?.ollama_model(theirs)?.path));
+    }
+    match name.parse::<Reference>() {
+        Ok(reference) => Ok(Source::Path(hub::store(global)?.resolve(&reference)?)),
+        Err(_) => Err(Error::file(format!("{name}: no such file or folder"))
             .hint("give a folder, a .gguf or .safetensors file, or org/name of the hub cache")),
     }
 }
@@ -96,7 +101,7 @@ pub fn looks_like_model(text: &str, global: &Global) -> bool {
         || text == PEBBLE_NAME
         || in_store(text, global).is_some()
         || MODEL_ENDINGS.iter().any(|e| lower.ends_with(e))
-        || word && (FILE_ENDINGS.iter().any(|e| lower.ends_with(e)) || is_path() || Reference::parse(text).is_some())
+        || word && (FILE_ENDINGS.iter().any(|e| lower.ends_with(e)) || is_path() || is_reference(text))
 }
 
 /// The program's own bytes as a tensor's owner.
@@ -118,7 +123,8 @@ fn in_store(name: &str, global: &Global) -> Option<PathBuf> {
     [store.join(name), store.join(format!("{name}.gguf"))].into_iter().find(|p| p.exists())
 }
 
-fn default_store() -> Option<PathBuf> {
+/// Where models with names of their own lie unless `--store` says otherwise.
+pub fn default_store() -> Option<PathBuf> {
     folder_of("XDG_DATA_HOME").or_else(|| folder_of("HOME").map(|h| h.join(".local/share"))).map(|d| d.join("pondera"))
 }
 
@@ -126,144 +132,14 @@ fn folder_of(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).filter(|v| !v.is_empty()).map(PathBuf::from)
 }
 
-/// `org/name[@revision][:quant]`.
-#[derive(Debug, PartialEq, Eq)]
-struct Reference<'a> {
-    org: &'a str,
-    name: &'a str,
-    revision: Option<&'a str>,
-    quant: Option<&'a str>,
-}
-
-impl<'a> Reference<'a> {
-    fn parse(text: &'a str) -> Option<Reference<'a>> {
-        let (org, rest) = text.split_once('/')?;
-        let (rest, quant) = rest.split_once(':').map_or((rest, None), |(r, q)| (r, Some(q)));
-        let (name, revision) = rest.split_once('@').map_or((rest, None), |(n, r)| (n, Some(r)));
-        // The hub's own rule for names; it also keeps `..` and absolute paths out of the cache's folders.
-        let plain = |s: &str| {
-            !s.is_empty()
-                && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-                && !s.starts_with(['.', '-'])
-                && !s.contains("..")
-        };
-        let revised = |s: &str| s.split('/').all(plain);
-        let ok = plain(org) && plain(name) && revision.is_none_or(revised) && quant.is_none_or(plain);
-        ok.then_some(Reference { org, name, revision, quant })
-    }
-
-    /// The snapshot's folder, or the GGUF file in it that `quant` names.
-    fn in_cache(&self) -> Result<PathBuf> {
-        let full = format!("{}/{}", self.org, self.name);
-        let cache = hub_cache().ok_or_else(|| {
-            Error::file(format!("{full}: there is no hub cache"))
-                .hint("set HF_HOME, or give the path of the model's files")
-        })?;
-        let repository = cache.join(format!("models--{}--{}", self.org, self.name));
-        if !repository.is_dir() {
-            return Err(Error::file(format!("{full}: no such path, and not in the hub cache {}", cache.display()))
-                .hint(format!("fetch it first with the hub's own tool (`hf download {full}`), or give a path")));
-        }
-        let snapshot = self.snapshot(&repository).ok_or_else(|| {
-            Error::file(format!(
-                "{full}: revision {} is not in {}",
-                self.revision.unwrap_or("main"),
-                repository.display()
-            ))
-            .hint("fetch that revision, or name one that is there")
-        })?;
-        self.choose(&full, &snapshot)
-    }
-
-    fn snapshot(&self, repository: &Path) -> Option<PathBuf> {
-        let snapshots = repository.join("snapshots");
-        let revision = self.revision.unwrap_or("main");
-        if let Ok(commit) = fs::read_to_string(repository.join("refs").join(revision)) {
-            let folder = snapshots.join(commit.trim());
-            return Reference::parse(&format!("x/{}", commit.trim()))
-                .is_some()
-                .then_some(folder)
-                .filter(|f| f.is_dir());
-        }
-        let mut all: Vec<PathBuf> = fs::read_dir(&snapshots).ok()?.flatten().map(|e| e.path()).collect();
-        if self.revision.is_some() {
-            all.retain(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(revision)));
-        }
-        // Without a named revision, a cache with a single snapshot leaves no doubt.
-        if all.len() == 1 { all.pop() } else { None }
-    }
-
-    fn choose(&self, full: &str, snapshot: &Path) -> Result<PathBuf> {
-        let mut files = Vec::new();
-        collect_gguf(snapshot, 2, &mut files);
-        files.sort();
-        let Some(quant) = self.quant else {
-            if snapshot.join("config.json").exists() || files.is_empty() {
-                return Ok(snapshot.to_path_buf());
-            }
-            return match files.as_slice() {
-                [one] => Ok(one.clone()),
-                several => Err(Error::usage(format!("{full}: holds several GGUF files")).hint(format!(
-                    "choose one as {full}:QUANT of {}",
-                    several
-                        .iter()
-                        .filter_map(|p| p.file_name())
-                        .map(|n| n.to_string_lossy())
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                ))),
-            };
-        };
-        let wanted = quant.to_lowercase();
-        files.retain(|p| names_quant(&p.file_name().unwrap_or_default().to_string_lossy().to_lowercase(), &wanted));
-        files.into_iter().next().ok_or_else(|| {
-            Error::file(format!("{full}:{quant}: no GGUF file of that type in {}", snapshot.display()))
-                .hint("fetch it first, or choose one that is there")
-        })
-    }
-}
-
-/// Whether a file name (lower case) holds `quant` as a word of its own: `q4_k` is not `q4_k_m`.
-fn names_quant(file: &str, quant: &str) -> bool {
-    let edge = |c: Option<char>| c.is_none_or(|c| !c.is_ascii_alphanumeric() && c != '_');
-    file.match_indices(quant)
-        .any(|(at, m)| edge(file[..at].chars().next_back()) && edge(file[at + m.len()..].chars().next()))
-}
-
-fn collect_gguf(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() && depth > 0 {
-            collect_gguf(&path, depth - 1, files);
-        } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) {
-            files.push(path);
-        }
-    }
-}
-
-/// Where the hub's own tools keep what they fetched.
-fn hub_cache() -> Option<PathBuf> {
-    folder_of("HF_HUB_CACHE")
-        .or_else(|| folder_of("HF_HOME").map(|h| h.join("hub")))
-        .or_else(|| folder_of("XDG_CACHE_HOME").map(|h| h.join("huggingface/hub")))
-        .or_else(|| folder_of("HOME").map(|h| h.join(".cache/huggingface/hub")))
+/// Whether `text` could name a model that is fetched.
+fn is_reference(text: &str) -> bool {
+    text.strip_prefix(hub::OLLAMA).is_some_and(|name| !name.is_empty()) || text.parse::<Reference>().is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn references_are_read_and_paths_kept_out() {
-        let full = Reference::parse("org/name-1.5@refs/pr/1:Q4_K_M").unwrap();
-        assert_eq!(
-            full,
-            Reference { org: "org", name: "name-1.5", revision: Some("refs/pr/1"), quant: Some("Q4_K_M") }
-        );
-        for bad in ["name", "a/b/c", "../x", "a/..", "/etc", "a/b@../c", "a b/c", "a/", "org/name:"] {
-            assert_eq!(Reference::parse(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn prompts_and_models_are_told_apart() {
@@ -278,43 +154,11 @@ mod tests {
             ("tokenizer.json", true),
             ("./nosuch", true),
             ("org/name:Q4_K_M", true),
+            ("ollama:llama3.2:3b", true),
             ("pebble", true),
         ] {
             // Of the root folder it is enough that it exists.
             assert_eq!(looks_like_model(text, &global), want || text == "/", "{text:?}");
         }
-    }
-
-    #[test]
-    fn a_quant_is_a_whole_word() {
-        for (file, quant, want) in [
-            ("model-q4_k_m.gguf", "q4_k_m", true),
-            ("model.q4_k_m-00001-of-00002.gguf", "q4_k_m", true),
-            ("model-q4_k_m.gguf", "q4_k", false),
-            ("model-iq4_nl.gguf", "q4_nl", false),
-        ] {
-            assert_eq!(names_quant(file, quant), want, "{file} {quant}");
-        }
-    }
-
-    #[test]
-    fn the_cache_is_found_as_the_hub_lays_it_out() {
-        let root = env::temp_dir().join(format!("pondera-cache-{}", std::process::id()));
-        let repository = root.join("models--org--m");
-        let snapshot = repository.join("snapshots/abc123");
-        fs::create_dir_all(repository.join("refs")).unwrap();
-        fs::create_dir_all(&snapshot).unwrap();
-        fs::write(repository.join("refs/main"), "abc123\n").unwrap();
-        fs::write(snapshot.join("m-Q4_K_M.gguf"), "").unwrap();
-        fs::write(snapshot.join("m-Q8_0.gguf"), "").unwrap();
-        let at = |quant, revision| Reference { org: "org", name: "m", revision, quant };
-        let found = at(None, None).snapshot(&repository).unwrap();
-        assert_eq!(found, snapshot);
-        assert_eq!(at(None, Some("abc")).snapshot(&repository).unwrap(), snapshot);
-        assert!(at(None, Some("dev")).snapshot(&repository).is_none());
-        assert_eq!(at(Some("q8_0"), None).choose("org/m", &found).unwrap(), snapshot.join("m-Q8_0.gguf"));
-        let several = at(None, None).choose("org/m", &found).unwrap_err();
-        assert_eq!(several.exit(), crate::Exit::Usage);
-        fs::remove_dir_all(&root).unwrap();
     }
 }

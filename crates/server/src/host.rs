@@ -52,6 +52,8 @@ pub struct ModelSpec {
     pub adapters: Vec<(String, PathBuf)>,
     /// Bytes of its files.
     pub bytes: u64,
+    /// Its file or folder, links followed: two names of one are one model. None for what is no file.
+    pub file: Option<PathBuf>,
     /// Opens it, on the thread that will run it.
     #[allow(clippy::type_complexity)]
     pub open: Box<dyn Fn(&Room) -> pondera_engine::Result<Engine> + Send + Sync>,

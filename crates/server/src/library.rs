@@ -22,7 +22,7 @@ pub trait Library: Send + Sync {
     ///
     /// # Errors
     /// What the store says.
-    fn pull(&self, name: &str, progress: &mut dyn FnMut(&Pulling) -> ControlFlow<()>) -> Result<(), LibraryError>;
+    fn pull(&self, name: &str, progress: &mut Progress<'_>) -> Result<(), LibraryError>;
 
     /// Gives a model a further name.
     ///
@@ -36,6 +36,9 @@ pub trait Library: Send + Sync {
     /// A name that there is not.
     fn delete(&self, name: &str) -> Result<(), LibraryError>;
 }
+
+/// Hears how far a pull is, and says whether it goes on.
+pub type Progress<'a> = dyn FnMut(&Pulling) -> ControlFlow<()> + Send + 'a;
 
 /// A model of a library.
 #[derive(Clone, Debug)]

@@ -305,7 +305,8 @@ impl Models {
         let memory = shares(&[spec.bytes], self.budget)[0];
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         // Another may have found it meanwhile, and it may have another name here.
-        if let Some(entry) = entries.iter().find(|e| e.spec.name == spec.name) {
+        let same = |e: &&Arc<Entry>| e.spec.name == spec.name || spec.file.is_some() && e.spec.file == spec.file;
+        if let Some(entry) = entries.iter().find(same) {
             return Ok((entry.clone(), 0));
         }
         let entry = Arc::new(Entry::new(spec, memory, true));

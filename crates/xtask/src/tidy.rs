@@ -14,8 +14,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("arch", &["quant", "weights", "ops"]),
     ("text", &["quant", "weights"]),
     ("engine", &["quant", "weights", "ops", "cpu", "arch", "text"]),
+    ("store", &[]),
     ("server", &["text", "engine"]),
-    ("cli", &["quant", "weights", "ops", "cpu", "arch", "text", "engine", "server"]),
+    ("cli", &["quant", "weights", "ops", "cpu", "arch", "text", "engine", "store", "server"]),
     ("xtask", &["quant", "weights", "text", "arch"]),
 ];
 

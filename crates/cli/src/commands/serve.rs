@@ -2,17 +2,16 @@
 use crate::{
     Context,
     error::{Error, Result},
-    flags::{Choice, Compute, Recommended, bytes},
-    load::from,
-    lora,
+    flags::{Compute, bytes},
+    hub, lora,
     model::{self, PEBBLE_NAME, Source},
     progress::Spinner,
-    sentence::Recipe,
+    served::spec,
+    shelf::Shelf,
 };
-use pondera_engine::{Engine, EngineOptions, ErrorKind, KvType, available_bytes, normalize};
+use pondera_engine::{EngineOptions, KvType, available_bytes};
 use pondera_text::ChatTemplate;
-use pondera_server::{Data, Embedding, Keep, Key, ModelSpec, Options, Room, Scope, Server};
-use pondera_weights::Weights;
+use pondera_server::{Data, Keep, Key, ModelSpec, Options, Scope, Server};
 use serde_json::json;
 use std::{
     fs,
@@ -66,6 +65,10 @@ pub struct Args {
     /// Tokens that the cache holds, of all requests together [default: 4 times the context, as far as memory goes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     kv_tokens: Option<u32>,
+    /// Also serve every model of this machine's store by its name, and let clients fetch, copy and delete (Ollama's
+    /// /api/pull, /api/copy, /api/delete; with keys only those of scope admin)
+    #[arg(long)]
+    library: bool,
     /// Memory that all models may take together, as 12GB or 8GiB: those that do not fit take turns [default: what is free]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     memory: Option<u64>,
@@ -91,8 +94,6 @@ pub struct Args {
     compute: Compute,
 }
 
-/// Temperature, `top_k`, `top_p` and `min_p` where neither the request nor the publisher says anything: as the APIs document.
-const DOCUMENTED: (f32, u32, f32, f32) = (1.0, 0, 1.0, 0.0);
 /// Longest step while somebody waits for the next token.
 const STEP: Duration = Duration::from_millis(150);
 /// Sequences of the whole context that the cache has room for, unless told otherwise.
@@ -125,8 +126,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     engine.kv_contexts = CONTEXTS;
     options.keep = args.keep_alive;
     // One alone has what the machine has, and says itself where that is too little.
-    let several = args.models.len() > 1;
+    let several = args.models.len() > 1 || args.library;
     options.memory = args.memory.or_else(|| available_bytes().filter(|_| several));
+    if args.library {
+        options.library = Some(Arc::new(Shelf::new(hub::store(&context.global)?, engine.clone())));
+    }
     let models = models(args, &engine, context)?;
     let spinner = Spinner::new(context, "loading".into());
     let server = Server::bind(options, models).map_err(|e| Error::failed(format!("serve: {e}")))?;
@@ -150,7 +154,7 @@ fn models(args: &Args, options: &EngineOptions, context: &Context) -> Result<Vec
     for (i, asked) in asked.into_iter().enumerate() {
         let named = asked.and_then(|a| a.split_once('=')).filter(|(name, _)| !name.contains(['/', '\\']) && !name.is_empty());
         let (name, place) = named.map_or((None, asked), |(name, place)| (Some(name.to_string()), Some(place)));
-        let mut source = model::resolve(place, &context.global)?;
+        let source = model::resolve(place, &context.global)?;
         let name = name.unwrap_or_else(|| called(place, &source));
         let aliases = if i == 0 { args.served_model_name.clone() } else { Vec::new() };
         let adapters = if i == 0 { args.lora.clone() } else { Vec::new() };
@@ -163,38 +167,10 @@ fn models(args: &Args, options: &EngineOptions, context: &Context) -> Result<Vec
         if let Some(twice) = own.windows(2).find(|w| w[0] == w[1]) {
             return Err(Error::usage(format!("{}: two models of this name", twice[0])));
         }
-        let recipe = match &source {
-            Source::Path(path) => Recipe::read(path)?,
-            Source::Embedded(_) => Recipe::default(),
-        };
-        if let Some(inner) = &recipe.model {
-            source = Source::Path(inner.clone());
-        }
-        let recommended = source.folder().map(Recommended::of).transpose()?.unwrap_or_default();
-        let sampling = Choice::default().over(&recommended, DOCUMENTED);
-        let options = options.clone();
-        let bytes = size(&source);
-        let open = move |room: &Room| {
-            let mut options = options.clone();
-            options.memory = room.memory;
-            options.ctx = room.ctx.or(options.ctx);
-            options.kv_tokens = room.kv_tokens.or(options.kv_tokens);
-            Engine::open(&from(&source), &options, &mut |_| {})
-        };
         let template = args.chat_template.as_deref().filter(|_| i == 0).map(template).transpose()?;
-        let (embedding, open) = (Arc::new(embedding(recipe)?), Box::new(open));
-        specs.push(ModelSpec { name, aliases, sampling, template, embedding, adapters, bytes, open });
+        specs.push(ModelSpec { aliases, adapters, template, ..spec(name, source, options)? });
     }
     Ok(specs)
-}
-
-/// Bytes of a model's tensors; 0 where they cannot be read, which opening it says better.
-fn size(source: &Source) -> u64 {
-    let weights = match source {
-        Source::Path(path) => Weights::open(path).ok(),
-        Source::Embedded(bytes) => return bytes.len() as u64,
-    };
-    weights.map_or(0, |w| w.tensors().iter().map(|t| t.range.len() as u64).sum())
 }
 
 /// A template that can be read.
@@ -202,26 +178,6 @@ fn template(path: &Path) -> Result<ChatTemplate> {
     let template = ChatTemplate::new(fs::read_to_string(path).map_err(|e| Error::io(path.display(), &e))?);
     template.check().map_err(|e| Error::file(format!("{}: {}", path.display(), e.message())))?;
     Ok(template)
-}
-
-/// As the model's folder says.
-fn embedding(recipe: Recipe) -> Result<Embedding> {
-    let (prompt, lower) = (recipe.prompt(None)?.to_string(), recipe.lower_case);
-    let (pooling, max_tokens) = (recipe.pooling, recipe.max_tokens);
-    let prepare = move |text: &str| {
-        let text = format!("{prompt}{text}");
-        if lower { text.to_lowercase() } else { text }
-    };
-    let finish = move |mut x: Vec<f32>| {
-        for dense in &recipe.dense {
-            x = dense.apply(&x).map_err(|e| pondera_engine::Error::new(ErrorKind::File, e.to_string()))?;
-        }
-        if recipe.normalize.unwrap_or(true) {
-            normalize(&mut x);
-        }
-        Ok(x)
-    };
-    Ok(Embedding { pooling, max_tokens, prepare: Box::new(prepare), finish: Box::new(finish) })
 }
 
 /// What clients call a model that was given no name: the folder or file without its ending, or org/name as given.

@@ -1,0 +1,157 @@
+//! The machine's store as a server's library: what clients may name, fetch, copy and delete. A client's name is a name or a
+//! reference of the store and never a path.
+use crate::{error, model::Source, served::spec};
+use pondera_engine::EngineOptions;
+use pondera_server::{Held, Library, LibraryError, LibraryErrorKind, ModelSpec, Progress, Pulling};
+use pondera_store::{Error, ErrorKind, PullOptions, Reference, Store};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::UNIX_EPOCH,
+};
+
+/// Hosts that clients of Ollama write in front of a reference.
+const HOSTS: [&str; 2] = ["hf.co/", "huggingface.co/"];
+
+/// The store, and how its models are opened.
+pub struct Shelf {
+    store: Store,
+    options: EngineOptions,
+    /// One pull at a time: the store has connections of its own.
+    pulling: Mutex<()>,
+}
+
+impl Shelf {
+    /// Over this store.
+    pub fn new(store: Store, options: EngineOptions) -> Shelf {
+        Shelf { store, options, pulling: Mutex::new(()) }
+    }
+
+    /// Where a client's name leads; none where it leads nowhere.
+    fn place(&self, name: &str) -> Result<Option<(String, PathBuf)>, LibraryError> {
+        let plain = name.strip_suffix(":latest").unwrap_or(name);
+        if let Some(found) = self.named(plain)? {
+            return Ok(Some(found));
+        }
+        let Ok(reference) = reference(name) else { return Ok(None) };
+        match self.store.resolve(&reference) {
+            Ok(path) => Ok(Some((reference.to_string(), path))),
+            Err(e) if e.kind() == ErrorKind::Missing => Ok(None),
+            Err(e) => Err(told(&e)),
+        }
+    }
+
+    /// One of the names that were given here.
+    fn named(&self, name: &str) -> Result<Option<(String, PathBuf)>, LibraryError> {
+        let mut all = self.store.named().map_err(|e| told(&e))?;
+        Ok(all.iter().position(|(n, _)| n == name).map(|i| all.swap_remove(i)))
+    }
+}
+
+impl Library for Shelf {
+    fn list(&self) -> Result<Vec<Held>, LibraryError> {
+        let mut held = Vec::new();
+        for (name, path) in self.store.named().map_err(|e| told(&e))? {
+            held.push(Held { name, bytes: bytes(&path), modified: modified(&path), digest: None });
+        }
+        for model in self.store.list().map_err(|e| told(&e))? {
+            let path = model.name.parse::<Reference>().ok().and_then(|r| self.store.resolve(&r).ok());
+            // What leaves doubt which file is meant is asked for with its type.
+            let modified = path.as_deref().map_or(0, modified);
+            let bytes = model.revisions.iter().map(|r| r.bytes()).max().unwrap_or(0);
+            held.push(Held { name: model.name, bytes, modified, digest: None });
+        }
+        Ok(held)
+    }
+
+    fn find(&self, name: &str) -> Result<Option<ModelSpec>, LibraryError> {
+        let Some((name, path)) = self.place(name)? else { return Ok(None) };
+        spec(name, Source::Path(path), &self.options).map(Some).map_err(|e| failed(&e))
+    }
+
+    fn pull(&self, name: &str, progress: &mut Progress<'_>) -> Result<(), LibraryError> {
+        let reference = reference(name).map_err(|e| told(&e))?;
+        let _one = self.pulling.try_lock().map_err(|_| LibraryError {
+            kind: LibraryErrorKind::Failed,
+            message: "another model is being fetched".into(),
+        })?;
+        let _ = progress(&Pulling::Listing);
+        let progress = Mutex::new(progress);
+        let watch = |p: &pondera_store::Progress<'_>| {
+            let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+            progress(&Pulling::File { name: p.file.to_string(), done: p.bytes_done, total: p.bytes })
+        };
+        self.store.pull(&reference, &PullOptions::default(), &watch).map(drop).map_err(|e| told(&e))
+    }
+
+    fn copy(&self, from: &str, to: &str) -> Result<(), LibraryError> {
+        let to = to.strip_suffix(":latest").unwrap_or(to);
+        let (_, path) = self.place(from)?.ok_or_else(|| missing(from))?;
+        self.store.name(to, &path).map(drop).map_err(|e| told(&e))
+    }
+
+    fn delete(&self, name: &str) -> Result<(), LibraryError> {
+        let plain = name.strip_suffix(":latest").unwrap_or(name);
+        if self.named(plain)?.is_some() {
+            return self.store.unname(plain).map_err(|e| told(&e));
+        }
+        let reference = reference(name).map_err(|_| missing(name))?;
+        self.store.remove(&reference).map(drop).map_err(|e| told(&e))
+    }
+}
+
+fn reference(name: &str) -> pondera_store::Result<Reference> {
+    let name = HOSTS.iter().find_map(|host| name.strip_prefix(host)).unwrap_or(name);
+    name.strip_suffix(":latest").unwrap_or(name).parse()
+}
+
+fn missing(name: &str) -> LibraryError {
+    let name: String = name.chars().take(120).collect();
+    LibraryError { kind: LibraryErrorKind::NotFound, message: format!("the model {name:?} does not exist") }
+}
+
+/// What clients are told of the store's trouble; the whole of it is in the log, for it may name paths.
+fn told(e: &Error) -> LibraryError {
+    tracing::warn!("the store: {e:#}");
+    use LibraryErrorKind as Kind;
+    let kind = match e.kind() {
+        ErrorKind::Invalid | ErrorKind::Choice => Kind::Invalid,
+        ErrorKind::Missing | ErrorKind::Remote => Kind::NotFound,
+        ErrorKind::Denied => Kind::Refused,
+        ErrorKind::Network | ErrorKind::Offline | ErrorKind::Corrupt | ErrorKind::Unsafe => Kind::Upstream,
+        ErrorKind::Full | ErrorKind::Io | ErrorKind::Busy | ErrorKind::Stopped => Kind::Failed,
+    };
+    let message = match e.kind() {
+        ErrorKind::Invalid | ErrorKind::Choice | ErrorKind::Remote | ErrorKind::Denied | ErrorKind::Offline => {
+            e.to_string()
+        }
+        ErrorKind::Missing => "the model does not exist here".into(),
+        ErrorKind::Network => "the hub did not answer as it should".into(),
+        ErrorKind::Corrupt | ErrorKind::Unsafe => "what the hub sent is not what it promised".into(),
+        ErrorKind::Full => "the disk is full".into(),
+        ErrorKind::Io | ErrorKind::Busy => "the store cannot be used now; the server's log says why".into(),
+        ErrorKind::Stopped => "stopped; what has come is kept".into(),
+    };
+    LibraryError { kind, message }
+}
+
+fn failed(e: &error::Error) -> LibraryError {
+    tracing::warn!("a model of the store: {}", e);
+    LibraryError {
+        kind: LibraryErrorKind::Failed,
+        message: "the model cannot be served; the server's log says why".into(),
+    }
+}
+
+/// Bytes of a file, or of a folder's files.
+fn bytes(path: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(path) else { return fs::metadata(path).map_or(0, |m| m.len()) };
+    entries.flatten().filter_map(|e| fs::metadata(e.path()).ok()).filter(|m| m.is_file()).map(|m| m.len()).sum()
+}
+
+/// Seconds since 1970.
+fn modified(path: &Path) -> u64 {
+    let time = fs::metadata(path).and_then(|m| m.modified()).ok();
+    time.and_then(|t| t.duration_since(UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs())
+}

@@ -59,6 +59,9 @@ fn models_are_fetched_answered_copied_and_deleted() {
     // A copy is another name for it, a folder elsewhere is none.
     assert_eq!(s.ask("POST", "/api/copy", "", &json!({ "source": NAME, "destination": "vixen" }).to_string()).0, 200);
     assert_eq!(story(&s, "vixen").1["choices"], own);
+    // All of these names are one model, which is open once.
+    let open = names(&s, "/api/ps", "models", "name");
+    assert_eq!(open.iter().filter(|n| *n != "pebble").count(), 1, "{open:?}");
     for (source, destination, status) in [
         ("den/none", "x", 404),
         (NAME, "../x", 400),

@@ -9,7 +9,7 @@ use crate::{
 use pondera_engine::{Engine, EngineOptions, ErrorKind, normalize};
 use pondera_server::{Embedding, ModelSpec, Room};
 use pondera_weights::Weights;
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 /// Temperature, `top_k`, `top_p` and `min_p` where neither the request nor the publisher says anything: as the APIs document.
 const DOCUMENTED: (f32, u32, f32, f32) = (1.0, 0, 1.0, 0.0);
@@ -29,6 +29,10 @@ pub fn spec(name: String, mut source: Source, options: &EngineOptions) -> Result
     let recommended = source.folder().map(Recommended::of).transpose()?.unwrap_or_default();
     let sampling = Choice::default().over(&recommended, DOCUMENTED);
     let (bytes, options) = (size(&source), options.clone());
+    let file = match &source {
+        Source::Path(path) => fs::canonicalize(path).ok(),
+        Source::Embedded(_) => None,
+    };
     let open = move |room: &Room| {
         let mut options = options.clone();
         options.memory = room.memory;
@@ -37,7 +41,17 @@ pub fn spec(name: String, mut source: Source, options: &EngineOptions) -> Result
         Engine::open(&from(&source), &options, &mut |_| {})
     };
     let (embedding, open) = (Arc::new(embedding(recipe)?), Box::new(open));
-    Ok(ModelSpec { name, aliases: Vec::new(), sampling, template: None, embedding, adapters: Vec::new(), bytes, open })
+    Ok(ModelSpec {
+        name,
+        aliases: Vec::new(),
+        sampling,
+        template: None,
+        embedding,
+        adapters: Vec::new(),
+        bytes,
+        file,
+        open,
+    })
 }
 
 /// Bytes of a model's tensors; 0 where they cannot be read, which opening it says better.

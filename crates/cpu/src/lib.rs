@@ -8,6 +8,7 @@ mod attention;
 pub mod ceiling;
 pub mod dot;
 mod gemm;
+pub mod heap;
 pub mod isa;
 mod kv;
 mod memory;

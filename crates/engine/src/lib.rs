@@ -46,6 +46,7 @@ pub use math::log_sum_exp;
 pub use memory::{MemoryPlan, available_bytes};
 pub use open::{read_config, shape};
 pub use options::{EngineOptions, Progress, Source};
+pub use pondera_cpu::heap;
 pub use pondera_ops::{KvType, Layout, PAGE, Settled};
 pub use request::{
     Completion, Event, FinishReason, Load, Logprob, Request, RequestId, STOP_BYTES_MAX, STOPS_MAX, Sampling,

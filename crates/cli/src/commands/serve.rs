@@ -103,6 +103,7 @@ const KEYS_BYTES_MAX: u64 = 1 << 20;
 
 /// Serves until told to stop.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
+    pondera_engine::heap::give_back();
     let mut options = Options::new(SocketAddr::new(args.host, args.port));
     options.keys = keys(args)?;
     options.hosts = args.allowed_host.clone();

@@ -2,12 +2,12 @@
 //! reference of the store and never a path.
 use crate::{error, model::Source, served::spec};
 use pondera_engine::EngineOptions;
-use pondera_server::{Held, Library, LibraryError, LibraryErrorKind, ModelSpec, Progress, Pulling};
+use pondera_server::{Held, Library, LibraryError, LibraryErrorKind, ModelSpec, Placed, Progress, Pulling};
 use pondera_store::{Error, ErrorKind, PullOptions, Reference, Store};
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, TryLockError},
     time::UNIX_EPOCH,
 };
 
@@ -29,7 +29,7 @@ impl Shelf {
     }
 
     /// Where a client's name leads; none where it leads nowhere.
-    fn place(&self, name: &str) -> Result<Option<(String, PathBuf)>, LibraryError> {
+    fn lead(&self, name: &str) -> Result<Option<(String, PathBuf)>, LibraryError> {
         let plain = name.strip_suffix(":latest").unwrap_or(name);
         if let Some(found) = self.named(plain)? {
             return Ok(Some(found));
@@ -55,7 +55,8 @@ impl Library for Shelf {
         for (name, path) in self.store.named().map_err(|e| told(&e))? {
             held.push(Held { name, bytes: bytes(&path), modified: modified(&path), digest: None });
         }
-        for model in self.store.list().map_err(|e| told(&e))? {
+        let all = self.store.list().map_err(|e| told(&e))?;
+        for model in all.into_iter().filter(|m| !m.revisions.is_empty()) {
             let path = model.name.parse::<Reference>().ok().and_then(|r| self.store.resolve(&r).ok());
             // What leaves doubt which file is meant is asked for with its type.
             let modified = path.as_deref().map_or(0, modified);
@@ -66,16 +67,20 @@ impl Library for Shelf {
     }
 
     fn find(&self, name: &str) -> Result<Option<ModelSpec>, LibraryError> {
-        let Some((name, path)) = self.place(name)? else { return Ok(None) };
+        let Some((name, path)) = self.lead(name)? else { return Ok(None) };
         spec(name, Source::Path(path), &self.options).map(Some).map_err(|e| failed(&e))
     }
 
     fn pull(&self, name: &str, progress: &mut Progress<'_>) -> Result<(), LibraryError> {
         let reference = reference(name).map_err(|e| told(&e))?;
-        let _one = self.pulling.try_lock().map_err(|_| LibraryError {
-            kind: LibraryErrorKind::Failed,
-            message: "another model is being fetched".into(),
-        })?;
+        let _one = match self.pulling.try_lock() {
+            Ok(one) => one,
+            Err(TryLockError::Poisoned(one)) => one.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                let message = "another model is being fetched".into();
+                return Err(LibraryError { kind: LibraryErrorKind::Failed, message });
+            }
+        };
         let _ = progress(&Pulling::Listing);
         let progress = Mutex::new(progress);
         let watch = |p: &pondera_store::Progress<'_>| {
@@ -87,8 +92,29 @@ impl Library for Shelf {
 
     fn copy(&self, from: &str, to: &str) -> Result<(), LibraryError> {
         let to = to.strip_suffix(":latest").unwrap_or(to);
-        let (_, path) = self.place(from)?.ok_or_else(|| missing(from))?;
-        self.store.name(to, &path).map(drop).map_err(|e| told(&e))
+        let (_, path) = self.lead(from)?.ok_or_else(|| missing(from))?;
+        let taken = || LibraryError {
+            kind: LibraryErrorKind::Invalid,
+            message: "destination: another model has this name".into(),
+        };
+        let same = |other: &Path| fs::canonicalize(other).ok() == fs::canonicalize(&path).ok();
+        if self.named(to)?.is_some_and(|(_, other)| !same(&other)) {
+            return Err(taken());
+        }
+        self.store.name(to, &path).map(drop).map_err(|e| match e.kind() {
+            ErrorKind::Choice => taken(),
+            _ => told(&e),
+        })
+    }
+
+    fn place(&self, name: &str) -> Result<Option<Placed>, LibraryError> {
+        let Some((plain, path)) = self.lead(name)? else { return Ok(None) };
+        let link = self.named(&plain)?.is_some();
+        // Of a repository all goes that is in its folder.
+        let inside = |p: &&Path| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("models--"));
+        let root = path.ancestors().find(inside).unwrap_or(&path);
+        let root = fs::canonicalize(root).unwrap_or_else(|_| root.to_path_buf());
+        Ok(Some(Placed { root, link }))
     }
 
     fn delete(&self, name: &str) -> Result<(), LibraryError> {

@@ -4,7 +4,7 @@ use crate::{Error, Result};
 use pondera_text::{Grammar, Guide};
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
@@ -15,7 +15,7 @@ use std::{
 const THREADS: usize = 2;
 
 /// A place in a grammar.
-pub(crate) struct Place(State);
+pub(crate) struct Place(State, Arc<()>);
 
 enum State {
     /// Nothing was looked for yet.
@@ -32,19 +32,21 @@ type Found = Result<Box<Guide>>;
 struct Task {
     guide: Box<dyn FnOnce() -> Guide + Send>,
     back: Sender<Found>,
+    /// Gone when nobody waits for it.
+    wanted: Weak<()>,
 }
 
 impl Place {
     /// At the beginning of a text.
     pub fn new(grammar: Arc<Grammar>) -> Place {
-        Place(State::Before(grammar))
+        Place(State::Before(grammar), Arc::new(()))
     }
 
     /// The request's work begins.
     pub fn start(&mut self) {
         if let State::Before(grammar) = &self.0 {
             let grammar = grammar.clone();
-            self.0 = look(Box::new(move || grammar.begin()));
+            self.0 = look(Box::new(move || grammar.begin()), &self.1);
         }
     }
 
@@ -82,18 +84,18 @@ impl Place {
             return true;
         }
         if let State::Here(guide) = std::mem::replace(&mut self.0, State::Failed(Error::invalid("grammar: lost"))) {
-            self.0 = look(Box::new(move || *guide));
+            self.0 = look(Box::new(move || *guide), &self.1);
         }
         false
     }
 }
 
 /// Has a thread find out what may come next.
-fn look(guide: Box<dyn FnOnce() -> Guide + Send>) -> State {
+fn look(guide: Box<dyn FnOnce() -> Guide + Send>, wanted: &Arc<()>) -> State {
     static TASKS: OnceLock<Sender<Task>> = OnceLock::new();
     let (back, coming) = channel();
     // A thread that could not be started leaves the work to this one.
-    if let Err(lost) = TASKS.get_or_init(start).send(Task { guide, back }) {
+    if let Err(lost) = TASKS.get_or_init(start).send(Task { guide, back, wanted: Arc::downgrade(wanted) }) {
         find(lost.0);
     }
     State::Away(coming)
@@ -119,6 +121,9 @@ fn start() -> Sender<Task> {
 }
 
 fn find(task: Task) {
+    if task.wanted.strong_count() == 0 {
+        return;
+    }
     #[cfg(test)]
     thread::sleep(Duration::from_micros(DELAY_US.load(std::sync::atomic::Ordering::Relaxed)));
     let mut guide = Box::new((task.guide)());

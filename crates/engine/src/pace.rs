@@ -1,5 +1,6 @@
 //! How many rows a step has time for: learnt from the steps before, because it depends on the machine, on what else runs there,
 //! and on how long the sequences are.
+use crate::scheduler::{PROMPT_ROWS_MIN, ROWS_MIN};
 use std::time::Duration;
 
 /// Of the time that a step may take, the part that is planned for: some steps take longer than those before them.
@@ -9,6 +10,8 @@ const PLANNED: f64 = 0.85;
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     rows: Option<f64>,
+    /// A step took longer than it may that had no rows of prompts.
+    slow: bool,
 }
 
 impl Pace {
@@ -16,6 +19,17 @@ impl Pace {
     pub fn rows(&self, most: Duration) -> usize {
         let unknown = if most.is_zero() { 0.0 } else { UNKNOWN };
         self.rows.unwrap_or(unknown) as usize
+    }
+
+    /// Rows of prompts that any step may have: they must end some day. Where a token alone takes longer than a step may, some
+    /// more cost little.
+    pub fn least(&self) -> usize {
+        if self.slow { ROWS_MIN } else { PROMPT_ROWS_MIN }
+    }
+
+    /// A step without rows of prompts took `time`, of `most`.
+    pub fn learn_alone(&mut self, time: Duration, most: Duration) {
+        self.slow = time > most;
     }
 
     /// A step of so many rows took `time`, of `most`; `hurried`: it was one that had to be done in time. Part of a step's time

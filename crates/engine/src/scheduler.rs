@@ -74,6 +74,10 @@ struct Step {
     buffers: Buffers,
     /// Of `running`: who ended in this step.
     ended: Vec<usize>,
+    /// Somebody decodes, and must not wait for long.
+    hurried: bool,
+    /// It has rows of prompts.
+    prompts: bool,
     /// Page lists between steps, so that none is freed.
     spare: Vec<pondera_ops::Sequence>,
 }
@@ -196,15 +200,24 @@ impl Scheduler {
         let mut budget = self.limits.max_rows;
         self.give_rows(&mut budget, |s| (s.missing() == 1).then_some(1));
         let decoding = self.limits.max_rows - budget;
+        // Who waits for a grammar decodes too.
+        self.step.prompts = false;
+        self.step.hurried = decoding > 0 || self.running.iter().any(Sequence::holds);
         match self.limits.step_time {
-            Some(time) if decoding > 0 => {
-                budget = budget.min(self.pace.rows(time).saturating_sub(decoding).max(PROMPT_ROWS_MIN));
+            Some(time) if self.step.hurried => {
+                budget = budget.min(self.pace.rows(time).saturating_sub(decoding).max(self.pace.least()));
             }
             // Whoever ends its prompt first would make the others hurry: those that can end together do.
-            Some(_) => self.share_rows(&mut budget),
+            Some(_) => {
+                let before = budget;
+                self.share_rows(&mut budget);
+                self.step.prompts = budget < before;
+            }
             None => {}
         }
+        let before = budget;
         self.give_rows(&mut budget, |_| Some(usize::MAX));
+        self.step.prompts |= budget < before;
         // Guesses come last: they take what the others leave.
         self.guess(net, budget);
     }
@@ -234,12 +247,13 @@ impl Scheduler {
         self.give_rows(budget, |s| Some((rows * weight(s)).div_ceil(all)));
     }
 
-    /// What a step took that had rows of prompts.
+    /// What a step took.
     fn learn(&mut self, time: Duration) {
-        let (rows, parts) = (self.step.batch.len(), &self.step.batch.sequences);
-        if let Some(most) = self.limits.step_time.filter(|_| rows > parts.len()) {
-            let hurried = parts.iter().any(|s| s.rows.len() == 1);
-            self.pace.learn(rows, time, most, hurried);
+        let Step { batch, hurried, prompts, .. } = &self.step;
+        match self.limits.step_time {
+            Some(most) if *prompts => self.pace.learn(batch.len(), time, most, *hurried),
+            Some(most) => self.pace.learn_alone(time, most),
+            None => {}
         }
     }
 

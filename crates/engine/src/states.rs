@@ -117,7 +117,7 @@ impl Slots {
         let at = |end: usize| end.checked_sub(certain + 1).map_or(Some(own), |i| s.trials.get(i).copied());
         let end = s.cached / PAGE * PAGE;
         // What a prompt passes on its way is of no use to others, but for its marks.
-        let wanted = s.marks.contains(&end) || s.missing() == 1;
+        let wanted = s.marks.contains(&end) || s.missing() <= 1;
         let passed = at(end).filter(|_| wanted && end >= certain && end > first);
         if s.cached > certain {
             s.slot = at(s.cached).or(s.slot);

@@ -195,7 +195,7 @@ fn settle_calls(messages: &mut [Value], turns: Turns) {
         for call in m.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
             let Some(arguments) = call.get_mut("function").and_then(|f| f.get_mut("arguments")) else { continue };
             match arguments.as_str() {
-                None if turns.text_arguments => *arguments = arguments.to_string().into(),
+                None if turns.text_arguments && arguments.is_object() => *arguments = arguments.to_string().into(),
                 // Templates walk through arguments; a text that is no JSON stays one.
                 Some(text) if !turns.text_arguments => {
                     let parsed = serde_json::from_str::<Value>(text).ok().filter(Value::is_object);

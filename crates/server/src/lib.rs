@@ -31,7 +31,7 @@ mod store;
 mod tools;
 
 pub use host::{Embedding, ModelSpec, Room};
-pub use library::{Held, Library, LibraryError, LibraryErrorKind, Progress, Pulling};
+pub use library::{Held, Library, LibraryError, LibraryErrorKind, Placed, Progress, Pulling};
 pub use listen::Server;
 pub use models::Keep;
 pub use options::{Key, Limits, Options, Scope};

@@ -2,7 +2,7 @@
 //! it is and how it fetches is whoever implements [`Library`]'s.
 use crate::{error::ApiError, host::ModelSpec};
 use axum::http::StatusCode;
-use std::{fmt, ops::ControlFlow};
+use std::{fmt, ops::ControlFlow, path::PathBuf};
 
 /// Where a server finds models by their names. Calls may take long and are made on threads for such things.
 pub trait Library: Send + Sync {
@@ -30,6 +30,12 @@ pub trait Library: Send + Sync {
     /// A name that there is not, or that is taken.
     fn copy(&self, from: &str, to: &str) -> Result<(), LibraryError>;
 
+    /// Where a name leads; none where it leads nowhere.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    fn place(&self, name: &str) -> Result<Option<Placed>, LibraryError>;
+
     /// Removes a name, and the files of its model where it was the store's own.
     ///
     /// # Errors
@@ -39,6 +45,15 @@ pub trait Library: Send + Sync {
 
 /// Hears how far a pull is, and says whether it goes on.
 pub type Progress<'a> = dyn FnMut(&Pulling) -> ControlFlow<()> + Send + 'a;
+
+/// Where a name leads.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// What would go if it were deleted, links followed.
+    pub root: PathBuf,
+    /// It is a further name alone, which would go without any file.
+    pub link: bool,
+}
 
 /// A model of a library.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@ use crate::{
     admission::{Admission, Place},
     api,
     error::{ApiError, Result},
-    host::Model,
+    host::{Card, Model},
     id,
     metrics::Statuses,
     models::{Keep, Models},
@@ -230,6 +230,17 @@ impl App {
         match self.options.limits.request_time {
             Duration::ZERO => model.await,
             time => tokio::time::timeout(time, model).await.unwrap_or_else(|_| Err(busy())),
+        }
+    }
+
+    /// What is known of the model of that name. One that was never open is opened for it.
+    ///
+    /// # Errors
+    /// As [`App::model`].
+    pub async fn card(&self, name: &str) -> Result<Arc<Card>> {
+        match self.models.card(name).await? {
+            Some(card) => Ok(card),
+            None => Ok(self.model(name).await?.card.clone()),
         }
     }
 }

@@ -297,9 +297,12 @@ async fn vector(call: &mut Call, model: &Model, text: &str) -> Result<(Vec<f32>,
 /// `/api/tags`.
 pub async fn tags(call: Call) -> Result<Response> {
     let mut models: Vec<Value> = call.app.models.cards().iter().map(|m| listed(m)).collect();
-    models.extend(call.app.models.held().await?.iter().map(held));
+    models.extend(call.app.models.held().await.iter().map(held));
     Ok(json(&json!({ "models": models })))
 }
+
+/// Seconds of ten years: what stays longer stays.
+const YEARS: u64 = 10 * 365 * 86_400;
 
 /// `/api/ps`.
 pub async fn ps(call: Call) -> Result<Response> {
@@ -309,7 +312,7 @@ pub async fn ps(call: Call) -> Result<Response> {
         entry["size_vram"] = 0.into();
         entry["context_length"] = r.card.ctx.into();
         // Some clients want a time even where it never comes.
-        let end = r.expires.map(|left| id::rfc3339(id::now_s() + left.as_secs()));
+        let end = r.expires.map(|left| id::rfc3339(id::now_s() + left.as_secs().min(YEARS)));
         entry["expires_at"] = end.unwrap_or_else(|| "9999-12-31T23:59:59Z".into()).into();
         entry
     };
@@ -322,7 +325,7 @@ pub async fn show(call: Call) -> Result<Response> {
     let body: ShowBody = parse(&call.body)?;
     refuse(&body.rest, &["system", "template", "options"])?;
     let name = body.model.filter(|n| !n.is_empty()).or(body.name).unwrap_or_default();
-    let m = call.app.models.card(&name).await?;
+    let m = call.app.card(&name).await?;
     let template = m.template.as_ref().map_or("", |t| t.source(false));
     let capabilities = if m.encoder {
         json!(["embedding"])

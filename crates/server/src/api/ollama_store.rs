@@ -143,7 +143,8 @@ pub async fn copy(call: Call) -> Result<Response> {
     let body: CopyBody = parse(&call.body)?;
     refuse(&body.rest, &[])?;
     let library = library(&call)?;
-    if call.app.models.serves(&body.destination) {
+    let plain = body.destination.strip_suffix(":latest").unwrap_or(&body.destination);
+    if call.app.models.serves(plain) {
         return Err(ApiError::invalid("destination", "a model of this name is served"));
     }
     apart(move || Ok(library.copy(&body.source, &body.destination)?)).await?;
@@ -155,8 +156,21 @@ pub async fn delete(call: Call) -> Result<Response> {
     let body: DeleteBody = parse(&call.body)?;
     refuse(&body.rest, &[])?;
     let (library, name) = (library(&call)?, named(body.model, body.name)?);
-    call.app.models.forget(&name)?;
+    let plain = name.strip_suffix(":latest").unwrap_or(&name).to_string();
+    let started = || ApiError::invalid("model", "the server was started with this model");
+    if call.app.models.serves(&plain) {
+        return Err(started());
+    }
+    let (asked, shelf) = (name.clone(), library.clone());
+    let placed = apart(move || Ok(shelf.place(&asked)?)).await?;
+    let link = match placed {
+        Some(placed) if !placed.link && call.app.models.uses(&placed.root) => return Err(started()),
+        placed => placed.is_some_and(|p| p.link),
+    };
     apart(move || Ok(library.delete(&name)?)).await?;
+    // What runs ends first; its files stay with it until then.
+    let gone = |file: &std::path::PathBuf| !file.exists();
+    call.app.models.forget(|spec| spec.name == plain || !link && spec.file.as_ref().is_some_and(gone));
     Ok(Response::new(Body::empty()))
 }
 

@@ -9,7 +9,7 @@ pub async fn list(call: Call) -> Result<Response> {
     let shape = shape(&call);
     let mut data: Vec<Value> = call.app.models.cards().iter().map(|m| shape(m)).collect();
     let anthropic = call.headers.contains_key("anthropic-version");
-    data.extend(call.app.models.held().await?.iter().map(|h| held(h, anthropic)));
+    data.extend(call.app.models.held().await.iter().map(|h| held(h, anthropic)));
     let ends = |m: Option<&Value>| m.map_or(Value::Null, |m| m["id"].clone());
     let (first, last) = (ends(data.first()), ends(data.last()));
     Ok(json(&json!({ "object": "list", "data": data, "has_more": false, "first_id": first, "last_id": last })))
@@ -17,7 +17,7 @@ pub async fn list(call: Call) -> Result<Response> {
 
 /// One of them.
 pub async fn show(call: Call) -> Result<Response> {
-    Ok(json(&shape(&call)(&*call.app.models.card(&call.rest).await?)))
+    Ok(json(&shape(&call)(&*call.app.card(&call.rest).await?)))
 }
 
 fn shape(call: &Call) -> fn(&Card) -> Value {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 /// `?name=`: the model of that name.
 pub async fn model(call: Call) -> Result<Response> {
     let name = parameter(&call.query, "name").ok_or_else(|| ApiError::invalid("name", "missing"))?;
-    Ok(json(&about(&*call.app.models.card(&name).await?)))
+    Ok(json(&about(&*call.app.card(&name).await?)))
 }
 
 fn about(m: &Card) -> Value {

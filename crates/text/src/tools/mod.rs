@@ -95,7 +95,8 @@ impl Syntax {
         let mut wrote = false;
         for turns in Turns::ALL {
             let Some(text) = probe(template, turns).filter(|text| text.contains(PROBE.2)) else { continue };
-            wrote = true;
+            // A first try that writes nothing leaves the guess by words, whatever the others write.
+            wrote |= turns == Turns::default();
             if let Some(syntax) = candidates.iter().find(|s| reads_probe(s, &text)) {
                 return Some((syntax, turns));
             }

@@ -3,6 +3,7 @@
 //!
 //! A [`Ticket`] that is dropped cancels its request, wherever that is: queued, in its prompt or decoding.
 use crate::{
+    access,
     error::{ApiError, Result},
     facts::Facts,
     grammars::Grammars,
@@ -158,6 +159,8 @@ pub struct Ticket {
     ended: bool,
     /// Tells thoughts and calls from the text, and names the calls.
     pub reader: Option<(Reader, Namer)>,
+    /// Tells the log and the trace of its request.
+    pub seen: access::Seen,
 }
 
 impl Ticket {
@@ -175,6 +178,7 @@ impl Ticket {
             add(part, reader.finish(), namer);
         }
         self.ended = !matches!(out, Out::Token { .. });
+        self.seen.note(&out);
         Some(out)
     }
 }
@@ -311,7 +315,7 @@ impl Model {
         let commands = self.commands.clone();
         // Without a thread the sender is dropped, and the ticket says so.
         let _ = commands.send(Command::Submit(id, Box::new(request), sender));
-        Ticket { id, events, commands, ended: false, reader: None }
+        Ticket { id, events, commands, ended: false, reader: None, seen: access::Seen::default() }
     }
 
     /// For every token but the first its log probability and the `top` likeliest, given those before it.
@@ -340,6 +344,7 @@ impl Model {
         }
         let otherwise = if self.words.encoder { Pooling::Mean } else { Pooling::Last };
         let pooling = self.embedding.pooling.unwrap_or(otherwise);
+        access::read(tokens.len());
         let (sender, receiver) = oneshot::channel();
         let _ = self.commands.send(Command::Embed(self.adapter, tokens, pooling, sender));
         let vector = receiver.await.map_err(|_| gone())??;

@@ -1,6 +1,10 @@
 //! How a server is set up: plain data.
-use crate::store::Data;
-use std::{net::SocketAddr, time::Duration};
+use crate::{store::Data, trace::Traces};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 /// What a key opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +86,10 @@ pub struct Options {
     pub grace: Duration,
     /// Where files and batches are kept; none: there are none.
     pub data: Option<Data>,
+    /// Where traces go; none: there are none.
+    pub traces: Option<Traces>,
+    /// Counted by whoever writes the log: lines that nobody read in time.
+    pub log_lines_dropped: Arc<AtomicU64>,
 }
 
 impl Options {
@@ -94,6 +102,8 @@ impl Options {
             limits: Limits::default(),
             grace: Duration::from_secs(30),
             data: None,
+            traces: None,
+            log_lines_dropped: Arc::default(),
         }
     }
 }

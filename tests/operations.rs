@@ -60,11 +60,16 @@ fn a_file_says_what_to_serve_and_the_command_line_wins() {
     assert!(s.address.starts_with("127.0.0.2:"), "{}", s.address);
     assert_eq!(names(&s), ["tiny", "box"]);
     assert_eq!(s.ask("GET", "/v1/models", "", "").0, 401);
-    let body = json!({ "model": "other", "messages": [{ "role": "user", "content": "ab" }], "max_tokens": 1 }).to_string();
+    let body =
+        json!({ "model": "other", "messages": [{ "role": "user", "content": "ab" }], "max_tokens": 1 }).to_string();
     let (status, _, text) = s.ask("POST", "/v1/chat/completions", "x-api-key: a-secret-of-this-test\r\n", &body);
     let answer: Value = serde_json::from_str(&text).unwrap();
     // Two letters are two tokens of that model, and the file's template adds none.
-    assert_eq!((status, &answer["model"], &answer["usage"]["prompt_tokens"]), (200, &"tiny".into(), &2.into()), "{text}");
+    assert_eq!(
+        (status, &answer["model"], &answer["usage"]["prompt_tokens"]),
+        (200, &"tiny".into(), &2.into()),
+        "{text}"
+    );
     drop(s);
     let s = Server::start(&["--config", file, "--host", "127.0.0.1", "mine=pebble"]);
     assert!(s.address.starts_with("127.0.0.1:") && names(&s) == ["mine"], "{}", s.address);
@@ -134,9 +139,11 @@ fn every_request_has_its_line_and_no_line_has_its_words() {
     let (whole_id, whole_bytes) = (id(&headers), text.len());
     assert_eq!(status, 200, "{text}");
     let named = format!("{key}x-request-id: my name\t\"1\"\r\n");
-    let (status, headers, _) = s.ask("POST", "/v1/chat/completions", &named, &chat(json!({ "stream": true })).to_string());
+    let (status, headers, _) =
+        s.ask("POST", "/v1/chat/completions", &named, &chat(json!({ "stream": true })).to_string());
     assert_eq!((status, id(&headers).as_str()), (200, "my name\t\"1\""));
-    let (status, _, _) = s.ask("POST", "/v1/chat/completions", key, &chat(json!({ "elephant-in-the-prompt": 1 })).to_string());
+    let (status, _, _) =
+        s.ask("POST", "/v1/chat/completions", key, &chat(json!({ "elephant-in-the-prompt": 1 })).to_string());
     assert_eq!(status, 400);
     assert_eq!(s.ask("GET", "/v1/responses/resp_private-id", key, "").0, 404);
     assert_eq!(s.ask("GET", "/elephant-in-the-prompt?resp_private-id", "", "").0, 404);
@@ -149,7 +156,8 @@ fn every_request_has_its_line_and_no_line_has_its_words() {
         let mut connection = s.connect();
         let body = chat(json!({ "max_tokens": 4000, "ignore_eos": true, "stream": stream })).to_string();
         let length = body.len();
-        let head = format!("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n{key}Content-Length: {length}\r\n\r\n");
+        let head =
+            format!("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n{key}Content-Length: {length}\r\n\r\n");
         connection.write_all((head + &body).as_bytes()).unwrap();
         match stream {
             true => drop(connection.read(&mut [0; 64]).unwrap()),
@@ -185,9 +193,15 @@ fn every_request_has_its_line_and_no_line_has_its_words() {
     assert_eq!(access.len(), 9, "{access:#?}");
     let [one, two, three, four, five, six, seven] = access[..7] else { unreachable!() };
     assert_eq!(one["request_id"], whole_id.as_str());
-    assert_eq!((&one["method"], &one["route"], &one["status"]), (&"POST".into(), &"/v1/chat/completions".into(), &200.into()));
+    assert_eq!(
+        (&one["method"], &one["route"], &one["status"]),
+        (&"POST".into(), &"/v1/chat/completions".into(), &200.into())
+    );
     assert_eq!((&one["key"], &one["model"]), (&"ci".into(), &"pebble".into()));
-    assert_eq!((&one["prompt_tokens"], &one["completion_tokens"]), (&whole["usage"]["prompt_tokens"], &whole["usage"]["completion_tokens"]));
+    assert_eq!(
+        (&one["prompt_tokens"], &one["completion_tokens"]),
+        (&whole["usage"]["prompt_tokens"], &whole["usage"]["completion_tokens"])
+    );
     assert_eq!((&one["finish_reason"], &one["bytes"]), (&whole["choices"][0]["finish_reason"], &whole_bytes.into()));
     for line in [one, two] {
         let [queue, ttft, total] = ["queue_ms", "ttft_ms", "total_ms"].map(|k| line[k].as_f64().unwrap());
@@ -204,7 +218,10 @@ fn every_request_has_its_line_and_no_line_has_its_words() {
     let mut gone: Vec<u64> = access[7..].iter().map(|l| l["status"].as_u64().unwrap()).collect();
     gone.sort_unstable();
     assert_eq!(gone, [200, 499]);
-    assert!(access[7..].iter().all(|l| l["finish_reason"] == "cancelled" && l["error"] == "client_gone"), "{access:#?}");
+    assert!(
+        access[7..].iter().all(|l| l["finish_reason"] == "cancelled" && l["error"] == "client_gone"),
+        "{access:#?}"
+    );
 }
 
 #[test]
@@ -217,7 +234,10 @@ fn people_can_read_it_too() {
     assert!(stop(s).0);
     let text = fs::read_to_string(&log).unwrap();
     let line = text.lines().find(|l| l.contains("POST /v1/chat/completions 200")).unwrap_or_else(|| panic!("{text}"));
-    assert!(line.contains(" INFO ") && line.contains(&format!("request_id={id} ")) && line.contains(" model=pebble "), "{line}");
+    assert!(
+        line.contains(" INFO ") && line.contains(&format!("request_id={id} ")) && line.contains(" model=pebble "),
+        "{line}"
+    );
     assert!(text.contains("stopping") && !text.contains('\u{1b}') && !text.contains("elephant"), "{text}");
     // A failure to start is a line like the others.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -249,7 +269,8 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
     // Requests are answered while the log stands still.
     s.good("/v1/chat/completions", &chat(json!({})));
     let log = BufReader::new(s.child.stderr.take().unwrap());
-    let reader = thread::spawn(move || log.lines().map(|l| serde_json::from_str(&l.unwrap()).unwrap()).collect::<Vec<Value>>());
+    let reader =
+        thread::spawn(move || log.lines().map(|l| serde_json::from_str(&l.unwrap()).unwrap()).collect::<Vec<Value>>());
     thread::sleep(Duration::from_millis(300));
     s.good("/v1/chat/completions", &chat(json!({})));
     assert!(stop(s).0);
@@ -297,7 +318,8 @@ fn a_collector_gets_the_spans_of_the_clients_trace() {
         .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test");
     let s = Server::spawn(&mut command);
     let parent = format!("traceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\ntracestate: a=1\r\nx-request-id: mine\r\n");
-    let (status, _, text) = s.ask("POST", "/v1/chat/completions", &parent, &chat(json!({ "n": 2, "top_p": 0.5 })).to_string());
+    let (status, _, text) =
+        s.ask("POST", "/v1/chat/completions", &parent, &chat(json!({ "n": 2, "top_p": 0.5 })).to_string());
     assert_eq!(status, 200);
     let answer: Value = serde_json::from_str(&text).unwrap();
     let (head, body) = told.recv_timeout(Duration::from_secs(20)).unwrap();
@@ -317,7 +339,10 @@ fn a_collector_gets_the_spans_of_the_clients_trace() {
     let spans = resource["scopeSpans"][0]["spans"].as_array().unwrap();
     assert!(spans.len() == 7 && spans.iter().all(|s| s["traceId"] == TRACE && s["traceState"] == "a=1"), "{text}");
     let request = spans.iter().find(|s| s["kind"] == 2).unwrap();
-    assert_eq!((&request["name"], &request["parentSpanId"]), (&"POST /v1/chat/completions".into(), &"00f067aa0ba902b7".into()));
+    assert_eq!(
+        (&request["name"], &request["parentSpanId"]),
+        (&"POST /v1/chat/completions".into(), &"00f067aa0ba902b7".into())
+    );
     for (name, want) in [
         ("http.request.method", json!("POST")),
         ("http.route", json!("/v1/chat/completions")),
@@ -400,10 +425,15 @@ fn a_collector_that_is_away_changes_nothing() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (refusing, _told) = collector("400 Bad Request");
     let folder = Folder::new();
-    for (i, url) in [format!("http://{nobody}"), format!("http://{}", silent.local_addr().unwrap()), refusing].iter().enumerate() {
+    for (i, url) in
+        [format!("http://{nobody}"), format!("http://{}", silent.local_addr().unwrap()), refusing].iter().enumerate()
+    {
         let log = folder.join(&i.to_string());
         let mut command = Server::command(&["--otlp", url, "--log-format", "json"]);
-        command.env("OTEL_BSP_SCHEDULE_DELAY", "0").env("OTEL_BSP_MAX_QUEUE_SIZE", "6").stderr(File::create(&log).unwrap());
+        command
+            .env("OTEL_BSP_SCHEDULE_DELAY", "0")
+            .env("OTEL_BSP_MAX_QUEUE_SIZE", "6")
+            .stderr(File::create(&log).unwrap());
         let s = Server::spawn(&mut command);
         for _ in 0..4 {
             assert_eq!(s.good("/v1/chat/completions", &chat(json!({})))["choices"], want);

@@ -65,7 +65,9 @@ pub fn apply(mut command: Command, path: &Path, verb: Option<&str>) -> Result<(C
                 settings.models = list.iter().map(|entry| source.entry(entry)).collect::<Result<_>>()?;
             }
             _ if name == "model" => {
-                return Err(source.wrong(key.span(), "model: not a list of tables").hint("write [[model]], once per model"));
+                return Err(source
+                    .wrong(key.span(), "model: not a list of tables")
+                    .hint("write [[model]], once per model"));
             }
             DeValue::Table(flags) if command.find_subcommand(name).is_some() => {
                 for (flag, value) in flags {
@@ -170,7 +172,8 @@ impl Source<'_> {
             return Err(self.wrong(value.span(), format!("{whole}: {what}")));
         }
         if !found {
-            let hint = "keys are the names of long flags, with - or _; `pondera help` with the command's name lists them";
+            let hint =
+                "keys are the names of long flags, with - or _; `pondera help` with the command's name lists them";
             return Err(self.wrong(key.span(), format!("{whole}: no such flag")).hint(hint));
         }
         settings.lines.insert(flag, self.place(value.span()));
@@ -191,18 +194,18 @@ impl Source<'_> {
             };
         }
         let kind = arg.get_value_parser().type_id();
-        let list: Vec<String> = values.list.iter().map(|text| self.placed(kind, text)).collect();
+        let list: Vec<String> = values.list.iter().map(|text| self.placed(&kind, text)).collect();
         let hidden = values.secret || arg.is_hide_env_values_set();
         Ok(arg.hide_default_value(hidden).default_values(list))
     }
 
     /// A value with its path, if it has one, made relative to the file's folder.
-    fn placed(&self, kind: clap::builder::AnyValueId, text: &str) -> String {
-        if kind == TypeId::of::<PathBuf>() || kind == TypeId::of::<(PathBuf, f32)>() {
+    fn placed(&self, kind: &impl PartialEq<TypeId>, text: &str) -> String {
+        if *kind == TypeId::of::<PathBuf>() || *kind == TypeId::of::<(PathBuf, f32)>() {
             return self.beside(text);
         }
         match text.split_once('=') {
-            Some((name, path)) if kind == TypeId::of::<(String, PathBuf)>() => format!("{name}={}", self.beside(path)),
+            Some((name, path)) if *kind == TypeId::of::<(String, PathBuf)>() => format!("{name}={}", self.beside(path)),
             _ => text.to_string(),
         }
     }

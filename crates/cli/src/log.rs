@@ -194,10 +194,9 @@ impl Subscriber for Stderr {
                 return out::stderr_line(name, &format!("{}{}", said.message, shown(&said.fields)));
             }
         };
-        match &self.queue {
-            Some(queue) if queue.try_send(Line::Text(line)).is_err() => drop(self.dropped.fetch_add(1, Relaxed)),
-            Some(_) => {}
-            None => out::stderr_bytes(line.as_bytes()),
+        let Some(queue) = &self.queue else { return out::stderr_bytes(line.as_bytes()) };
+        if queue.try_send(Line::Text(line)).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
         }
     }
 
@@ -339,7 +338,13 @@ mod tests {
     fn what_nobody_reads_is_counted() {
         let (queue, lines) = sync_channel(2);
         let dropped = Arc::new(AtomicU64::new(0));
-        let log = Stderr { level: Level::INFO, format: Format::Json, server: true, queue: Some(queue), dropped: dropped.clone() };
+        let log = Stderr {
+            level: Level::INFO,
+            format: Format::Json,
+            server: true,
+            queue: Some(queue),
+            dropped: dropped.clone(),
+        };
         tracing::subscriber::with_default(log, || {
             for i in 0..5 {
                 tracing::info!(target: "pondera_test", i, "said");

@@ -192,7 +192,10 @@ mod tests {
         let t = t.unwrap().unwrap();
         let shown = format!("{t:?}");
         assert!(shown.contains("shared") && shown.contains("/base/v1/traces") && !shown.contains("abc"), "{shown}");
-        assert_eq!((t.encoding, t.timeout, t.delay, t.waiting), (Encoding::Json, Duration::from_millis(500), Duration::from_millis(20), 7));
+        assert_eq!(
+            (t.encoding, t.timeout, t.delay, t.waiting),
+            (Encoding::Json, Duration::from_millis(500), Duration::from_millis(20), 7)
+        );
         assert_eq!(t.sampling, Sampling { ratio: 0.5, follow: true });
         let resource: Vec<(&str, &str)> = t.resource.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         assert_eq!(resource[..2], [("service.name", "mine"), ("deployment.environment", "a,b")]);
@@ -208,7 +211,11 @@ mod tests {
     fn what_is_wrong_is_named_and_no_secret_is_shown() {
         let url = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://x:4318");
         for (variable, value, what) in [
-            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://x", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: https is not spoken"),
+            (
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+                "https://x",
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: https is not spoken",
+            ),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "OTEL_EXPORTER_OTLP_PROTOCOL: \"grpc\" is not spoken"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "secret", "OTEL_EXPORTER_OTLP_HEADERS: expected NAME=VALUE"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a=sec%0Aret", "OTEL_EXPORTER_OTLP_HEADERS: a: no value"),

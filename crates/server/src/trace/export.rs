@@ -62,8 +62,7 @@ impl Tracer {
         let (end, ended) = plain::channel();
         let counts = Arc::new(Counts::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let mut exporter =
-            Exporter { traces: traces.clone(), counts: counts.clone(), inbox, stopping, reached: true };
+        let mut exporter = Exporter { traces: traces.clone(), counts: counts.clone(), inbox, stopping, reached: true };
         let body = move || {
             runtime.block_on(exporter.run());
             let _ = end.send(());
@@ -171,7 +170,12 @@ impl Exporter {
         self.counts.dropped.fetch_add(n, SeqCst);
         if std::mem::replace(&mut self.reached, false) {
             let to = format!("{}:{}", self.traces.host, self.traces.port);
-            tracing::warn!(collector = to, spans = n, "the collector took no spans, which are dropped: {}", refused.why);
+            tracing::warn!(
+                collector = to,
+                spans = n,
+                "the collector took no spans, which are dropped: {}",
+                refused.why
+            );
         }
     }
 

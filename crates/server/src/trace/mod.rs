@@ -223,7 +223,10 @@ mod tests {
         let (mut headers, none) = (HeaderMap::new(), Sampling { ratio: 0.0, follow: true });
         assert!(Context::of(&headers, none).is_none());
         headers.append("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap());
-        assert!(Context::of(&headers, none).is_some() && Context::of(&headers, Sampling { follow: false, ..none }).is_none());
+        assert!(
+            Context::of(&headers, none).is_some()
+                && Context::of(&headers, Sampling { follow: false, ..none }).is_none()
+        );
     }
 
     #[test]

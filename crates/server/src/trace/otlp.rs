@@ -146,14 +146,14 @@ enum Value<'a> {
 
 /// `ExportTraceServiceRequest`.
 fn request<'a>(resource: &'a Resource, spans: &'a [Span]) -> Vec<Field<'a>> {
-    let attributes = resource.iter().map(|(name, value)| vec![
-        Field(1, "key", Value::Text(name)),
-        Field(2, "value", Value::Message(vec![Field(1, "stringValue", Value::Text(value))])),
-    ]);
-    let scope = vec![
-        Field(1, "name", Value::Text("pondera")),
-        Field(2, "version", Value::Text(env!("CARGO_PKG_VERSION"))),
-    ];
+    let attributes = resource.iter().map(|(name, value)| {
+        vec![
+            Field(1, "key", Value::Text(name)),
+            Field(2, "value", Value::Message(vec![Field(1, "stringValue", Value::Text(value))])),
+        ]
+    });
+    let scope =
+        vec![Field(1, "name", Value::Text("pondera")), Field(2, "version", Value::Text(env!("CARGO_PKG_VERSION")))];
     let of_scope = vec![
         Field(1, "scope", Value::Message(scope)),
         Field(2, "spans", Value::Messages(spans.iter().map(span).collect())),
@@ -353,7 +353,8 @@ mod tests {
         assert_eq!(Encoding::Json.rejected(br#"{"partialSuccess":{"rejectedSpans":"3"}}"#), 3);
         assert_eq!(Encoding::Json.rejected(br#"{"partialSuccess":{"rejectedSpans":4}}"#), 4);
         assert_eq!(Encoding::Protobuf.rejected(&[0x0a, 0x03, 0x08, 0xac, 0x02]), 300);
-        for nothing in [&b""[..], b"{}", b"nonsense", &[0x0a], &[0x0a, 0xff], &[0x0a, 0x02, 0x08, 0xff], &[0x0a, 0x00]] {
+        for nothing in [&b""[..], b"{}", b"nonsense", &[0x0a], &[0x0a, 0xff], &[0x0a, 0x02, 0x08, 0xff], &[0x0a, 0x00]]
+        {
             assert_eq!((Encoding::Json.rejected(nothing), Encoding::Protobuf.rejected(nothing)), (0, 0), "{nothing:?}");
         }
     }

@@ -89,7 +89,7 @@ fn what_a_file_says_wrong_is_said_with_its_line() {
         ("[serve]\nkeys = nosuch\n", "c.toml:2: "),
     ] {
         folder.write("c.toml", text);
-        let ran = support::run(folder.path(), &["serve", "--config", "c.toml", "--port", "0"]);
+        let ran = support::run(folder.path(), &["serve", "--config", "c.toml"]);
         assert!(ran.code == 2 && ran.err.contains(what) && ran.err.contains("hint: "), "{text:?}: {ran:?}");
     }
     // A value that the command line gives is not the file's.
@@ -385,6 +385,11 @@ fn a_collector_gets_the_spans_of_the_clients_trace() {
     let text = String::from_utf8(body).unwrap();
     assert!(text.contains(&TRACE.replace('4', "5")) && !text.contains(TRACE) && !text.contains("private-id"), "{text}");
     assert_eq!(text.matches("spanId").count(), 1, "{text}");
+    let start = Instant::now();
+    while s.metric("pondera:spans_exported_total") < 8.0 {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        thread::sleep(Duration::from_millis(5));
+    }
     assert_eq!((s.metric("pondera:spans_exported_total"), s.metric("pondera:spans_dropped_total")), (8.0, 0.0));
     // What is left goes before the end.
     let mut late = s.connect();

@@ -184,7 +184,12 @@ impl Subscriber for Stderr {
         let (level, target) = (*e.metadata().level(), e.metadata().target());
         let line = match (self.format, self.server) {
             (Format::Json, _) => json(level.as_str(), target, &said.message, &said.fields),
-            (Format::Text, true) => text(level.as_str(), &said.message, &shown(&said.fields)),
+            (Format::Text, true) => {
+                // What the message of a request says already.
+                let told = |name: &str| target.ends_with("::access") && ["method", "route", "status"].contains(&name);
+                said.fields.retain(|(name, _)| !told(name));
+                text(level.as_str(), &said.message, &shown(&said.fields))
+            }
             (Format::Text, false) => {
                 let name = match level {
                     Level::ERROR => "error",

@@ -208,7 +208,7 @@ struct Watch {
 }
 
 impl Seen {
-    /// Of choice `index` of the job that this task has just submitted.
+    /// Of choice `index` of the job that this task is about to submit.
     pub fn new(index: usize) -> Seen {
         let watch = |record: &Arc<Record>| {
             let (record, submitted) = (record.clone(), Instant::now());
@@ -328,7 +328,7 @@ impl Record {
     fn line_of(&self, s: &State, status: u16) {
         let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
         let answers = !s.choices.is_empty() || s.prompt_tokens > 0;
-        let queued = s.choices.iter().filter_map(|c| Some(c.timings?.queue_s)).reduce(f64::max);
+        let queued = s.choices.iter().filter_map(|c| Some(c.timings?.queue_s)).reduce(f64::min);
         let queue_ms = queued.and_then(|s| Duration::try_from_secs_f64(s).ok()).map(ms);
         let ttft_ms = s.first().map(|first| ms(first.saturating_duration_since(self.arrived)));
         let total_ms = ms(self.arrived.elapsed());

@@ -152,9 +152,10 @@ impl Job {
         };
         access::submitted(self);
         let start = |i| {
+            let seen = access::Seen::new(i);
             let mut ticket = model.submit(request(i));
             ticket.reader.clone_from(&self.reader);
-            ticket.seen = access::Seen::new(i);
+            ticket.seen = seen;
             ticket
         };
         (0..self.n).map(start).collect()

@@ -152,16 +152,22 @@ fn every_request_has_its_line_and_no_line_has_its_words() {
     assert_eq!(s.ask("POST", "/v1/embeddings", key, &embed).0, 200);
     assert_eq!((s.ask("GET", "/health", "", "").0, s.ask("GET", "/metrics", key, "").0), (200, 200));
     // Who goes away, before an answer and within one.
+    let taken = || {
+        let (_, _, text) = s.ask("GET", "/metrics", key, "");
+        let line = text.lines().find(|l| l.starts_with("pondera:requests_total")).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<u32>().unwrap()
+    };
     for stream in [false, true] {
+        let before = taken();
         let mut connection = s.connect();
-        let body = chat(json!({ "max_tokens": 4000, "ignore_eos": true, "stream": stream })).to_string();
+        let body = chat(json!({ "max_tokens": 4000, "n": 16, "ignore_eos": true, "stream": stream })).to_string();
         let length = body.len();
         let head =
             format!("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n{key}Content-Length: {length}\r\n\r\n");
         connection.write_all((head + &body).as_bytes()).unwrap();
         match stream {
             true => drop(connection.read(&mut [0; 64]).unwrap()),
-            false => thread::sleep(Duration::from_millis(300)),
+            false => while taken() < before + 16 {},
         }
     }
     // What is cut has ended once nothing runs.

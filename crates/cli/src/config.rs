@@ -145,10 +145,13 @@ impl Source<'_> {
             return Err(self.wrong(key.span(), format!("{whole}: given twice")).hint("- and _ are the same in keys"));
         }
         let values = self.values(&whole, value)?;
+        // A file cannot name another, nor ask for help.
+        let named =
+            |arg: &Arg| arg.get_long() == Some(&flag) && !matches!(flag.as_str(), "config" | "help" | "version");
         let (mut found, mut failed) = (false, None);
         let mut set = |command: Command| {
             command.mut_args(|arg| {
-                if arg.get_long() != Some(&flag) || matches!(flag.as_str(), "config" | "help" | "version") {
+                if !named(&arg) {
                     return arg;
                 }
                 found = true;
@@ -163,7 +166,7 @@ impl Source<'_> {
             None => command.mut_subcommands(&mut set),
         };
         // Flags of all commands stand at the root.
-        let root = command.get_arguments().any(|a| a.get_long() == Some(&flag));
+        let root = command.get_arguments().any(named);
         if root && place.global {
             command = set(command);
         }

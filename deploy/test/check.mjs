@@ -78,15 +78,23 @@ try {
     const unknown = words.filter((w) => w.startsWith("--") && !flags.has(w));
     check(`${what}: flags`, words.includes("serve") && words.some((w) => flags.has(w)) && unknown.length === 0, unknown.join(", "));
   }
-  const value = (words, flag) => words[words.indexOf(flag) + 1];
-  const grace = Number(value(start.split(/\s+/), "--grace"));
+  // Settings are held against the program by starting it with them: a key that it does not know ends it with 2.
+  const settings = { "pondera.toml": read("pondera.toml"),
+    "ConfigMap": kubernetes.match(/^ {2}pondera\.toml: \|\n((?: {4}.*\n|\n)+)/m)[1].replace(/^ {4}/gm, "") };
+  for (const [what, text] of Object.entries(settings)) {
+    writeFileSync(join(folder, "settings.toml"), text.replace(/^path = .*$/m, 'path = "/no/such/model"'));
+    const tried = spawnSync(program, ["serve", "--config", join(folder, "settings.toml"), "--keys", join(folder, "keys")], { encoding: "utf8" });
+    check(`${what}: the program knows every key`, tried.status === 3 && tried.stderr.includes("/no/such/model"), tried.stderr);
+  }
+  const value = (what, key) => Number(settings[what].match(new RegExp(`^${key} = (\\d+)$`, "m"))[1]);
+  const grace = value("pondera.toml", "grace");
   check("unit: the system waits longer than the server", Number(unit.match(/^TimeoutStopSec=(\d+)$/m)[1]) > grace);
   const wait = Number(kubernetes.match(/terminationGracePeriodSeconds: (\d+)/)[1]);
   const before = Number(kubernetes.match(/preStop:\n\s*sleep: \{seconds: (\d+)\}/)[1]);
-  check("deployment: the system waits longer than the server", wait > before + Number(value(args, "--grace")));
+  check("deployment: the system waits longer than the server", wait > before + value("ConfigMap", "grace"));
   for (const [, path] of kubernetes.matchAll(/httpGet: \{path: (\S+),/g)) check(`probe ${path} needs no key`, (await get(path)).status === 200);
-  const running = Number(value(args, "--max-running")), target = Number(kubernetes.match(/averageValue: "(\d+)"/)[1]);
-  check("autoscaler: a target that the queue reaches before anything is refused", scaled.endsWith("_waiting") && target >= 1 && target < running && running + target < Number(value(args, "--max-requests")));
+  const running = value("ConfigMap", "max_running"), target = Number(kubernetes.match(/averageValue: "(\d+)"/)[1]);
+  check("autoscaler: a target that the queue reaches before anything is refused", scaled.endsWith("_waiting") && target >= 1 && target < running && running + target < value("ConfigMap", "max_requests"));
   const health = JSON.parse(image.match(/^ {4}CMD (\[.*\])$/m)[1]);
   const at = health[2].replace("/8080", `/${new URL(url).port}`);
   check("image: its health check finds a server", spawnSync(health[0], ["-c", at]).status === 0);

@@ -16,19 +16,24 @@ pub struct Server {
 
 impl Server {
     pub fn start(args: &[&str]) -> Server {
-        Server::start_with(args, &[])
+        // What a test asks for many times is no news.
+        Server::spawn(Server::command(args).arg("-q"))
     }
 
     /// With variables of its environment.
     pub fn start_with(args: &[&str], vars: &[(&str, String)]) -> Server {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pondera"))
-            .args(["serve", "--port", "0", "--json", "--threads", "1"])
-            .args(args)
-            .envs(vars.iter().map(|(k, v)| (k, v)))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
+        Server::spawn(Server::command(args).arg("-q").envs(vars.iter().map(|(k, v)| (k, v))))
+    }
+
+    /// The process of a server, for tests that have more to say of it.
+    pub fn command(args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pondera"));
+        command.args(["serve", "--port", "0", "--json", "--threads", "1"]).args(args).stderr(Stdio::inherit());
+        command
+    }
+
+    pub fn spawn(command: &mut Command) -> Server {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let said: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"));

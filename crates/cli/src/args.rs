@@ -2,13 +2,18 @@
 //!
 //! A flag wins over `PONDERA_<FLAG>`, which wins over the file of `--config`, which wins over the default.
 //! Commands declare their own flags in their own files.
-use crate::{commands::Command, error::Exit, out};
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, builder::FalseyValueParser, error::ErrorKind};
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    process::ExitCode,
+use crate::{
+    commands::Command,
+    config::{self, Settings},
+    error::Exit,
+    log, out,
 };
+use clap::{
+    ArgAction, CommandFactory, FromArgMatches, Parser,
+    builder::FalseyValueParser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 /// Own an open-weight language model: run it exactly, from its real files.
 #[derive(Parser)]
@@ -49,9 +54,12 @@ pub struct Global {
     /// Folder of the local store
     #[arg(long, global = true, value_name = "DIR")]
     pub store: Option<PathBuf>,
-    /// Read defaults for flags from a TOML file
+    /// Read defaults for flags, and models to serve, from a TOML file
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// How log lines on standard error are written [default: text]
+    #[arg(long, global = true, value_name = "FORMAT", value_enum)]
+    pub log_format: Option<log::Format>,
 }
 
 /// The whole command line, for help, completions and man pages.
@@ -59,19 +67,32 @@ pub fn command() -> clap::Command {
     with_environment(Cli::command())
 }
 
-/// Parses `argv`. `Err` is how the program ends at once: help, version, or a usage error that has been shown.
-pub fn parse(argv: &[OsString]) -> Result<Cli, ExitCode> {
-    let mut command = command();
+/// Parses `argv`; what the file of `--config` says beside flags comes with it. `Err` is how the program ends at once: help,
+/// version, or a usage error that has been shown.
+pub fn parse(argv: &[OsString]) -> Result<(Cli, Settings), ExitCode> {
+    let (mut command, mut settings) = (command(), Settings::default());
     if let Some(file) = config_file(argv) {
-        command = with_config(command, &file).map_err(|(what, hint)| {
-            out::error_lines(&what, Some(&hint));
-            Exit::Usage.code()
+        let verb = verb(&command, argv);
+        (command, settings) = config::apply(command, &file, verb.as_deref()).map_err(|e| {
+            e.print();
+            e.exit().code()
         })?;
     }
-    command.try_get_matches_from(argv).and_then(|m| Cli::from_arg_matches(&m)).map_err(|e| ended(&e))
+    let cli = command.try_get_matches_from(argv).and_then(|m| Cli::from_arg_matches(&m));
+    cli.map(|cli| (cli, settings.clone())).map_err(|e| ended(&e, argv, &settings))
 }
 
-fn ended(e: &clap::Error) -> ExitCode {
+/// Where the file gives the value that `e` is about.
+fn place(e: &clap::Error, argv: &[OsString], settings: &Settings) -> Option<String> {
+    let Some(ContextValue::String(arg)) = e.get(ContextKind::InvalidArg) else { return None };
+    let flag = arg.strip_prefix("--")?.split([' ', '=']).next()?;
+    let named = |a: &OsString| a.to_str().and_then(|a| a.strip_prefix("--")?.split('=').next()) == Some(flag);
+    let given = argv.iter().any(named);
+    let line = settings.lines.get(flag).filter(|_| !given && std::env::var_os(variable(flag)).is_none())?;
+    Some(line.clone())
+}
+
+fn ended(e: &clap::Error, argv: &[OsString], settings: &Settings) -> ExitCode {
     match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let _ = e.print();
@@ -88,6 +109,10 @@ fn ended(e: &clap::Error) -> ExitCode {
     let mut parts = text.split("\n\n").map(str::trim);
     let what = parts.next().unwrap_or_default().trim_start_matches("error: ");
     let what = what.split('\n').map(str::trim).collect::<Vec<_>>().join(" ");
+    let what = match place(e, argv, settings) {
+        Some(place) => format!("{place}: {what}"),
+        None => what,
+    };
     let tip = text.lines().find_map(|l| l.trim().strip_prefix("tip: ")).map(str::to_string);
     let usage = text.lines().find_map(|l| l.trim().strip_prefix("Usage: ")).map(|u| format!("usage: {u}"));
     let hint = tip.or(usage).unwrap_or_else(|| "see pondera --help".into());
@@ -130,69 +155,10 @@ fn config_file(argv: &[OsString]) -> Option<PathBuf> {
     std::env::var_os("PONDERA_CONFIG").filter(|v| !v.is_empty()).map(PathBuf::from)
 }
 
-/// What is wrong, and what to do.
-type Trouble = (String, String);
-
-/// Defaults from a TOML file: `flag = value` for all commands that have the flag, `[verb]` tables for one command.
-fn with_config(mut command: clap::Command, file: &Path) -> Result<clap::Command, Trouble> {
-    let bad = |what: String, hint: &str| (format!("{} (--config {})", what, file.display()), hint.to_string());
-    let text = std::fs::read_to_string(file).map_err(|e| bad(e.to_string(), "name a TOML file that can be read"))?;
-    let table: toml::Table = text
-        .parse()
-        .map_err(|e: toml::de::Error| bad(e.message().to_string(), "see docs/commands.md for the format"))?;
-    for (key, value) in &table {
-        match value {
-            toml::Value::Table(flags) => {
-                if command.find_subcommand(key).is_none() {
-                    return Err(bad(format!("[{key}]: no such command"), "tables are named after commands"));
-                }
-                for (flag, value) in flags {
-                    let mut found = false;
-                    command = command.mut_subcommand(key, |c| set_default(c, flag, value, &mut found));
-                    if !found {
-                        return Err(bad(
-                            format!("{key}.{flag}: no such flag"),
-                            "keys are long flags without the dashes",
-                        ));
-                    }
-                }
-            }
-            value => {
-                let mut found = false;
-                command = set_default(command, key, value, &mut found);
-                command = command.mut_subcommands(|c| set_default(c, key, value, &mut found));
-                if !found {
-                    return Err(bad(format!("{key}: no such flag"), "keys are long flags without the dashes"));
-                }
-            }
-        }
-    }
-    Ok(command)
-}
-
-fn set_default(command: clap::Command, flag: &str, value: &toml::Value, found: &mut bool) -> clap::Command {
-    let values: Vec<String> = match value {
-        toml::Value::Array(a) => a.iter().map(plain).collect(),
-        v => vec![plain(v)],
-    };
-    command.mut_args(|a| {
-        if a.get_long() == Some(flag) && flag != "config" && flag != "help" && flag != "version" {
-            *found = true;
-            // `false` is a switch's absence.
-            if matches!(a.get_action(), ArgAction::SetTrue) && values == ["false"] {
-                return a;
-            }
-            return a.default_values(values.clone());
-        }
-        a
-    })
-}
-
-fn plain(v: &toml::Value) -> String {
-    match v {
-        toml::Value::String(s) => s.clone(),
-        v => v.to_string(),
-    }
+/// The verb that `argv` asks for, as far as that can be said before the file's defaults are known.
+fn verb(command: &clap::Command, argv: &[OsString]) -> Option<String> {
+    let matches = command.clone().ignore_errors(true).try_get_matches_from(argv).ok()?;
+    matches.subcommand_name().map(str::to_string)
 }
 
 #[cfg(test)]

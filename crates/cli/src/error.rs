@@ -1,5 +1,5 @@
 //! The one error of the command line: an exit status, a line that says what is wrong, a line that says what to do.
-use crate::out;
+use crate::{log, out};
 use std::{fmt, io, process::ExitCode};
 
 /// How a command ended, as scripts see it (docs/commands.md).
@@ -77,6 +77,15 @@ impl Error {
     pub fn print(&self) {
         if !self.what.is_empty() {
             out::error_lines(&self.what, self.hint.as_deref());
+        }
+    }
+
+    /// The same as one line for programs.
+    pub fn log(&self) {
+        if !self.what.is_empty() {
+            let mut fields = vec![("exit", (self.exit as u8).into())];
+            fields.extend(self.hint.as_deref().map(|hint| ("hint", hint.into())));
+            log::json_line("ERROR", "pondera", &self.what, &fields);
         }
     }
 

@@ -9,6 +9,7 @@ mod ahead;
 mod args;
 mod chat;
 mod commands;
+mod config;
 mod error;
 mod flags;
 mod hub;
@@ -25,6 +26,7 @@ mod progress;
 mod sentence;
 mod served;
 mod shelf;
+mod telemetry;
 mod view;
 mod words;
 
@@ -32,8 +34,14 @@ pub use args::command;
 pub use error::{Error, Exit};
 
 use args::{Cli, Global};
+use commands::Command;
+use config::Settings;
 use out::Out;
-use std::{ffi::OsString, process::ExitCode};
+use std::{
+    ffi::OsString,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 /// What every command gets: the global flags and where to write.
 pub(crate) struct Context {
@@ -41,25 +49,33 @@ pub(crate) struct Context {
     pub global: Global,
     /// Standard output and error.
     pub out: Out,
+    /// What the file of `--config` says beside flags.
+    pub settings: Settings,
+    /// Log lines that nobody read in time.
+    pub lines_dropped: Arc<AtomicU64>,
 }
 
 /// Runs the command line `argv` (with the program's name in front) and says how it ended.
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
     std::panic::set_hook(Box::new(report_panic));
     let argv: Vec<OsString> = argv.into_iter().collect();
-    let cli = match args::parse(&argv) {
-        Ok(cli) => cli,
+    let (cli, settings) = match args::parse(&argv) {
+        Ok(parsed) => parsed,
         Err(ended) => return ended,
     };
     let Cli { global, command } = cli;
-    log::install(global.verbose, global.quiet);
+    let format = global.log_format.unwrap_or_default();
+    let log = log::install(global.verbose, global.quiet, format, matches!(command, Command::Serve(_)));
+    if log.format() == log::Format::Json {
+        std::panic::set_hook(Box::new(|info| log::json_line("ERROR", "pondera", &panicked(info), &vec![])));
+    }
     interrupt::install();
     let out = Out::new(global.json, global.quiet);
-    let context = Context { global, out };
+    let context = Context { global, out, settings, lines_dropped: log.dropped() };
     match command.run(&context) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            e.print();
+            log.end(&e);
             e.exit().code()
         }
     }
@@ -67,13 +83,17 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// A panic is never the user's doing: says so, with what a report needs, and without a backtrace.
 fn report_panic(info: &std::panic::PanicHookInfo<'_>) {
+    out::error_lines(
+        &panicked(info),
+        Some("this is ours to fix: please report the line above with the command and the file that led to it"),
+    );
+}
+
+fn panicked(info: &std::panic::PanicHookInfo<'_>) -> String {
     let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
     let payload = info.payload();
     let what =
         payload.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| payload.downcast_ref::<String>().cloned());
     let what = what.unwrap_or_else(|| "no message".into());
-    out::error_lines(
-        &format!("a bug in pondera {} stopped it at {place}: {what}", env!("CARGO_PKG_VERSION")),
-        Some("this is ours to fix: please report the line above with the command and the file that led to it"),
-    );
+    format!("a bug in pondera {} stopped it at {place}: {what}", env!("CARGO_PKG_VERSION"))
 }

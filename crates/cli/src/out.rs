@@ -87,10 +87,21 @@ pub fn error_lines(what: &str, hint: Option<&str>) {
 
 /// A log line.
 pub fn stderr_line(level: &str, text: &str) {
-    let style = match level {
-        "error" => ERROR,
-        "warning" => WARNING,
-        _ => DIM,
-    };
+    let style = level_style(level);
     let _ = writeln!(anstream::stderr().lock(), "{style}{level}{style:#}: {text}");
+}
+
+/// How a level is shown.
+pub fn level_style(level: &str) -> Style {
+    match level {
+        "error" | "ERROR" => ERROR,
+        "warning" | "WARN" => WARNING,
+        _ => DIM,
+    }
+}
+
+/// Lines as they are; styles are dropped where standard error is no terminal.
+pub fn stderr_bytes(lines: &[u8]) {
+    let mut stderr = anstream::stderr().lock();
+    let _ = stderr.write_all(lines).and_then(|()| stderr.flush());
 }

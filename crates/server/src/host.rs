@@ -3,6 +3,7 @@
 //!
 //! A [`Ticket`] that is dropped cancels its request, wherever that is: queued, in its prompt or decoding.
 use crate::{
+    access,
     error::{ApiError, Result},
     facts::Facts,
     grammars::Grammars,
@@ -237,6 +238,8 @@ pub struct Ticket {
     _under_way: Arc<()>,
     /// Tells thoughts and calls from the text, and names the calls.
     pub reader: Option<(Reader, Namer)>,
+    /// Tells the log and the trace of its request.
+    pub seen: access::Seen,
 }
 
 impl Ticket {
@@ -254,6 +257,7 @@ impl Ticket {
             add(part, reader.finish(), namer);
         }
         self.ended = !matches!(out, Out::Token { .. });
+        self.seen.note(&out);
         Some(out)
     }
 }
@@ -372,7 +376,8 @@ impl Model {
         let commands = self.commands.clone();
         // Without a thread the sender is dropped, and the ticket says so.
         let _ = commands.send(Command::Submit(id, Box::new(request), sender));
-        Ticket { id, events, commands, ended: false, _under_way: self.under_way.clone(), reader: None }
+        let (under_way, seen) = (self.under_way.clone(), access::Seen::default());
+        Ticket { id, events, commands, ended: false, _under_way: under_way, reader: None, seen }
     }
 
     /// For every token but the first its log probability and the `top` likeliest, given those before it.
@@ -401,6 +406,7 @@ impl Model {
         }
         let otherwise = if self.words.encoder { Pooling::Mean } else { Pooling::Last };
         let pooling = self.embedding.pooling.unwrap_or(otherwise);
+        access::read(tokens.len());
         let (sender, receiver) = oneshot::channel();
         let _ = self.commands.send(Command::Embed(self.adapter, tokens, pooling, sender));
         let vector = receiver.await.map_err(|_| gone())??;

@@ -1,5 +1,6 @@
 //! A request as all dialects make it: tokens, sampling and bounds, checked before it reaches the engine.
 use crate::{
+    access,
     chat::Prompt,
     error::{ApiError, Result},
     host::{Model, Ticket},
@@ -149,9 +150,12 @@ impl Job {
             tenant,
             ..Request::default()
         };
+        access::submitted(self);
         let start = |i| {
+            let seen = access::Seen::new(i);
             let mut ticket = model.submit(request(i));
             ticket.reader.clone_from(&self.reader);
+            ticket.seen = seen;
             ticket
         };
         (0..self.n).map(start).collect()

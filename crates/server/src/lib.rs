@@ -1,10 +1,11 @@
 //! HTTP over the engine: one internal request, and dialects of it, one file each.
 //!
-//! Owns: connections, routes and who may call them, wire types, admission, metrics, files and batches that clients keep here, the page for browsers. Does not own: anything that computes
+//! Owns: connections, routes and who may call them, wire types, admission, metrics, what is logged and traced of a request, files and batches that clients keep here, the page for browsers. Does not own: anything that computes
 //! (`pondera-engine`), templates and tokens (`pondera-text`), where a model's files are (whoever calls [`Server::bind`] says
 //! how to open it).
 #![forbid(unsafe_code)]
 
+mod access;
 mod admission;
 mod api;
 mod batch;
@@ -29,13 +30,16 @@ mod spelled;
 mod sse;
 mod store;
 mod tools;
+mod trace;
 
 pub use host::{Embedding, ModelSpec, Room};
+pub use id::rfc3339;
 pub use library::{Held, Library, LibraryError, LibraryErrorKind, Placed, Progress, Pulling};
 pub use listen::Server;
 pub use models::Keep;
 pub use options::{Key, Limits, Options, Scope};
 pub use store::Data;
+pub use trace::{Encoding, Resource, Sampling, Traces};
 
 /// Why a server did not start or stopped.
 pub type Error = std::io::Error;

@@ -10,6 +10,7 @@ use crate::{
     responses::Responses,
     route::{self, App},
     store::Store,
+    trace::Tracer,
 };
 use axum::{extract::Request, response::Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -61,7 +62,8 @@ impl Server {
         let (admission, stopping) = (Arc::new(Admission::default()), AtomicBool::new(false));
         let (started, statuses, store) = (Instant::now(), Statuses::default(), store.map(Arc::new));
         let responses = Responses::default();
-        let app = App { options, models, admission, stopping, started, statuses, responses, store };
+        let tracer = options.traces.clone().map(Tracer::start).transpose()?.map(Arc::new);
+        let app = App { options, models, admission, stopping, started, statuses, responses, store, tracer };
         Ok(Server { runtime, listener, app: Arc::new(app) })
     }
 
@@ -130,6 +132,7 @@ impl Server {
             }
         });
         runtime.shutdown_timeout(Duration::from_secs(1));
+        app.tracer.iter().for_each(|t| t.stop());
         Ok(())
     }
 }

@@ -257,6 +257,15 @@ impl Statuses {
     }
 }
 
+/// Lines of the log that nobody read in time, as a family of metrics.
+pub fn dropped(lines: u64, out: &mut String) {
+    let name = "pondera:log_lines_dropped_total";
+    let _ = writeln!(
+        out,
+        "# HELP {name} Lines of the log that nobody read in time.\n# TYPE {name} counter\n{name} {lines}"
+    );
+}
+
 fn escaped(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

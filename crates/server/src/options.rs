@@ -1,6 +1,11 @@
 //! How a server is set up: plain data.
-use crate::{library::Library, models::Keep, store::Data};
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use crate::{library::Library, models::Keep, store::Data, trace::Traces};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 /// What a key opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +93,10 @@ pub struct Options {
     pub keep: Keep,
     /// Models beside those that the server is started with, which clients may also fetch, copy and delete; none: there are none.
     pub library: Option<Arc<dyn Library>>,
+    /// Where traces go; none: there are none.
+    pub traces: Option<Traces>,
+    /// Counted by whoever writes the log: lines that nobody read in time.
+    pub log_lines_dropped: Arc<AtomicU64>,
 }
 
 impl Options {
@@ -103,6 +112,8 @@ impl Options {
             memory: None,
             keep: Keep::Forever,
             library: None,
+            traces: None,
+            log_lines_dropped: Arc::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The table of routes. A route has a class of callers by construction: there is no way to add one without.
 use crate::{
+    access::{self, Record},
     admission::{Admission, Place},
     api,
     error::{ApiError, Result},
@@ -12,6 +13,7 @@ use crate::{
     page,
     responses::Responses,
     store::Store,
+    trace::Tracer,
 };
 use axum::{
     body::{Body, Bytes},
@@ -54,6 +56,8 @@ pub struct App {
     pub responses: Responses,
     /// Files and batches, where a folder was given for them.
     pub store: Option<Arc<Store>>,
+    /// Takes spans, where a collector was named.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// A request that has passed the door.
@@ -183,14 +187,15 @@ routes! {
 /// Paths that a line of a batch may have.
 const BATCHED: &[&str] = &["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"];
 
-/// What answers a line of a batch for this path: what answers the path.
+/// What answers a line of a batch for this path: what answers the path, which comes with it.
 ///
 /// # Errors
 /// 400 for a path that batches may not have.
-pub fn batched(path: &str) -> Result<fn(Call) -> Answer> {
+#[allow(clippy::type_complexity)]
+pub fn batched(path: &str) -> Result<(&'static str, fn(Call) -> Answer)> {
     let known = BATCHED.iter().find(|p| **p == path).and_then(|p| find(&Method::POST, p).ok());
     match known {
-        Some((Route(_, _, _, Handler::Whole(answer)), _)) => Ok(*answer),
+        Some((Route(_, path, _, Handler::Whole(answer)), _)) => Ok((path, *answer)),
         _ => {
             let message = format!("expected one of {}, got {:?}", BATCHED.join(", "), crate::job::short(path));
             Err(ApiError::invalid("endpoint", message))
@@ -227,10 +232,11 @@ impl App {
     /// As [`App::model`].
     pub async fn model_kept(&self, name: &str, keep: Option<Keep>) -> Result<Arc<Model>> {
         let model = self.models.get(name, keep);
-        match self.options.limits.request_time {
+        let model = match self.options.limits.request_time {
             Duration::ZERO => model.await,
             time => tokio::time::timeout(time, model).await.unwrap_or_else(|_| Err(busy())),
-        }
+        };
+        model.inspect(|m| access::model(name, &m.name))
     }
 
     /// What is known of the model of that name. One that was never open is opened for it.
@@ -255,17 +261,23 @@ pub async fn answer(app: Arc<App>, request: Request) -> Response {
     let name =
         shown.unwrap_or_else(|| HeaderValue::from_str(&id::random("req_")).unwrap_or(HeaderValue::from_static("req")));
     let path = request.uri().path().to_string();
-    let answered = dispatch(app.clone(), request).await;
-    let mut response = answered.unwrap_or_else(|e| e.respond(&path, name.to_str().unwrap_or("")));
+    let shown = String::from_utf8_lossy(name.as_bytes());
+    let record = Record::new(&app, &shown, request.method(), request.headers());
+    let answered = access::scope(record.clone(), dispatch(app.clone(), request)).await;
+    let mut response = answered.unwrap_or_else(|e| {
+        record.failed(&e);
+        e.respond(&path, name.to_str().unwrap_or(""))
+    });
     app.statuses.add(response.status().as_u16());
     response.headers_mut().insert(HeaderName::from_static("x-request-id"), name);
-    response
+    record.follow(response)
 }
 
 async fn dispatch(app: Arc<App>, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let (route, rest) = find(&parts.method, path)?;
+    access::routed(route.1, route.2);
     let query = parts.uri.query().unwrap_or_default().to_string();
     if route.2 == Class::Open {
         // Whoever asks whether the server lives sends nothing and is never turned away.
@@ -278,6 +290,7 @@ async fn dispatch(app: Arc<App>, request: Request) -> Result<Response> {
     }
     same_site(&app.options, &parts.headers)?;
     let tenant = permit(&app.options, route.2, &parts.headers)?;
+    access::permitted(app.owner(tenant));
     if app.stopping.load(SeqCst) {
         return Err(ApiError::unavailable("the server is stopping"));
     }

@@ -23,6 +23,9 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// Where `unsafe` may stand.
 const UNSAFE: &[&str] = &["crates/weights/src/mmap", "crates/cpu/", "crates/engine/tests/"];
 
+/// Where outbound connections are opened: the store, and telemetry, behind its flag.
+const OUTBOUND: &[&str] = &["crates/store/", "crates/server/src/trace/export.rs"];
+
 /// A file longer than this holds more than one thing.
 const LINES: usize = 900;
 
@@ -127,6 +130,11 @@ fn source(name: &str, text: &str, findings: &mut Vec<String>) {
             }
         }
     }
+    if !test && !name.starts_with("crates/xtask") && !OUTBOUND.iter().any(|p| name.starts_with(p)) {
+        for (i, _) in code().filter(|(_, l)| l.contains("TcpStream::connect")) {
+            findings.push(format!("{name}:{}: outbound connections are opened in {} only", i + 1, OUTBOUND.join(", ")));
+        }
+    }
     for word in ["todo!(", "unimplemented!(", "dbg!("] {
         if !name.starts_with("crates/xtask")
             && let Some((i, _)) = code().find(|(_, l)| l.contains(word))
@@ -150,9 +158,9 @@ mod tests {
         let mut f = vec![];
         super::source(
             "crates/ops/src/x.rs",
-            "fn f() { unsafe { g() } }\nlet x = std::env::var(\"A\");\ntodo!()",
+            "fn f() { unsafe { g() } }\nlet x = std::env::var(\"A\");\ntodo!();\nTcpStream::connect(x)",
             &mut f,
         );
-        assert_eq!(f.len(), 4, "{f:?}");
+        assert_eq!(f.len(), 5, "{f:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! `serve`: models behind the APIs that clients know. Does not own: anything of HTTP (`pondera-server`).
 use crate::{
     Context,
+    config::Entry,
     error::{Error, Result},
     flags::{Compute, bytes},
     hub, lora,
@@ -8,6 +9,7 @@ use crate::{
     progress::Spinner,
     served::spec,
     shelf::Shelf,
+    telemetry::Telemetry,
 };
 use pondera_engine::{EngineOptions, KvType, available_bytes};
 use pondera_text::ChatTemplate;
@@ -24,7 +26,7 @@ use std::{
 /// Serve models over HTTP, for clients of the OpenAI, Anthropic and Ollama APIs
 #[derive(clap::Args)]
 #[command(after_help = "Listens on this machine alone unless told otherwise; other addresses need a key.\n\nExamples:\n  \
-    pondera serve model.gguf\n  pondera serve big.gguf small.gguf --port 9000\n  \
+    pondera serve model.gguf\n  pondera serve big.gguf small.gguf --port 9000\n  pondera serve --config pondera.toml --log-format json\n  \
     pondera serve model/ --host 0.0.0.0 --keys keys.txt --allowed-host llm.example.org\n  \
     curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' \\\n    \
     -d '{\"model\": \"model\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'")]
@@ -84,14 +86,16 @@ pub struct Args {
     /// A folder for files and batches of clients; without it there are none
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Most MiB of files in it
-    #[arg(long, value_name = "MIB", default_value_t = 16384, requires = "data")]
-    data_mib: u64,
-    /// Lines of batches that are answered at once, behind all other requests
-    #[arg(long, value_name = "N", default_value_t = 4, requires = "data", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    batch_lines: u32,
+    /// Most MiB of files in it [default: 16384]
+    #[arg(long, value_name = "MIB")]
+    data_mib: Option<u64>,
+    /// Lines of batches that are answered at once, behind all other requests [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    batch_lines: Option<u32>,
     #[command(flatten)]
     compute: Compute,
+    #[command(flatten)]
+    telemetry: Telemetry,
 }
 
 /// Longest step while somebody waits for the next token.
@@ -110,11 +114,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     options.limits.requests = args.max_requests as usize;
     options.limits.request_time = Duration::from_secs(args.timeout);
     options.grace = Duration::from_secs(args.grace);
-    options.data = args.data.clone().map(|folder| Data {
-        folder,
-        bytes: args.data_mib.saturating_mul(1 << 20),
-        lines: args.batch_lines as usize,
-    });
+    options.data = data(args)?;
+    options.traces = args.telemetry.traces()?;
+    options.log_lines_dropped = context.lines_dropped.clone();
     if !args.host.is_loopback() && options.keys.is_empty() {
         return Err(Error::usage(format!("--host {}: others can reach this address, and no key is asked for", args.host))
             .hint("give --keys FILE or --api-key, or leave --host out"));
@@ -127,7 +129,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     engine.kv_contexts = CONTEXTS;
     options.keep = args.keep_alive;
     // One alone has what the machine has, and says itself where that is too little.
-    let several = args.models.len() > 1 || args.library;
+    let several = wanted(args, context).len() > 1 || args.library;
     options.memory = args.memory.or_else(|| available_bytes().filter(|_| several));
     if args.library {
         options.library = Some(Arc::new(Shelf::new(hub::store(&context.global)?, engine.clone())));
@@ -147,18 +149,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 fn models(args: &Args, options: &EngineOptions, context: &Context) -> Result<Vec<ModelSpec>> {
-    let asked: Vec<Option<&str>> = match args.models.is_empty() {
-        true => vec![None],
-        false => args.models.iter().map(|m| Some(m.as_str())).collect(),
-    };
     let mut specs: Vec<ModelSpec> = Vec::new();
-    for (i, asked) in asked.into_iter().enumerate() {
-        let named = asked.and_then(|a| a.split_once('=')).filter(|(name, _)| !name.contains(['/', '\\']) && !name.is_empty());
-        let (name, place) = named.map_or((None, asked), |(name, place)| (Some(name.to_string()), Some(place)));
+    for Entry { name, path, aliases, chat_template, lora: adapters } in wanted(args, context) {
+        let place = path.as_deref();
         let source = model::resolve(place, &context.global)?;
         let name = name.unwrap_or_else(|| called(place, &source));
-        let aliases = if i == 0 { args.served_model_name.clone() } else { Vec::new() };
-        let adapters = if i == 0 { args.lora.clone() } else { Vec::new() };
         let taken = |n: &String| specs.iter().any(|s| s.name == *n || s.aliases.contains(n) || s.adapters.iter().any(|a| a.0 == *n));
         if let Some(twice) = std::iter::once(&name).chain(&aliases).find(|n| taken(n)) {
             return Err(Error::usage(format!("{twice}: two models of this name")).hint("name one of them as NAME=MODEL"));
@@ -168,10 +163,46 @@ fn models(args: &Args, options: &EngineOptions, context: &Context) -> Result<Vec
         if let Some(twice) = own.windows(2).find(|w| w[0] == w[1]) {
             return Err(Error::usage(format!("{}: two models of this name", twice[0])));
         }
-        let template = args.chat_template.as_deref().filter(|_| i == 0).map(template).transpose()?;
+        let template = chat_template.as_deref().map(template).transpose()?;
         specs.push(ModelSpec { aliases, adapters, template, ..spec(name, source, options)? });
     }
     Ok(specs)
+}
+
+/// The models of the command line, else those of the file, else the one in the box; flags that are about the first model are.
+fn wanted(args: &Args, context: &Context) -> Vec<Entry> {
+    let named = |asked: &String| {
+        let named = asked.split_once('=').filter(|(name, _)| !name.contains(['/', '\\']) && !name.is_empty());
+        let (name, path) = named.map_or((None, asked.as_str()), |(name, path)| (Some(name.to_string()), path));
+        Entry { name, path: Some(path.to_string()), ..Entry::default() }
+    };
+    let mut all: Vec<Entry> = match (args.models.is_empty(), context.settings.models.is_empty()) {
+        (false, _) => args.models.iter().map(named).collect(),
+        (true, false) => context.settings.models.clone(),
+        (true, true) => vec![Entry::default()],
+    };
+    let first = &mut all[0];
+    if !args.served_model_name.is_empty() {
+        first.aliases.clone_from(&args.served_model_name);
+    }
+    if !args.lora.is_empty() {
+        first.lora.clone_from(&args.lora);
+    }
+    first.chat_template = args.chat_template.clone().or(first.chat_template.take());
+    all
+}
+
+/// A folder for files and batches, and how much of both.
+fn data(args: &Args) -> Result<Option<Data>> {
+    let Some(folder) = args.data.clone() else {
+        return match (args.data_mib, args.batch_lines) {
+            (None, None) => Ok(None),
+            _ => Err(Error::usage("--data-mib and --batch-lines: there is no --data")
+                .hint("give --data DIR, or leave both out")),
+        };
+    };
+    let bytes = args.data_mib.unwrap_or(16384).saturating_mul(1 << 20);
+    Ok(Some(Data { folder, bytes, lines: args.batch_lines.unwrap_or(4) as usize }))
 }
 
 /// A template that can be read.

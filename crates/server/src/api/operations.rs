@@ -41,6 +41,8 @@ pub async fn metrics(call: Call) -> Result<Response> {
     let mut text = metrics::text(own.map(|m| (m.name.as_str(), &*m.metrics)));
     metrics::residents(&cards, &call.app.models.residents(), &mut text);
     call.app.statuses.write(&mut text);
+    metrics::dropped(call.app.options.log_lines_dropped.load(SeqCst), &mut text);
+    call.app.tracer.iter().for_each(|t| t.write(&mut text));
     let mut response = Response::new(Body::from(text));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
     Ok(response)

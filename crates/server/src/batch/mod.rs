@@ -7,6 +7,7 @@ mod journal;
 pub use input::endpoint;
 
 use crate::{
+    access::{self, Record},
     admission::Place,
     error::ApiError,
     id,
@@ -257,7 +258,7 @@ impl Run {
     async fn refused(&self, i: usize, e: &ApiError) -> io::Result<Answered> {
         let (path, span) = (self.path.clone(), self.spans[i]);
         let line = blocking(move || input::read(&path, span)).await?;
-        Ok(said(&line.custom_id, e.status, &e.openai().to_string()))
+        Ok(said(&line.custom_id, id::random("req_"), e.status, &e.openai().to_string()))
     }
 
     /// Says of every line that is not done that its time is over.
@@ -304,9 +305,9 @@ fn text(out: &Out<'_>) -> String {
     serde_json::to_string(out).unwrap_or_default()
 }
 
-fn said(custom_id: &str, status: StatusCode, body: &str) -> Answered {
+fn said(custom_id: &str, request_id: String, status: StatusCode, body: &str) -> Answered {
     let body: &RawValue = serde_json::from_str(body).unwrap_or(RawValue::NULL);
-    let response = Some(Response { status_code: status.as_u16(), request_id: id::random("req_"), body });
+    let response = Some(Response { status_code: status.as_u16(), request_id, body });
     let out = Out { id: id::random("batch_req_"), custom_id, response, error: None };
     Answered { good: status.is_success(), text: text(&out) }
 }
@@ -318,10 +319,11 @@ async fn line(app: Arc<App>, path: PathBuf, span: Span, endpoint: String, tenant
     let mut pause = POLL;
     loop {
         let place = place(&app, body.len()).await;
-        let (status, text) = ask(&app, &endpoint, body.clone(), place, tenant).await;
+        let name = id::random("req_");
+        let (status, text) = ask(&app, &endpoint, &name, body.clone(), place, tenant).await;
         // Who is told to come later does so.
         if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            return Ok(said(&custom_id, status, &text));
+            return Ok(said(&custom_id, name, status, &text));
         }
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE);
@@ -339,7 +341,14 @@ async fn place(app: &App, bytes: usize) -> Place {
     }
 }
 
-async fn ask(app: &Arc<App>, endpoint: &str, body: Bytes, place: Place, tenant: u64) -> (StatusCode, String) {
+async fn ask(
+    app: &Arc<App>,
+    endpoint: &str,
+    name: &str,
+    body: Bytes,
+    place: Place,
+    tenant: u64,
+) -> (StatusCode, String) {
     let call = Call {
         app: app.clone(),
         headers: HeaderMap::new(),
@@ -349,7 +358,12 @@ async fn ask(app: &Arc<App>, endpoint: &str, body: Bytes, place: Place, tenant: 
         place,
         tenant,
     };
-    let answered = async { batched(endpoint)?(call).await }.await;
+    let (path, answer) = match batched(endpoint) {
+        Ok(found) => found,
+        Err(e) => return (e.status, e.openai().to_string()),
+    };
+    let record = Record::line(app, name, path, app.owner(tenant));
+    let answered = access::scope(record.clone(), answer(call)).await.inspect_err(|e| record.failed(e));
     let broken = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer was lost");
     let whole = match answered {
         Ok(response) => {
@@ -359,5 +373,7 @@ async fn ask(app: &Arc<App>, endpoint: &str, body: Bytes, place: Place, tenant: 
         }
         Err(e) => Err(e),
     };
-    whole.unwrap_or_else(|e| (e.status, e.openai().to_string()))
+    let (status, text) = whole.unwrap_or_else(|e| (e.status, e.openai().to_string()));
+    record.answered(status.as_u16());
+    (status, text)
 }

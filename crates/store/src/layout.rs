@@ -6,7 +6,7 @@
 use crate::{
     digest::{Digest, hex},
     error::{At, Error, ErrorKind, Result},
-    names::{check_path, is_commit},
+    names::{check_path, plain},
     reference::Reference,
 };
 use std::{
@@ -173,7 +173,7 @@ impl Layout {
     pub fn commit_of(&self, revision: &str) -> Option<String> {
         let text = read_small(&self.reference(revision))?;
         let commit = text.trim();
-        (is_commit(commit) && self.snapshot(commit).is_dir()).then(|| commit.to_string())
+        (plain(commit) && self.snapshot(commit).is_dir()).then(|| commit.to_string())
     }
 }
 

@@ -93,7 +93,7 @@ try:
     again = pondera(theirs, "pull", "org/dense", "--json")
     assert again["fetched_bytes"] == 0 and again["path"] == path, again
     assert digests(path) == digests(whole)
-    client(theirs, "hf_hub_download('org/quants', 'm-Q8_0.gguf'); print()", offline=False)
+    client(theirs, "print(hf_hub_download('org/quants', 'm-Q8_0.gguf'))", offline=False)
     listed = pondera(theirs, "list", "--json", offline=True)
     assert [m["name"] for m in listed["models"]] == ["org/dense", "org/quants"], listed
     # What is resolved is tried to be run: random bytes are no GGUF file, which is exit 3 and names the file.

@@ -300,6 +300,56 @@ mod tests {
         }
     }
 
+    /// Changes of a sound list, byte by byte: a list or an error, no panic, and no name that leaves.
+    #[test]
+    fn no_list_panics_or_leaves() {
+        let sound = format!(
+            r#"{{"sha": "{0}", "siblings": [{{"rfilename": "a/b.gguf", "size": 1, "blobId": "{0}", "lfs": {{"sha256": "{1}", "size": 7}}}}, {{"rfilename": "c"}}]}}"#,
+            "a".repeat(40),
+            "b".repeat(64)
+        );
+        let pieces: [&[u8]; 12] = [
+            b"..",
+            b"/",
+            b"\\\\",
+            b"\\u0000",
+            b"\"",
+            b"{",
+            b"]",
+            b"-1",
+            b"1e999",
+            b"null",
+            b"\xff",
+            b"18446744073709551616",
+        ];
+        let (mut read, mut state) = (0, 1u64);
+        let mut next = |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % n
+        };
+        for _ in 0..50_000 {
+            let mut bytes = sound.clone().into_bytes();
+            for _ in 0..1 + next(3) {
+                let at = next(bytes.len());
+                match next(3) {
+                    0 => bytes[at] = next(256) as u8,
+                    1 => drop(bytes.splice(at..at, pieces[next(pieces.len())].iter().copied())),
+                    _ => drop(bytes.drain(at..(at + 1 + next(9)).min(bytes.len()))),
+                }
+            }
+            let Ok(answer) = serde_json::from_slice(&bytes) else { continue };
+            let Ok(list) = read_answer(answer, "o/n") else { continue };
+            read += 1;
+            assert!(is_commit(&list.commit));
+            for file in list.files {
+                let parts: Vec<&str> = file.path.split('/').collect();
+                assert!(!parts.iter().any(|p| ["", ".", ".."].contains(p)), "{:?}", file.path);
+                assert!(!file.path.contains(['\\', '\0']));
+            }
+        }
+        assert!(read > 1000, "{read}");
+    }
+
     #[test]
     fn paths_are_escaped() {
         assert_eq!(escape("a b/ü?#%", true), "a%20b/%C3%BC%3F%23%25");

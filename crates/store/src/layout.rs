@@ -6,7 +6,7 @@
 use crate::{
     digest::{Digest, hex},
     error::{At, Error, ErrorKind, Result},
-    names::{check_path, is_commit},
+    names::{check_path, plain},
     reference::Reference,
 };
 use std::{
@@ -173,7 +173,7 @@ impl Layout {
     pub fn commit_of(&self, revision: &str) -> Option<String> {
         let text = read_small(&self.reference(revision))?;
         let commit = text.trim();
-        (is_commit(commit) && self.snapshot(commit).is_dir()).then(|| commit.to_string())
+        (plain(commit) && self.snapshot(commit).is_dir()).then(|| commit.to_string())
     }
 }
 
@@ -240,7 +240,9 @@ pub(crate) fn random() -> String {
     let mut bytes = [0u8; 8];
     // Without the system's source: unique enough among processes.
     if getrandom::fill(&mut bytes).is_err() {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs() ^ u64::from(d.subsec_nanos()) << 20);
         bytes = (now ^ (u64::from(std::process::id()) << 32)).to_le_bytes();
     }
     hex(&bytes)

@@ -9,6 +9,10 @@
 //! Everything the network says is untrusted: lengths and digests are checked, names that would leave the store are
 //! refused, and only bytes whose digest holds get a name that readers look for.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::cast_possible_truncation)
+)]
 
 mod blob;
 mod choose;

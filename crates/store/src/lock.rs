@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A lock that is held until it is dropped, or the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
     /// Whether locks exclude anybody here.
     pub works: bool,
 }
@@ -52,7 +52,7 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 // Nowhere to lock: go on without, as the bytes do not rely on it.
                 Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {
-                    return Ok(Some(Lock { _file: file, works: false }));
+                    return Ok(Some(Lock { file, works: false }));
                 }
                 Err(TryLockError::Error(e)) => return Err(Error::io(path, &e)),
             }
@@ -60,7 +60,7 @@ impl Lock {
                 continue; // Somebody removed the file between our opening and locking it.
             }
             let works = shared || excludes(path);
-            return Ok(Some(Lock { _file: file, works }));
+            return Ok(Some(Lock { file, works }));
         }
     }
 
@@ -69,6 +69,13 @@ impl Lock {
         Lock::attempt(path, shared)?.ok_or_else(|| {
             Error::new(ErrorKind::Busy, format!("{what}: another process works on it")).hint("wait until it is done")
         })
+    }
+}
+
+impl Drop for Lock {
+    // Closing is not enough while a child that is being started still has a copy of the handle.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
 };
 
 /// Bytes of the header.
-const HEADER: u64 = 96;
+const HEADER: u16 = 96;
 /// A file without a write for this long has no owner that will go on: every read ends long before.
 const STALE: Duration = Duration::from_secs(3600);
 /// Ending of unfinished files.
@@ -77,7 +77,7 @@ impl Partial {
     /// Writes header and marks.
     fn lay_out(&self, marks: &[bool]) -> Result<()> {
         let mut tail = format!("pondera-part 1 {} {}", self.size, self.chunk).into_bytes();
-        tail.resize(HEADER as usize, b'\n');
+        tail.resize(usize::from(HEADER), b'\n');
         tail.extend(marks.iter().map(|m| if *m { b'x' } else { b'.' }));
         write_all_at(&self.file, &tail, self.size).at(&self.path)
     }
@@ -87,7 +87,7 @@ impl Partial {
         for i in marks.iter().enumerate().filter(|(_, m)| **m).map(|(i, _)| i) {
             let (mut at, end) = self.span(i);
             while at < end {
-                let n = (end - at).min(buffer.len() as u64) as usize;
+                let n = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
                 let piece = buffer.get_mut(..n).unwrap_or(&mut []);
                 read_exact_at(source, piece, at).at(&self.path)?;
                 write_all_at(&self.file, piece, at).at(&self.path)?;
@@ -123,7 +123,7 @@ impl Partial {
 
     /// Notes that chunk `i` is whole.
     pub fn mark(&self, i: usize) -> Result<()> {
-        write_all_at(&self.file, b"x", self.size + HEADER + i as u64).at(&self.path)
+        write_all_at(&self.file, b"x", self.size + u64::from(HEADER) + i as u64).at(&self.path)
     }
 
     /// Cuts the marks off, waits until the bytes are on the disk, and hashes what is there.
@@ -197,7 +197,7 @@ fn read_marks(path: &Path, size: u64, chunk: u64) -> Option<Vec<bool>> {
         return Some(vec![true; count]);
     }
     // The marks are there, so that a size that somebody only claims costs no memory.
-    if length != size.checked_add(HEADER)?.checked_add(count as u64)? {
+    if length != size.checked_add(HEADER.into())?.checked_add(count as u64)? {
         return None;
     }
     let mut header = [0u8; HEADER as usize];
@@ -207,7 +207,7 @@ fn read_marks(path: &Path, size: u64, chunk: u64) -> Option<Vec<bool>> {
         return None;
     }
     let mut marks = vec![0u8; count];
-    read_exact_at(&file, &mut marks, size + HEADER).ok()?;
+    read_exact_at(&file, &mut marks, size + u64::from(HEADER)).ok()?;
     Some(marks.iter().map(|m| *m == b'x').collect())
 }
 
@@ -263,4 +263,72 @@ fn read_exact_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<(
         at += n as u64;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let at = std::env::temp_dir().join(format!("pondera-partial-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&at);
+        fs::create_dir_all(&at).unwrap();
+        at
+    }
+
+    fn digest() -> Digest {
+        Digest::parse(&"a".repeat(64)).unwrap()
+    }
+
+    #[test]
+    fn what_is_whole_is_gone_on_with() {
+        let at = folder("go-on");
+        let (first, marks) = Partial::open(&at, &digest(), 250, 100, true).unwrap();
+        assert_eq!((marks, first.span(2)), (vec![false; 3], (200, 250)));
+        first.write(&[7; 100], 100).unwrap();
+        first.mark(1).unwrap();
+        assert_eq!(first.write(&[1; 2], 249).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(bytes_left(&at, &digest(), 250, 100), 100);
+        // Alone: the file itself is taken over, and who had it is told.
+        let (second, marks) = Partial::open(&at, &digest(), 250, 100, true).unwrap();
+        assert_eq!(marks, [false, true, false]);
+        assert_eq!(first.write(&[1], 0).unwrap_err().kind(), ErrorKind::Busy);
+        // Not alone: what is whole is copied, and the other stays as it was.
+        let (third, marks) = Partial::open(&at, &digest(), 250, 100, false).unwrap();
+        assert_eq!(marks, [false, true, false]);
+        let mut bytes = [0; 100];
+        read_exact_at(&third.file, &mut bytes, 100).unwrap();
+        assert_eq!(bytes, [7; 100]);
+        second.write(&[1], 0).unwrap();
+        assert!(third.path() != second.path() && second.path().exists());
+        // Another size, another length of chunks: nothing of it counts.
+        for (size, chunk) in [(251, 100), (250, 99)] {
+            assert!(!Partial::open(&at, &digest(), size, chunk, true).unwrap().1.contains(&true));
+        }
+        fs::remove_dir_all(&at).unwrap();
+    }
+
+    #[test]
+    fn broken_marks_are_no_marks() {
+        let at = folder("broken");
+        let (sound, _) = Partial::open(&at, &digest(), 250, 100, true).unwrap();
+        sound.mark(0).unwrap();
+        let whole = fs::read(sound.path()).unwrap();
+        sound.discard();
+        let path = at.join(format!("{}.x.y{ENDING}", digest().as_str()));
+        for cut in [0, 1, 249, 251, 300, whole.len() - 1] {
+            fs::write(&path, &whole[..cut]).unwrap();
+            assert_eq!(read_marks(&path, 250, 100), None, "{cut}");
+        }
+        for i in 250..250 + HEADER as usize {
+            let mut bytes = whole.clone();
+            bytes[i] ^= 0x55;
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(read_marks(&path, 250, 100), None, "{i}");
+        }
+        fs::write(&path, &whole[..250]).unwrap();
+        assert_eq!(read_marks(&path, 250, 100), Some(vec![true; 3]), "whole, with its marks cut off");
+        assert_eq!(read_marks(&path, u64::MAX, 1), None);
+        fs::remove_dir_all(&at).unwrap();
+    }
 }

@@ -157,7 +157,7 @@ fn a_hub_without_ranges_gives_the_right_bytes() {
     // Every other whole answer breaks off.
     hub.hook(move |r| {
         let whole = r.away && r.header("range").is_none();
-        let cut = whole && number.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+        let cut = whole && number.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
         r.is_body().then_some(if cut { Fault::Cut(60_000) } else { Fault::IgnoreRange })
     });
     let pulled = pull(&store(&hub, folder.path())).unwrap();

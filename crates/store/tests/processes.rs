@@ -119,7 +119,8 @@ fn kill(moments: u64) {
         // One pull after another on the same cache, killed until one gets to its end.
         loop {
             let mut child = spawn(&hub, &cache);
-            thread::sleep(Duration::from_micros(random.below(60_000)));
+            // Later and later, so that a busy machine gets to the end of one too.
+            thread::sleep(Duration::from_micros(random.below(60_000 * (1 + kills / 16))));
             let ended = child.try_wait().unwrap();
             let _ = child.kill();
             let status = child.wait().unwrap();
@@ -159,7 +160,8 @@ fn a_thousand_kills_leave_nothing_bad() {
 fn what_runs_is_left_alone_and_what_is_left_over_goes() {
     let (hub, folder, (content, repo)) = (Hub::new(), Folder::new(), model());
     hub.put("org/m", repo);
-    hub.pace(Some((8 << 10, Duration::from_millis(8))));
+    // Slow enough that it runs for as long as it is looked at, on a busy machine too.
+    hub.pace(Some((4 << 10, Duration::from_millis(100))));
     let mut child = spawn(&hub, folder.path());
     let private = folder.path().join("models--org--m/.pondera");
     while !fs::read_dir(&private)

@@ -26,10 +26,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             return Err(not_a_name(&args.reference));
         }
         store.unname(&args.reference)?;
-        return match context.out.json() {
-            true => context.out.object(&json!({ "removed": args.reference, "files": 0, "bytes": 0 })),
-            false => Ok(context.out.note(&format!("{} is no longer a name; its files stay", args.reference))),
-        };
+        if context.out.json() {
+            return context.out.object(&json!({ "removed": args.reference, "files": 0, "bytes": 0 }));
+        }
+        context.out.note(&format!("{} is no longer a name; its files stay", args.reference));
+        return Ok(());
     };
     let removed = store.remove(&reference)?;
     if context.out.json() {

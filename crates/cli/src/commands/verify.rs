@@ -39,8 +39,12 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         context.out.note(&format!("{path}: has no digest to hold it to"));
     }
     match found.bad.as_slice() {
-        [] if context.out.json() => Ok(()),
-        [] => Ok(context.out.note(&format!("{} files hold, {}", found.good, view::bytes(found.bytes)))),
+        [] => {
+            if !context.out.json() {
+                context.out.note(&format!("{} files hold, {}", found.good, view::bytes(found.bytes)));
+            }
+            Ok(())
+        }
         [first, rest @ ..] => {
             let more = if rest.is_empty() { String::new() } else { format!(", and {} more files", rest.len()) };
             Err(Error::file(format!("{reference}: {}: {}{more}", first.path, first.why))

@@ -14,8 +14,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("arch", &["quant", "weights", "ops"]),
     ("text", &["quant", "weights"]),
     ("engine", &["quant", "weights", "ops", "cpu", "arch", "text"]),
+    ("audit", &["quant", "weights", "ops", "arch", "text"]),
     ("server", &["text", "engine"]),
-    ("cli", &["quant", "weights", "ops", "cpu", "arch", "text", "engine", "server"]),
+    ("cli", &["quant", "weights", "ops", "cpu", "arch", "text", "engine", "server", "audit"]),
     ("xtask", &["quant", "weights", "text", "arch"]),
 ];
 

@@ -1,0 +1,11 @@
+//! Licences: which one a model is under, what it lets one do and demands, and whether a policy accepts that.
+//!
+//! Owns: texts ([`identify()`]), names and cards, terms as data, inheritance, policies. This is a reading of facts by
+//! a program and no legal advice.
+mod align;
+mod identify;
+mod residue;
+pub mod template;
+pub mod words;
+
+pub use identify::{Identified, Part, Resemblance, TEXT_MAX, identify};

@@ -25,8 +25,7 @@ const SPDX: &[&str] = &[
 /// Those whose notice is recorded, too.
 const NOTICES: &[&str] = &[
     "AFL-3.0", "AGPL-3.0-only", "AGPL-3.0-or-later", "Apache-2.0", "ECL-2.0", "GPL-2.0-only", "GPL-2.0-or-later",
-    "GPL-3.0-only", "GPL-3.0-or-later", "LGPL-2.1-only", "LGPL-2.1-or-later", "LGPL-3.0-only", "LGPL-3.0-or-later",
-    "MPL-2.0", "OSL-3.0",
+    "GPL-3.0-only", "GPL-3.0-or-later", "LGPL-2.1-only", "LGPL-2.1-or-later", "MPL-2.0", "OSL-3.0",
 ];
 /// Most words of a place that the list lets anything stand in.
 const ANY_WORDS: u16 = 24;
@@ -38,15 +37,16 @@ fn main() -> Result<(), String> {
     let [xml, texts] = &args[..] else { return Err("usage: record_licences XML TEXTS".into()) };
     let mut all: Vec<(Recorded, String)> = Vec::new();
     for id in SPDX {
-        let nodes = spdx(Path::new(xml), id, false)?;
-        all.push(((id.to_string(), Kind::Text, nodes), "SPDX licence list".into()));
+        let text = spdx(Path::new(xml), id, "text")?;
+        all.extend(text.into_iter().map(|n| ((id.to_string(), Kind::Text, n), "SPDX licence list".to_string())));
     }
     for id in NOTICES {
-        let nodes = spdx(Path::new(xml), id, true)?;
-        all.push(((id.to_string(), Kind::Notice, nodes), "SPDX licence list, standard header".into()));
+        let notice = spdx(Path::new(xml), id, "standardLicenseHeader")?;
+        let origin = "SPDX licence list, standard header".to_string();
+        all.extend(notice.into_iter().map(|n| ((id.to_string(), Kind::Notice, n), origin.clone())));
     }
     all.extend(plain_texts(Path::new(texts))?);
-    all.sort_by(|a, b| a.0.0.cmp(&b.0.0));
+    all.sort_by(|a, b| (&a.0.0, &a.1).cmp(&(&b.0.0, &b.1)));
     let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/license");
     let mut table = String::from("id\tkind\twords\torigin\n");
     for ((id, kind, nodes), origin) in &all {
@@ -61,77 +61,147 @@ fn main() -> Result<(), String> {
     write("texts.tsv", table.as_bytes())
 }
 
-/// The template of a licence of the SPDX list, or of its notice.
-fn spdx(folder: &Path, id: &str, notice: bool) -> Result<Vec<Node>, String> {
+/// What may stand in one place.
+type Ways = Vec<Vec<Node>>;
+
+/// The template of a licence of the SPDX list, or of its notice; several where places differ in more than words.
+fn spdx(folder: &Path, id: &str, part: &str) -> Result<Vec<Vec<Node>>, String> {
     let path = folder.join(format!("{id}.xml"));
     let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let xml = Document::parse(&text).map_err(|e| format!("{id}: {e}"))?;
-    let find = |name: &str| xml.descendants().find(|n| n.tag_name().name() == name);
-    let mut nodes = Vec::new();
-    if !notice {
-        element(find("text").ok_or_else(|| format!("{id}: no text"))?, &mut nodes);
-        return Ok(nodes);
+    let root = xml.descendants().find(|n| n.tag_name().name() == part).ok_or_else(|| format!("{id}: no {part}"))?;
+    let mut places = Vec::new();
+    match part {
+        "text" => element(root, &mut places),
+        _ => notice(root, &mut places),
     }
-    let head = find("standardLicenseHeader").ok_or_else(|| format!("{id}: no standard header"))?;
-    // The first paragraph that is no list of names says which licence; many leave out what follows.
+    Ok(places.into_iter().fold(vec![Vec::new()], |heads, ways: Ways| {
+        let longer = |head: &Vec<Node>| ways.iter().map(|w| [&head[..], w].concat()).collect::<Vec<_>>();
+        match &ways[..] {
+            [one] => heads.into_iter().map(|head| [head, one.clone()].concat()).collect(),
+            _ => heads.iter().flat_map(longer).collect(),
+        }
+    }))
+}
+
+/// The first paragraph that is no list of names says which licence; many leave out what follows.
+fn notice(root: Xml, places: &mut Vec<Ways>) {
     let mut said = false;
-    for p in head.children().filter(|n| n.is_element() || n.text().is_some_and(|t| !t.trim().is_empty())) {
-        let mut inner = Vec::new();
-        element(p, &mut inner);
+    for p in root.children().filter(|n| n.is_element() || n.text().is_some_and(|t| !t.trim().is_empty())) {
         let text: String = p.descendants().filter_map(|n| n.text()).collect();
-        let names = text.trim_start().starts_with(['<', '[']) || text.trim_start().starts_with("Copyright");
-        let link = text.trim().starts_with("http") && !text.trim().contains(' ');
+        let text = text.trim();
+        let names = text.starts_with(['<', '[']) || text.starts_with("Copyright");
+        let link = text.starts_with("http") && !text.contains(' ');
         let optional = names || said && !link;
-        said |= !names && inner.iter().filter(|n| matches!(n, Node::Word(_))).count() > 5;
+        said |= !names && words(text).len() > 5;
         if optional {
-            nodes.push(Node::Open);
+            places.push(vec![vec![Node::Open]]);
         }
-        nodes.extend(inner);
+        element(p, places);
         if optional {
-            nodes.push(Node::Close);
+            places.push(vec![vec![Node::Close]]);
         }
     }
-    Ok(nodes)
 }
 
-fn push_words(text: &str, nodes: &mut Vec<Node>) {
-    nodes.extend(words(text).iter().map(|w| Node::Word(w.hash)));
+fn hashes(text: &str) -> Vec<Node> {
+    words(text).iter().map(|w| Node::Word(w.hash)).collect()
 }
 
-fn element(n: Xml, nodes: &mut Vec<Node>) {
+fn element(n: Xml, places: &mut Vec<Ways>) {
     if n.is_text() {
-        return push_words(n.text().unwrap_or(""), nodes);
+        return places.push(vec![hashes(n.text().unwrap_or(""))]);
     }
-    let inside = |nodes: &mut Vec<Node>| n.children().for_each(|c| element(c, nodes));
     match n.tag_name().name() {
         "optional" | "titleText" | "copyrightText" | "bullet" => {
-            nodes.push(Node::Open);
-            inside(nodes);
-            nodes.push(Node::Close);
+            places.push(vec![vec![Node::Open]]);
+            n.children().for_each(|c| element(c, places));
+            places.push(vec![vec![Node::Close]]);
         }
         "alt" => {
             let default: String = n.descendants().filter(|c| c.is_text()).filter_map(|c| c.text()).collect();
-            nodes.push(alternatives(n.attribute("match").unwrap_or(".+"), &default));
+            places.push(alternatives(n.attribute("match").unwrap_or(".+"), &default));
         }
-        _ => inside(nodes),
+        _ => n.children().for_each(|c| element(c, places)),
     }
 }
 
-/// What may stand where the list gives a regular expression: the words that it spells out, or any few.
-fn alternatives(expression: &str, default: &str) -> Node {
-    let hashes = |text: &str| words(text).iter().map(|w| w.hash).collect::<Vec<u32>>();
-    let spelt = expression.replace("\\s+", " ").replace("[ \\t\\r\\n\\f]{0,10}", " ").replace("[ \\t\\r\\n\\f]{1,10}", " ");
-    let spelt = spelt.replace("\\.", ".").replace("\\(", "\u{1}").replace("\\)", "\u{2}");
-    let plain = !spelt.contains(['+', '*', '?', '{', '[', '(', '^', '$', '\\']) && !spelt.contains(".+");
-    if plain {
-        let mut ways: Vec<Vec<u32>> = spelt.split('|').map(|way| hashes(&way.replace(['\u{1}', '\u{2}'], " "))).collect();
-        ways.push(hashes(default));
-        ways.sort();
-        ways.dedup();
-        return Node::Choice(ways);
+/// What may stand where the list gives a regular expression: the words that it spells out, with names in between.
+fn alternatives(expression: &str, default: &str) -> Ways {
+    let usual: Vec<u32> = words(default).iter().map(|w| w.hash).collect();
+    let mut spelt = expression.replace("\\s+", " ").replace("\\s*", " ").replace("\\.", ".");
+    for blanks in ["[ \\t\\r\\n\\f]{0,10}", "[ \\t\\r\\n\\f]{1,10}"] {
+        spelt = spelt.replace(blanks, " ");
     }
-    let any = expression.contains(".+") || expression.contains(".*");
-    Node::Slot(if any { ANY_WORDS } else { words(default).len() as u16 + 2 })
+    let mut ways: Ways = Vec::new();
+    for way in spelt_out(&spelt) {
+        let names: Vec<&str> = way.split(".+").flat_map(|p| p.split(".*")).collect();
+        if names.iter().any(|p| p.contains(['{', '[', '\\', '*', '+', '^', '#'])) {
+            // Not to be spelt out: a few words like the usual ones.
+            return vec![vec![Node::Slot(usual.len() as u16 + 2, usual)]];
+        }
+        let mut nodes = hashes(names[0]);
+        let alone = names.iter().all(|p| p.trim().is_empty());
+        for behind in &names[1..] {
+            nodes.push(Node::Slot(ANY_WORDS, if alone { usual.clone() } else { Vec::new() }));
+            nodes.extend(hashes(behind));
+        }
+        ways.push(nodes);
+    }
+    let plain = |w: &Vec<Node>| w.iter().map(|n| if let Node::Word(w) = n { Some(*w) } else { None }).collect();
+    let choice: Option<Vec<Vec<u32>>> = ways.iter().map(plain).collect();
+    match choice {
+        Some(mut choice) => {
+            choice.push(usual);
+            choice.sort();
+            choice.dedup();
+            vec![vec![Node::Choice(choice)]]
+        }
+        None => ways,
+    }
+}
+
+/// The alternatives of an expression without brackets; what a `?` makes optional stands in one and not in another.
+fn spelt_out(expression: &str) -> Vec<String> {
+    let (mut ways, mut depth, mut way) = (Vec::new(), 0, String::new());
+    for c in expression.chars() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        match c {
+            '|' if depth == 0 => ways.push(std::mem::take(&mut way)),
+            c => way.push(c),
+        }
+    }
+    ways.push(way);
+    let mut all = Vec::new();
+    for way in ways {
+        // Alternatives inside of one bracket: `(its|their)`.
+        let inner = way.find('|').and_then(|bar| Some((way[..bar].rfind('(')?, bar + way[bar..].find(')')?)));
+        if let Some((open, close)) = inner {
+            let each = way[open + 1..close].split('|');
+            all.extend(each.flat_map(|one| spelt_out(&format!("{}{one}{}", &way[..open], &way[close + 1..]))));
+            continue;
+        }
+        match way.find('?') {
+            None => all.push(way.replace(['(', ')'], " ")),
+            Some(at) => {
+                let (before, after) = (&way[..at], &way[at + 1..]);
+                let start = match before.ends_with(')') {
+                    true => before.rfind('(').unwrap_or(0),
+                    false => before.char_indices().next_back().map_or(0, |c| c.0),
+                };
+                let taken = before[start..].trim_matches(['(', ')']);
+                all.extend(spelt_out(&format!("{}{taken}{after}", &before[..start])));
+                all.extend(spelt_out(&format!("{}{after}", &before[..start])));
+            }
+        }
+    }
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Texts that come as they are: lines of names and a heading that stands twice may be left out.
@@ -189,20 +259,28 @@ mod tests {
     #[test]
     fn templates_become_pieces() {
         let word = |w: &str| Node::Word(pondera_audit::license::words::hash(w));
-        let xml = Document::parse(
-            "<text><titleText><p>X</p></titleText><p>Use <optional>on</optional> the <alt match=\"a|b c\" name=\"n\">a</alt> of \
-             <alt match=\".+\" name=\"m\">me</alt></p></text>",
-        )
-        .unwrap();
-        let mut nodes = vec![];
-        element(xml.root_element(), &mut nodes);
-        let a = match &nodes[8] {
-            Node::Choice(ways) => ways.len(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(a, 2);
-        assert_eq!(nodes[..8], [Node::Open, word("x"), Node::Close, word("use"), Node::Open, word("on"), Node::Close, word("the")]);
-        assert_eq!(nodes[9..], [word("of"), Node::Slot(ANY_WORDS)]);
+        let xml = "<text><titleText><p>X</p></titleText><p>Use <optional>on</optional> the \
+            <alt match=\"a|b c\" name=\"n\">a</alt> of <alt match=\".+\" name=\"m\">me</alt></p></text>";
+        let xml = Document::parse(xml).unwrap();
+        let mut places = vec![];
+        element(xml.root_element(), &mut places);
+        let nodes: Vec<Node> = places.into_iter().flatten().flatten().collect();
+        assert!(matches!(&nodes[8], Node::Choice(ways) if ways.len() == 2), "{nodes:?}");
+        let before = [Node::Open, word("x"), Node::Close, word("use"), Node::Open, word("on"), Node::Close, word("the")];
+        assert_eq!(nodes[..8], before);
+        assert_eq!(nodes[9..], [word("of"), Node::Slot(ANY_WORDS, vec![pondera_audit::license::words::hash("me")])]);
+    }
+
+    #[test]
+    fn expressions_are_spelt_out() {
+        for (expression, want) in [
+            ("a|b", vec!["a", "b"]),
+            ("names? of", vec!["name of", "names of"]),
+            ("(The name of.+may not)|(Neither of (its|their) x)", vec![" Neither of its x ", " Neither of their x ", " The name of.+may not "]),
+            ("(To ask, write .*)?", vec!["", "To ask, write .*"]),
+        ] {
+            assert_eq!(spelt_out(expression), want, "{expression}");
+        }
     }
 
     #[test]

@@ -112,7 +112,8 @@ pub fn identify(text: &str) -> Identified {
     found.parts.sort_by_key(|p| p.bytes.start);
     spans.sort_by_key(|s| s.start);
     if !spans.is_empty() {
-        found.riders = riders(text, &words, &spans);
+        let titles: Vec<String> = found.parts.iter().flat_map(|p| titles(&p.id)).collect();
+        found.riders = riders(text, &words, &spans, &titles);
     }
     if found.riders.is_empty() && !found.parts.is_empty() {
         found.resembles = None;
@@ -162,8 +163,15 @@ fn best(
     best
 }
 
+/// What headings call a licence.
+fn titles(id: &str) -> Vec<String> {
+    let listed = spdx::license_id(id).map(|l| residue::title(l.full_name));
+    let known = super::terms::of(id).map(|l| residue::title(&l.name));
+    listed.into_iter().chain(known).chain([residue::title(id)]).collect()
+}
+
 /// What the words outside of all licences say.
-fn riders(text: &str, words: &[Word], spans: &[Range<usize>]) -> Vec<String> {
+fn riders(text: &str, words: &[Word], spans: &[Range<usize>], titles: &[String]) -> Vec<String> {
     let mut outside: Vec<Range<usize>> = Vec::new();
     let mut at = 0;
     for s in spans {
@@ -174,7 +182,7 @@ fn riders(text: &str, words: &[Word], spans: &[Range<usize>]) -> Vec<String> {
     let said = outside.iter().filter(|r| r.start < r.end).filter_map(|r| {
         let range = bytes(words, r);
         // The line that a licence begins in belongs to it, and what marks the words before it does, too.
-        residue::around(text, range).err()
+        residue::around(text, range, titles).err()
     });
     said.take(RIDERS_MAX).collect()
 }

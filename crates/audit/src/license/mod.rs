@@ -3,9 +3,12 @@
 //! Owns: texts ([`identify()`]), names and cards, terms as data, inheritance, policies. This is a reading of facts by
 //! a program and no legal advice.
 mod align;
+pub mod card;
 mod identify;
+pub mod names;
 mod residue;
 pub mod template;
+pub mod terms;
 pub mod words;
 
 pub use identify::{Identified, Part, Resemblance, TEXT_MAX, identify};

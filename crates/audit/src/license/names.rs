@@ -3,7 +3,7 @@
 //! Owns the mapping. An id is SPDX's where there is one, else that of the table of terms; a value of the hub that
 //! names no version stays as it is, for nobody knows which one is meant.
 use super::terms;
-use spdx::{Expression, ParseMode};
+use spdx::Expression;
 
 /// Values of the hub that are an id of SPDX in another spelling.
 const SPELT: &[(&str, &str)] = &[
@@ -36,17 +36,27 @@ pub fn id(name: &str) -> Option<String> {
     if let Some(l) = terms::table().iter().find(versioned) {
         return Some(l.id.clone());
     }
-    if let Some(l) = spdx::identifiers::LICENSES.iter().find(|l| l.name.eq_ignore_ascii_case(name)) {
-        return Some(l.name.to_string());
+    if let Some(id) = spdx_id(name) {
+        return Some(id);
     }
-    // `MIT OR Apache-2.0`, `Apache 2`.
-    if let Ok(e) = Expression::parse_mode(name, ParseMode::LAX) {
+    // `mit or apache-2.0`: an expression, whatever its case.
+    for (by, joined) in [(" or ", " OR "), (" and ", " AND ")] {
+        if lower.contains(by) && !lower.contains('(') {
+            let ids: Option<Vec<String>> = lower.split(by).map(|part| spdx_id(part.trim())).collect();
+            return Some(ids.map_or_else(|| name.to_string(), |ids| ids.join(joined)));
+        }
+    }
+    if let Ok(e) = Expression::parse(name) {
         return Some(e.to_string());
     }
     match spdx::imprecise_license_id(name) {
         Some((id, n)) if n == name.len() => Some(id.name.to_string()),
         _ => Some(name.to_string()),
     }
+}
+
+fn spdx_id(name: &str) -> Option<String> {
+    spdx::identifiers::LICENSES.iter().find(|l| l.name.eq_ignore_ascii_case(name)).map(|l| l.name.to_string())
 }
 
 /// The id for a card's `license` (one or several) and `license_name`.

@@ -5,18 +5,21 @@
 use super::words;
 use std::ops::Range;
 
-/// Beginnings of words that allow, forbid, demand or limit.
-const NORMATIVE: &[&str] = &[
-    "shall", "must", "may", "not", "no", "cannot", "only", "except", "exception", "unless", "prohibit", "restrict",
-    "require", "permit", "permission", "grant", "agree", "consent", "condition", "commercial", "noncommercial",
-    "nonproduction", "military", "weapon", "forbid", "forbidden", "allow", "disallow", "limited", "limitation",
-    "provided", "subject", "warrant", "liab", "terminat", "royalt", "fee", "fees", "pay", "payment", "revenue",
-    "amend", "modified", "altered", "addition", "additional", "notwithstanding", "supersede", "hereby", "without",
-    "instead", "however", "clause", "rider", "addendum", "exclud", "ethical", "evil", "harm", "purposes", "academic",
-    "research", "evaluation", "personal", "hosted", "service", "compet", "surveillance", "train", "distill", "obtain",
-    "contact", "approval", "territory", "jurisdiction", "attribution", "display", "promote", "endors", "nonprofit",
-    "never", "neither", "nor", "unlawful", "illegal", "employees", "users", "compliance", "comply", "govern", "rights",
-    "will", "should", "need", "needs", "free", "freely", "sell", "sold", "used", "using", "use", "uses",
+/// Words that allow, forbid, demand or limit.
+const WORDS: &[&str] = &[
+    "shall", "must", "may", "not", "no", "cannot", "only", "except", "unless", "agree", "agrees", "agreed", "free",
+    "freely", "fee", "fees", "pay", "never", "neither", "nor", "will", "should", "need", "needs", "sell", "sold",
+    "use", "used", "uses", "using", "users", "rights", "evil", "however", "instead", "without", "limited", "obtain",
+];
+/// Beginnings of such words.
+const STEMS: &[&str] = &[
+    "exception", "prohibit", "restrict", "require", "permit", "permission", "grant", "consent", "condition",
+    "commercial", "noncommercial", "nonproduction", "military", "weapon", "forbid", "allow", "disallow", "limitation",
+    "provided", "subject", "warrant", "liab", "terminat", "royalt", "payment", "revenue", "amend", "modified",
+    "altered", "addition", "notwithstanding", "supersede", "hereby", "clause", "rider", "addendum", "exclud",
+    "ethical", "harm", "purposes", "academic", "research", "evaluation", "personal", "hosted", "service", "compet",
+    "surveillance", "train", "distill", "contact", "approval", "territory", "jurisdiction", "attribution", "display",
+    "promote", "endors", "nonprofit", "unlawful", "illegal", "employees", "compliance", "comply", "govern",
 ];
 /// What a line of names and years begins with.
 const HEADS: &[&str] = &["copyright", "©", "(c)", "portions copyright", "spdx-filecopyrighttext"];
@@ -24,7 +27,9 @@ const HEADS: &[&str] = &["copyright", "©", "(c)", "portions copyright", "spdx-f
 const NAMES_WORDS_MAX: usize = 60;
 
 /// Judges the words outside of every licence in `text` at the bytes `range`. `Err` holds what makes it a rider.
-pub(crate) fn around(text: &str, range: Range<usize>) -> Result<(), String> {
+///
+/// `titles` are the names of the licences in `text`, which a heading may say.
+pub(crate) fn around(text: &str, range: Range<usize>, titles: &[String]) -> Result<(), String> {
     let piece = text.get(range).unwrap_or("");
     // A line that goes on is judged as one: a sentence may be broken anywhere.
     let mut after_names = false;
@@ -35,7 +40,7 @@ pub(crate) fn around(text: &str, range: Range<usize>) -> Result<(), String> {
             continue;
         }
         let names = is_names(line);
-        if !(names || is_reserved(line) || is_tag(line) || after_names && is_name_list(line)) && normative(line) {
+        if !(names || titles.contains(&title(line)) || is_reserved(line) || is_tag(line) || after_names && is_name_list(line)) && normative(line) {
             return Err(excerpt(piece));
         }
         after_names = names || after_names;
@@ -59,6 +64,12 @@ pub(crate) fn between(text: &str, range: Range<usize>) -> Result<(), String> {
         return Ok(());
     }
     Err(excerpt(piece))
+}
+
+/// A heading as it compares with others.
+pub(crate) fn title(line: &str) -> String {
+    let words = words::words(line).into_iter().map(|w| w.text);
+    words.filter(|w| !matches!(&**w, "the" | "license" | "version" | "agreement")).collect::<Vec<_>>().join(" ")
 }
 
 /// Without what marks quotes, comments, lists and headings.
@@ -86,14 +97,18 @@ fn is_name_list(line: &str) -> bool {
 
 /// Names may be called anything; sentences that limit a use are not names.
 fn normative_beside_names(line: &str) -> bool {
-    const PLAIN: &[&str] = &["research", "service", "academic", "free", "rights", "no", "will", "use", "personal"];
-    let words = words::words(line);
-    words.iter().any(|w| !PLAIN.contains(&&*w.text) && is_normative(&w.text))
+    words::words(line).iter().any(|w| is_normative_name(&w.text))
+}
+
+/// Whether a word limits something even where names stand.
+pub(crate) fn is_normative_name(word: &str) -> bool {
+    const PLAIN: &[&str] = &["research", "service", "services", "academic", "free", "rights", "no", "will", "personal", "limited"];
+    !PLAIN.contains(&word) && is_normative(word)
 }
 
 /// `All rights reserved.`, and what wags add to it.
 fn is_reserved(line: &str) -> bool {
-    starts(line, &["all rights reserved", "some rights reserved"]) && !normative_beside_names(line)
+    starts(line, &["all rights", "some rights reserved"]) && !normative_beside_names(line)
 }
 
 /// `SPDX-License-Identifier: MIT`.
@@ -106,8 +121,7 @@ fn normative(line: &str) -> bool {
 }
 
 fn is_normative(word: &str) -> bool {
-    // Short ones as they are, long ones as stems.
-    NORMATIVE.iter().any(|n| if n.len() <= 4 || matches!(*n, "only" | "using") { word == *n } else { word.starts_with(n) })
+    WORDS.contains(&word) || STEMS.iter().any(|s| word.starts_with(s))
 }
 
 /// What a report quotes of it.
@@ -135,8 +149,9 @@ mod tests {
             "LLAMA 3.1 COMMUNITY LICENSE AGREEMENT",
             "© 2024 Some Research Institute",
             "=====",
+            "All rights",
         ] {
-            assert_eq!(around(text, 0..text.len()), Ok(()), "{text}");
+            assert_eq!(around(text, 0..text.len(), &[]), Ok(()), "{text}");
         }
     }
 
@@ -153,8 +168,16 @@ mod tests {
             "仅供研究使用",
             "All rights reserved. Commercial users must obtain a licence.",
         ] {
-            assert!(around(text, 0..text.len()).is_err(), "{text}");
+            assert!(around(text, 0..text.len(), &[]).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_heading_may_say_the_licence_that_stands_there() {
+        let titles = [title("MIT No Attribution License")];
+        let text = "# The MIT No Attribution License";
+        assert_eq!(around(text, 0..text.len(), &titles), Ok(()));
+        assert!(around("MIT No Derivatives License", 0..26, &titles).is_err());
     }
 
     #[test]

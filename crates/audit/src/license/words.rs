@@ -19,6 +19,8 @@ pub struct Word {
 
 /// Longest word that is kept whole; the rest of a longer one is another word.
 const WORD_BYTES_MAX: usize = 200;
+/// Most bytes between a prefix and its word.
+const PREFIX_GAP_MAX: usize = 40;
 
 /// The words of `text` in order.
 pub fn words(text: &str) -> Vec<Word> {
@@ -62,9 +64,10 @@ pub fn words(text: &str) -> Vec<Word> {
             start = at;
         }
         // `non-commercial`, `non commercial` and `noncommercial` are one word.
-        let joins = next.starts_with(['-', '‑', '‐', ' ']) && next.chars().nth(1).is_some_and(char::is_alphabetic);
-        let hyphen_at_line_end = next.strip_prefix('-').is_some_and(|n| n.trim_start().starts_with(char::is_alphabetic));
-        if matches!(&*word, "non" | "sub" | "re") && (joins || hyphen_at_line_end) {
+        let behind = next.trim_start().trim_start_matches(['-', '‑', '‐']).trim_start();
+        let near = next.len() - behind.len() <= PREFIX_GAP_MAX && !behind.is_empty();
+        let joins = near && behind.starts_with(char::is_alphabetic);
+        if matches!(&*word, "non" | "sub" | "re") && joins {
             pending = Some((word.into(), start));
             continue;
         }
@@ -96,7 +99,7 @@ fn is_bullet(word: &str, after: &str) -> bool {
     let mut next = after.chars();
     match next.next() {
         Some(')') => true,
-        Some('.' | ':') => next.next().is_none_or(char::is_whitespace),
+        Some('.' | ':') => next.next().is_none_or(|c| c.is_whitespace() || number && c.is_alphabetic()),
         _ => false,
     }
 }

@@ -43,7 +43,8 @@ fn main() -> Result<(), String> {
     for id in NOTICES {
         let notice = spdx(Path::new(xml), id, "standardLicenseHeader")?;
         let origin = "SPDX licence list, standard header".to_string();
-        all.extend(notice.into_iter().map(|n| ((id.to_string(), Kind::Notice, n), origin.clone())));
+        let notice = notice.into_iter().filter(|n| says_enough(n));
+        all.extend(notice.map(|n| ((id.to_string(), Kind::Notice, n), origin.clone())));
     }
     all.extend(plain_texts(Path::new(texts))?);
     all.sort_by(|a, b| (&a.0.0, &a.1).cmp(&(&b.0.0, &b.1)));
@@ -59,6 +60,20 @@ fn main() -> Result<(), String> {
     let write = |name: &str, bytes: &[u8]| fs::write(out.join(name), bytes).map_err(|e| format!("{name}: {e}"));
     write("texts.bin", &packed)?;
     write("texts.tsv", table.as_bytes())
+}
+
+/// Whether enough is left that may not be left out.
+fn says_enough(nodes: &[Node]) -> bool {
+    let (mut depth, mut words) = (0, 0);
+    for n in nodes {
+        match n {
+            Node::Open => depth += 1,
+            Node::Close => depth -= 1,
+            Node::Word(_) if depth == 0 => words += 1,
+            _ => {}
+        }
+    }
+    words > 8
 }
 
 /// What may stand in one place.

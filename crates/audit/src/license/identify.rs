@@ -15,6 +15,10 @@ use std::ops::Range;
 pub const TEXT_MAX: usize = 4 << 20;
 /// Share of a licence's anchors from which on it is laid over a text.
 const OVERLAP_MIN: f64 = 0.5;
+/// Share that a text has which is the licence, whatever its line breaks and names cost.
+const OVERLAP_SAME: f64 = 0.75;
+/// Licences that a text which is none is compared with.
+const NEAREST: usize = 3;
 /// Share of a licence's words from which on a text resembles it.
 const RESEMBLES_MIN: f64 = 0.5;
 /// Most licences that one text is searched for.
@@ -42,7 +46,9 @@ pub struct Resemblance {
     pub share: f64,
     /// Its words that do not.
     pub missing_words: usize,
-    /// What stands between them, shortened.
+    /// Words between them that are not the licence's.
+    pub added_words: usize,
+    /// What these say, shortened.
     pub changes: Vec<String>,
 }
 
@@ -138,7 +144,12 @@ fn best(
 ) -> Option<(&'static Template, Alignment)> {
     let places = places(hashes);
     let mut best: Option<(&Template, Alignment)> = None;
-    for t in templates().iter().filter(|t| overlap(t, &places) >= OVERLAP_MIN) {
+    let mut candidates: Vec<(f64, &Template)> =
+        templates().iter().map(|t| (overlap(t, &places), t)).filter(|c| c.0 >= OVERLAP_MIN).collect();
+    candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
+    // A text that has few of a licence's anchors is not it; the nearest are worth a report.
+    let near_enough = candidates.partition_point(|c| c.0 >= OVERLAP_SAME);
+    for (_, t) in candidates.into_iter().take(near_enough.max(NEAREST)) {
         let Some(a) = align(t, words, &places) else { continue };
         let taken = hashes.get(a.span.clone()).is_none_or(|span| span.contains(&TAKEN));
         let changes: Vec<String> =
@@ -151,13 +162,13 @@ fn best(
             continue;
         }
         let share = a.matched as f64 / (a.matched + a.missing).max(1) as f64;
+        let added: usize = a.inserted.iter().map(Range::len).sum();
         let nearer = near.as_ref().is_none_or(|n| {
-            let cost = |missing: usize, changes: usize| missing + 5 * changes;
-            cost(a.missing, changes.len()) < cost(n.missing_words, n.changes.len())
+            a.missing + added < n.missing_words + n.added_words
         });
         if !taken && share >= RESEMBLES_MIN && nearer && t.kind == Kind::Text {
             let changes = changes.into_iter().take(RIDERS_MAX).collect();
-            *near = Some(Resemblance { id: t.id.to_string(), share, missing_words: a.missing, changes });
+            *near = Some(Resemblance { id: t.id.to_string(), share, missing_words: a.missing, added_words: added, changes });
         }
     }
     best

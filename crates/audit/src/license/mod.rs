@@ -6,9 +6,14 @@ mod align;
 pub mod card;
 mod identify;
 pub mod names;
+pub mod policy;
+mod report;
 mod residue;
+mod sources;
 pub mod template;
 pub mod terms;
 pub mod words;
 
 pub use identify::{Identified, Part, Resemblance, TEXT_MAX, identify};
+pub use policy::{Decision, Policy, Verdict};
+pub use report::{Base, How, NO_ADVICE, Report, Source, Term, report};

@@ -2,7 +2,11 @@
 //!
 //! Owns the form of `texts.bin` and its reader. Does not hold a text: nobody can read a licence out of it, it only
 //! tells whether another text is the same. Written by the example `record_licences` (docs/licences.md says from what).
-use std::{collections::HashMap, sync::OnceLock};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    sync::OnceLock,
+};
 
 /// Consecutive words that make an anchor.
 pub(crate) const GRAM: usize = 4;
@@ -177,10 +181,31 @@ impl Template {
     }
 }
 
+/// Places in a text by anchor.
+pub(crate) type Places = HashMap<u64, Vec<usize>, BuildHasherDefault<Mixed>>;
+
+/// Anchors are hashes already.
+#[derive(Default)]
+pub(crate) struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|b| self.0 = self.0.rotate_left(8) ^ u64::from(*b));
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n ^ (n >> 29);
+    }
+}
+
 /// Where each anchor stands in a text, at most `PLACES_MAX` places of each.
-pub(crate) fn places(words: &[u32]) -> HashMap<u64, Vec<usize>> {
+pub(crate) fn places(words: &[u32]) -> Places {
     const PLACES_MAX: usize = 4;
-    let mut all: HashMap<u64, Vec<usize>> = HashMap::new();
+    let mut all = Places::default();
     for (at, w) in words.windows(GRAM).enumerate() {
         let here = all.entry(gram(w.iter().copied())).or_default();
         if here.len() < PLACES_MAX {

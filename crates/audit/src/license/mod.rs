@@ -16,4 +16,4 @@ pub mod words;
 
 pub use identify::{Identified, Part, Resemblance, TEXT_MAX, identify};
 pub use policy::{Decision, Policy, Verdict};
-pub use report::{Base, How, NO_ADVICE, Report, Source, Term, report};
+pub use report::{Base, How, NO_ADVICE, Report, Source, Term, report, report_of};

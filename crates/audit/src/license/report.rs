@@ -7,7 +7,7 @@ use super::{
     policy::Verdict,
     terms::{self, Fact, Read},
 };
-use pondera_weights::Result;
+use pondera_weights::{Result, Weights};
 use serde::Serialize;
 use std::path::Path;
 
@@ -158,6 +158,12 @@ pub struct Report {
 pub fn report(path: &Path) -> Result<Report> {
     let found = sources::find(path)?;
     Ok(weigh(found.sources, found.bases))
+}
+
+/// Reads what the metadata of open weights says about their licence.
+pub fn report_of(weights: &Weights) -> Report {
+    let found = sources::of(weights);
+    weigh(found.sources, found.bases)
 }
 
 fn weigh(sources: Vec<Source>, mut bases: Vec<Base>) -> Report {

@@ -52,6 +52,13 @@ pub(super) fn find(path: &Path) -> Result<Found> {
     Ok(found)
 }
 
+/// What the metadata of open weights says.
+pub(super) fn of(weights: &Weights) -> Found {
+    let mut found = Found::default();
+    found.metadata(weights);
+    found
+}
+
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -45,6 +45,7 @@ pub(crate) fn scan(data: &[u8], file: &str, findings: &mut Findings) {
 /// Whether a `descr` names the object type: `'|O'`, `'O8'`, also inside of structures.
 fn holds_objects(descr: &str) -> bool {
     let descr = descr.split("fortran_order").next().unwrap_or(descr);
+    let descr = descr.split_once(':').map_or(descr, |(_, value)| value);
     let quoted = descr.split(['\'', '"']).skip(1).step_by(2).map(|t| t.trim_start_matches(['|', '<', '>', '=']));
     let object = |t: &str| t.starts_with('O') && t.len() <= 3 || t == "object";
     quoted.into_iter().any(object)

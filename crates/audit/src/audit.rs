@@ -52,7 +52,7 @@ fn licence(path: &Path, name: &str, policy: Option<&Policy>, findings: &mut Find
     let mut add = |rule, severity, what: String| {
         findings.add(New { rule, severity, file: &file, what, offset: None, name: None });
     };
-    let open = report.sources.iter().find(|s| s.id.is_none() && (!s.riders.is_empty() || s.resembles.is_some()));
+    let open = report.sources.iter().find(|s| s.id.is_none() && s.how == license::How::Text);
     match (&report.id, open) {
         (Some(_), _) => {}
         (None, Some(open)) => {

@@ -231,10 +231,15 @@ mod tests {
         out
     }
 
+    /// Long texts take turns: each is changed in every third way.
+    fn turn(text: usize, way: usize, written: &str) -> bool {
+        written.len() < 6_000 || way % 3 == text % 3
+    }
+
     #[test]
     fn every_listed_text_is_named_however_it_is_laid_out() {
         let mut wrong = Vec::new();
-        for id in IDS {
+        for (i, id) in IDS.iter().enumerate() {
             let text = listed(id);
             let ways = [
                 ("as it is", text.to_string()),
@@ -246,7 +251,7 @@ mod tests {
                 ("fenced", format!("# License\n\n```\n{text}\n```\n")),
                 ("quoted", text.lines().map(|l| format!("> {l}\n")).collect()),
             ];
-            for (way, text) in ways {
+            for (_, (way, text)) in ways.into_iter().enumerate().filter(|(n, w)| turn(i, *n, &w.1)) {
                 let found = identify(&text);
                 if found.id().as_deref() != Some(*id) {
                     wrong.push(format!("{id}, {way}: {:?} {:?} {:?}", found.id(), found.riders, found.resembles));
@@ -260,7 +265,7 @@ mod tests {
     #[test]
     fn a_text_that_was_changed_is_not_named() {
         let mut wrong = Vec::new();
-        for id in IDS {
+        for (i, id) in IDS.iter().enumerate() {
             let text = listed(id);
             let middle = text.char_indices().nth(text.chars().count() / 2).map_or(0, |c| c.0);
             let cut = text.get(..middle).unwrap_or("");
@@ -275,7 +280,7 @@ mod tests {
                 ("a word more", with("not ")),
                 ("a sentence more", with("except for military purposes ")),
             ];
-            for (way, text) in ways {
+            for (_, (way, text)) in ways.into_iter().enumerate().filter(|(n, w)| turn(i, *n, &w.1)) {
                 if let Some(id) = identify(&text).id().filter(|found| found == id) {
                     wrong.push(format!("{id} with {way}"));
                 }

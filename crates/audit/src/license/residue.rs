@@ -9,7 +9,7 @@ use std::ops::Range;
 const WORDS: &[&str] = &[
     "shall", "must", "may", "not", "no", "cannot", "only", "except", "unless", "agree", "agrees", "agreed", "free",
     "freely", "fee", "fees", "pay", "never", "neither", "nor", "will", "should", "need", "needs", "sell", "sold",
-    "use", "used", "uses", "using", "users", "rights", "evil", "however", "instead", "without", "limited", "obtain",
+    "use", "used", "uses", "using", "users", "evil", "however", "instead", "without", "limited", "obtain",
 ];
 /// Beginnings of such words.
 const STEMS: &[&str] = &[
@@ -102,7 +102,7 @@ fn normative_beside_names(line: &str) -> bool {
 
 /// Whether a word limits something even where names stand.
 pub(crate) fn is_normative_name(word: &str) -> bool {
-    const PLAIN: &[&str] = &["research", "service", "services", "academic", "free", "rights", "no", "will", "personal", "limited"];
+    const PLAIN: &[&str] = &["research", "service", "services", "academic", "free", "no", "will", "personal", "limited"];
     !PLAIN.contains(&word) && is_normative(word)
 }
 

@@ -61,13 +61,10 @@ pub(crate) fn scan(data: &[u8], file: &str, budget: &mut Budget, findings: &mut 
         // Storages are numbers: what begins like something else by chance is none.
         let storage = main.and_then(|m| m.strip_suffix("data.pkl")).is_some_and(|f| name.strip_prefix(f).is_some_and(|rest| rest.starts_with("data/")));
         if storage {
-            if pickle::looks_like(&bytes) && pickle::Place::Alone != pickle::Place::Checkpoint {
-                let before = findings.worst(crate::findings::Concern::Safety);
+            if pickle::looks_like(&bytes) {
+                let what = "a storage of the checkpoint is a pickle".into();
+                findings.add(New { rule: PICKLE_HIDDEN, severity: Severity::Medium, file: &path, what, offset: None, name: Some(name) });
                 pickle::scan(&bytes, &path, pickle::Place::Alone, 0, findings);
-                if findings.worst(crate::findings::Concern::Safety) > before {
-                    let what = "a storage of the checkpoint is a pickle".into();
-                    findings.add(New { rule: PICKLE_HIDDEN, severity: Severity::Medium, file: &path, what, offset: None, name: Some(name) });
-                }
             }
             continue;
         }

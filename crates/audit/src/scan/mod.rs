@@ -5,6 +5,7 @@
 mod archive;
 mod npy;
 mod pickle;
+mod tensors;
 
 use crate::findings::{
     Findings, NPY_BROKEN, New, OPAQUE, PICKLE_HIDDEN, POLYGLOT, PYTHON_FILE, REMOTE_CODE, STRUCTURE, Severity, TRAILING,
@@ -90,15 +91,14 @@ fn one(path: &Path, name: &str, findings: &mut Findings) -> Result<()> {
     let mut budget = Budget { bytes: UNPACKED_MIN + 2 * data.len(), depth: NESTED_MAX };
     content(data, name, name, &mut budget, findings);
     let container = data.starts_with(b"GGUF") || is_safetensors(data) || name.ends_with(".gguf") || name.ends_with(".safetensors");
-    if container {
-        if let Err(e) = Weights::open(path) {
-            // A shard alone is no broken file: the folder's own check sees the set.
-            let what = e.to_string();
-            let severity = if e.kind() == ErrorKind::Unsupported { Severity::Medium } else { Severity::High };
-            findings.add(New { rule: STRUCTURE, severity, file: name, what, offset: None, name: e.item() });
+    if container || name.ends_with(".index.json") {
+        match Weights::open(path) {
+            Ok(w) => tensors::look(&w, path, name, findings),
+            Err(e) => {
+                let severity = if e.kind() == ErrorKind::Unsupported { Severity::Medium } else { Severity::High };
+                findings.add(New { rule: STRUCTURE, severity, file: name, what: e.to_string(), offset: None, name: e.item() });
+            }
         }
-    } else if name.ends_with(".index.json") && let Err(e) = Weights::open(path) {
-        findings.add(New { rule: STRUCTURE, severity: Severity::High, file: name, what: e.to_string(), offset: None, name: e.item() });
     }
     match mapping.damaged() {
         true => Err(Error::new(ErrorKind::Damaged, "the file was changed while it was looked at").at(path)),

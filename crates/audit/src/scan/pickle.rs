@@ -113,21 +113,18 @@ pub(crate) fn scan(data: &[u8], file: &str, place: Place, base: usize, findings:
     found.end
 }
 
-/// Whether the bytes are a pickle, whatever they are called: it reads to its end, or imports something on the way.
+/// Whether the bytes are a pickle, whatever they are called: they read to their end, or import something on the way.
 pub(crate) fn looks_like(data: &[u8]) -> bool {
     // The cheapest test first: most data stops at its first byte.
     if !read::ops(data).next().is_some_and(|op| op.is_ok()) {
         return false;
     }
     let found = read::scan(data);
-    let identifier = |s: &str| {
-        let part = |p: &str| p.starts_with(|c: char| c.is_alphabetic() || c == '_') && p.chars().all(|c| c.is_alphanumeric() || c == '_');
-        s.len() < 200 && s.split('.').all(part)
-    };
-    let imports = found.imports.iter().any(|i| identifier(&i.module) && identifier(&i.name));
+    let dangerous = found.imports.iter().any(|i| is_dangerous(&i.module, &i.name));
     let protocol = matches!(data, [0x80, 2..=5, ..]);
-    // A dot alone is a pickle, too; so short a one holds nothing.
-    found.error.is_none() && found.end > 8 && (protocol || imports || found.end + 2 >= data.len() && found.end > 16) || imports
+    let whole = found.error.is_none();
+    // Words of a text may read as opcodes; a text that ends like a pickle, too, is one. A dot alone holds nothing.
+    dangerous || protocol && (whole && found.end > 8 || !found.imports.is_empty()) || whole && found.end > 16 && found.end + 2 >= data.len()
 }
 
 fn is_dangerous(module: &str, name: &str) -> bool {
@@ -281,6 +278,7 @@ mod tests {
         }
         assert!(looks_like(b"cos\nsystem\n(S'x'\ntR."));
         assert!(looks_like(b"\x80\x04\x8c\x02os\x8c\x06system\x93)R\xff\xff"));
+        assert!(!looks_like(b"cat\ndog\nelephant\nfox\n"));
         assert!(!looks_like(b"."));
         assert!(!looks_like(b"{\"a\": 1}"));
     }

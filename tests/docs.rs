@@ -44,7 +44,17 @@ fn every_example_does_what_the_page_says() {
     let built_in = run(folder.path(), &["inspect"]).code == 0;
     let examples = examples(&page);
     for verb in [
-        "run", "serve", "inspect", "audit", "license", "bench", "trace", "perplexity", "tokenize", "detokenize", "template",
+        "run",
+        "serve",
+        "inspect",
+        "audit",
+        "license",
+        "bench",
+        "trace",
+        "perplexity",
+        "tokenize",
+        "detokenize",
+        "template",
         "convert",
     ] {
         assert!(examples.iter().any(|e| e.1.contains(&format!("pondera {verb} "))), "no example of {verb}");

@@ -13,19 +13,83 @@ use std::{collections::HashMap, fmt::Write, fs, path::Path};
 
 /// Templates of the SPDX list that are recorded: the hub's `license:` values, and their nearest neighbours.
 const SPDX: &[&str] = &[
-    "0BSD", "AFL-3.0", "AGPL-3.0", "Apache-1.1", "Apache-2.0", "Artistic-2.0", "BSD-1-Clause", "BSD-2-Clause",
-    "BSD-3-Clause", "BSD-3-Clause-Clear", "BSD-4-Clause", "BSL-1.0", "C-UDA-1.0", "CC-BY-2.0", "CC-BY-2.5",
-    "CC-BY-3.0", "CC-BY-4.0", "CC-BY-NC-2.0", "CC-BY-NC-3.0", "CC-BY-NC-4.0", "CC-BY-NC-ND-3.0", "CC-BY-NC-ND-4.0",
-    "CC-BY-NC-SA-2.0", "CC-BY-NC-SA-3.0", "CC-BY-NC-SA-4.0", "CC-BY-ND-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0",
-    "CC0-1.0", "CDLA-Permissive-1.0", "CDLA-Permissive-2.0", "CDLA-Sharing-1.0", "ECL-2.0", "EPL-1.0", "EPL-2.0",
-    "EUPL-1.1", "EUPL-1.2", "GPL-2.0", "GPL-3.0", "ISC", "LGPL-2.1", "LGPL-3.0", "LGPLLR", "LPPL-1.3c", "MIT",
-    "MIT-0", "MPL-2.0", "MS-PL", "NCSA", "OFL-1.1", "OSL-3.0", "ODC-By-1.0", "ODbL-1.0", "OpenMDW-1.0", "PDDL-1.0",
-    "PostgreSQL", "Unlicense", "WTFPL", "X11", "Zlib", "etalab-2.0",
+    "0BSD",
+    "AFL-3.0",
+    "AGPL-3.0",
+    "Apache-1.1",
+    "Apache-2.0",
+    "Artistic-2.0",
+    "BSD-1-Clause",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSD-3-Clause-Clear",
+    "BSD-4-Clause",
+    "BSL-1.0",
+    "C-UDA-1.0",
+    "CC-BY-2.0",
+    "CC-BY-2.5",
+    "CC-BY-3.0",
+    "CC-BY-4.0",
+    "CC-BY-NC-2.0",
+    "CC-BY-NC-3.0",
+    "CC-BY-NC-4.0",
+    "CC-BY-NC-ND-3.0",
+    "CC-BY-NC-ND-4.0",
+    "CC-BY-NC-SA-2.0",
+    "CC-BY-NC-SA-3.0",
+    "CC-BY-NC-SA-4.0",
+    "CC-BY-ND-4.0",
+    "CC-BY-SA-3.0",
+    "CC-BY-SA-4.0",
+    "CC0-1.0",
+    "CDLA-Permissive-1.0",
+    "CDLA-Permissive-2.0",
+    "CDLA-Sharing-1.0",
+    "ECL-2.0",
+    "EPL-1.0",
+    "EPL-2.0",
+    "EUPL-1.1",
+    "EUPL-1.2",
+    "GPL-2.0",
+    "GPL-3.0",
+    "ISC",
+    "LGPL-2.1",
+    "LGPL-3.0",
+    "LGPLLR",
+    "LPPL-1.3c",
+    "MIT",
+    "MIT-0",
+    "MPL-2.0",
+    "MS-PL",
+    "NCSA",
+    "OFL-1.1",
+    "OSL-3.0",
+    "ODC-By-1.0",
+    "ODbL-1.0",
+    "OpenMDW-1.0",
+    "PDDL-1.0",
+    "PostgreSQL",
+    "Unlicense",
+    "WTFPL",
+    "X11",
+    "Zlib",
+    "etalab-2.0",
 ];
 /// Those whose notice is recorded, too.
 const NOTICES: &[&str] = &[
-    "AFL-3.0", "AGPL-3.0-only", "AGPL-3.0-or-later", "Apache-2.0", "ECL-2.0", "GPL-2.0-only", "GPL-2.0-or-later",
-    "GPL-3.0-only", "GPL-3.0-or-later", "LGPL-2.1-only", "LGPL-2.1-or-later", "MPL-2.0", "OSL-3.0",
+    "AFL-3.0",
+    "AGPL-3.0-only",
+    "AGPL-3.0-or-later",
+    "Apache-2.0",
+    "ECL-2.0",
+    "GPL-2.0-only",
+    "GPL-2.0-or-later",
+    "GPL-3.0-only",
+    "GPL-3.0-or-later",
+    "LGPL-2.1-only",
+    "LGPL-2.1-or-later",
+    "MPL-2.0",
+    "OSL-3.0",
 ];
 /// Most words of a place that the list lets anything stand in.
 const ANY_WORDS: u16 = 24;
@@ -281,7 +345,8 @@ mod tests {
         element(xml.root_element(), &mut places);
         let nodes: Vec<Node> = places.into_iter().flatten().flatten().collect();
         assert!(matches!(&nodes[8], Node::Choice(ways) if ways.len() == 2), "{nodes:?}");
-        let before = [Node::Open, word("x"), Node::Close, word("use"), Node::Open, word("on"), Node::Close, word("the")];
+        let before =
+            [Node::Open, word("x"), Node::Close, word("use"), Node::Open, word("on"), Node::Close, word("the")];
         assert_eq!(nodes[..8], before);
         assert_eq!(nodes[9..], [word("of"), Node::Slot(ANY_WORDS, vec![pondera_audit::license::words::hash("me")])]);
     }
@@ -291,7 +356,10 @@ mod tests {
         for (expression, want) in [
             ("a|b", vec!["a", "b"]),
             ("names? of", vec!["name of", "names of"]),
-            ("(The name of.+may not)|(Neither of (its|their) x)", vec![" Neither of its x ", " Neither of their x ", " The name of.+may not "]),
+            (
+                "(The name of.+may not)|(Neither of (its|their) x)",
+                vec![" Neither of its x ", " Neither of their x ", " The name of.+may not "],
+            ),
             ("(To ask, write .*)?", vec!["", "To ask, write .*"]),
         ] {
             assert_eq!(spelt_out(expression), want, "{expression}");

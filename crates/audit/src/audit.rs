@@ -42,7 +42,15 @@ pub fn audit(path: &Path, name: &str, policy: Option<&Policy>) -> Result<Audit> 
     let license = if model || policy.is_some() { licence(path, name, policy, &mut findings) } else { None };
     let (worst_safety, worst_policy) = (findings.worst(Concern::Safety), findings.worst(Concern::Policy));
     let (findings, findings_left_out) = findings.finish();
-    Ok(Audit { path: path.display().to_string(), files, findings, findings_left_out, worst_safety, worst_policy, license })
+    Ok(Audit {
+        path: path.display().to_string(),
+        files,
+        findings,
+        findings_left_out,
+        worst_safety,
+        worst_policy,
+        license,
+    })
 }
 
 fn licence(path: &Path, name: &str, policy: Option<&Policy>, findings: &mut Findings) -> Option<license::Report> {

@@ -217,7 +217,8 @@ impl Findings {
         }
         self.left_out += 1;
         // The list stays as bad as what it stands for.
-        if let Some(mildest) = self.list.iter_mut().min_by_key(|f| f.severity).filter(|f| f.severity < finding.severity) {
+        if let Some(mildest) = self.list.iter_mut().min_by_key(|f| f.severity).filter(|f| f.severity < finding.severity)
+        {
             *mildest = finding;
         }
     }

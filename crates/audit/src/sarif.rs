@@ -34,7 +34,16 @@ fn result(f: &Finding) -> Value {
     };
     // A member of an archive is no file of its own.
     let file = f.file.split('!').next().unwrap_or(&f.file);
-    let uri: String = file.bytes().map(|b| if b.is_ascii_alphanumeric() || b"-._~/".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
+    let uri: String = file
+        .bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-._~/".contains(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect();
     let mut place = json!({ "artifactLocation": { "uri": uri } });
     if let Some(offset) = f.offset.filter(|_| !f.file.contains('!')) {
         place["region"] = json!({ "byteOffset": offset, "byteLength": 1 });

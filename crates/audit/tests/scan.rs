@@ -106,7 +106,12 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>, Option<Severity>)> 
         ("second.pt", zip(&[("x/data.pkl", PLAIN), ("x/other.pkl", EVIL)]), vec!["pickle-code"], Some(Critical)),
         ("deflated.pt", zip(&[("x/data.pkl", PLAIN), ("~x/other.pkl", EVIL)]), vec!["pickle-code"], Some(Critical)),
         ("renamed.zip", zip(&[("readme.txt", EVIL)]), vec!["pickle-code", "pickle-hidden"], Some(Critical)),
-        ("orphan.pt", zip(&[("x/data.pkl", PLAIN), ("-x/evil.pkl", EVIL), ("x/version", b"3")]), vec!["zip-hidden-member", "pickle-code"], Some(Critical)),
+        (
+            "orphan.pt",
+            zip(&[("x/data.pkl", PLAIN), ("-x/evil.pkl", EVIL), ("x/version", b"3")]),
+            vec!["zip-hidden-member", "pickle-code"],
+            Some(Critical),
+        ),
         ("nested.zip", zip(&[("model.bin", &inner)]), vec!["pickle-code"], Some(Critical)),
         ("deep.zip", deep, vec!["opaque"], Some(High)),
         ("path.zip", zip(&[("../../x.txt", b"x")]), vec!["zip-path"], Some(High)),
@@ -150,7 +155,8 @@ fn every_hiding_place_is_looked_into() {
 fn a_folder_is_looked_through_by_content() {
     let folder = Folder::new();
     folder.write("model.safetensors", &safetensors());
-    folder.write("config.json", br#"{"auto_map": {"AutoModel": "modeling_x.X", "AutoConfig": "other/repo--config.C"}}"#);
+    folder
+        .write("config.json", br#"{"auto_map": {"AutoModel": "modeling_x.X", "AutoConfig": "other/repo--config.C"}}"#);
     folder.write("modeling_x.py", b"print('never run')");
     folder.write("sub/pytorch_model.bin", &zip(&[("x/data.pkl", EVIL)]));
     folder.write("LICENSE", b"Do what you like, but not on Mondays: use on Mondays is prohibited.");

@@ -197,13 +197,19 @@ mod tests {
         ];
         for (yaml, want) in cases {
             let card = read(yaml);
-            assert_eq!((&card.license[..], &card.trouble), (&want.iter().map(|s| s.to_string()).collect::<Vec<_>>()[..], &None), "{yaml}");
+            assert_eq!(
+                (&card.license[..], &card.trouble),
+                (&want.iter().map(|s| s.to_string()).collect::<Vec<_>>()[..], &None),
+                "{yaml}"
+            );
         }
     }
 
     #[test]
     fn origins_are_read() {
-        let card = read("base_model:\n  - a/b\n  - c/d\nbase_model_relation: merge\nlicense: other\nlicense_name: x\nlicense_link: LICENSE");
+        let card = read(
+            "base_model:\n  - a/b\n  - c/d\nbase_model_relation: merge\nlicense: other\nlicense_name: x\nlicense_link: LICENSE",
+        );
         assert_eq!(card.base_model, ["a/b", "c/d"]);
         assert_eq!((card.relation.as_deref(), card.license_name.as_deref()), (Some("merge"), Some("x")));
     }

@@ -80,7 +80,11 @@ impl Identified {
             ids.retain(|id| *id != "GPL-3.0");
         }
         // A notice says which versions; the text beside it is that of one version.
-        let versions = |id: &&str| ids.iter().any(|other| *other != *id && other.strip_prefix(*id).is_some_and(|v| matches!(v, "-only" | "-or-later")));
+        let versions = |id: &&str| {
+            ids.iter().any(|other| {
+                *other != *id && other.strip_prefix(*id).is_some_and(|v| matches!(v, "-only" | "-or-later"))
+            })
+        };
         let ids: Vec<&str> = ids.iter().copied().filter(|id| !versions(id)).collect();
         (!ids.is_empty()).then(|| ids.join(" AND "))
     }
@@ -155,7 +159,8 @@ fn best(
         let changes: Vec<String> =
             a.inserted.iter().filter_map(|r| residue::between(text, bytes(words, r)).err()).collect();
         if !taken && a.missing == 0 && changes.is_empty() {
-            let longer = best.as_ref().is_none_or(|(_, b)| (a.matched, b.inserted.len()) > (b.matched, a.inserted.len()));
+            let longer =
+                best.as_ref().is_none_or(|(_, b)| (a.matched, b.inserted.len()) > (b.matched, a.inserted.len()));
             if longer {
                 best = Some((t, a));
             }
@@ -163,12 +168,16 @@ fn best(
         }
         let share = a.matched as f64 / (a.matched + a.missing).max(1) as f64;
         let added: usize = a.inserted.iter().map(Range::len).sum();
-        let nearer = near.as_ref().is_none_or(|n| {
-            a.missing + added < n.missing_words + n.added_words
-        });
+        let nearer = near.as_ref().is_none_or(|n| a.missing + added < n.missing_words + n.added_words);
         if !taken && share >= RESEMBLES_MIN && nearer && t.kind == Kind::Text {
             let changes = changes.into_iter().take(RIDERS_MAX).collect();
-            *near = Some(Resemblance { id: t.id.to_string(), share, missing_words: a.missing, added_words: added, changes });
+            *near = Some(Resemblance {
+                id: t.id.to_string(),
+                share,
+                missing_words: a.missing,
+                added_words: added,
+                changes,
+            });
         }
     }
     best
@@ -208,12 +217,49 @@ mod tests {
     }
 
     const IDS: &[&str] = &[
-        "0BSD", "AFL-3.0", "Apache-2.0", "Artistic-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSD-3-Clause-Clear",
-        "BSD-4-Clause", "BSL-1.0", "CC-BY-3.0", "CC-BY-4.0", "CC-BY-NC-4.0", "CC-BY-NC-ND-4.0", "CC-BY-NC-SA-4.0",
-        "CC-BY-ND-4.0", "CC-BY-SA-4.0", "CC0-1.0", "CDLA-Permissive-1.0", "CDLA-Permissive-2.0", "CDLA-Sharing-1.0",
-        "ECL-2.0", "EPL-1.0", "EPL-2.0", "EUPL-1.2", "ISC", "LPPL-1.3c", "MIT", "MIT-0", "MPL-2.0", "MS-PL", "NCSA",
-        "ODbL-1.0", "ODC-By-1.0", "OFL-1.1", "OSL-3.0", "PostgreSQL", "Unlicense", "WTFPL", "X11", "Zlib",
-        "etalab-2.0", "C-UDA-1.0", "PDDL-1.0",
+        "0BSD",
+        "AFL-3.0",
+        "Apache-2.0",
+        "Artistic-2.0",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "BSD-3-Clause-Clear",
+        "BSD-4-Clause",
+        "BSL-1.0",
+        "CC-BY-3.0",
+        "CC-BY-4.0",
+        "CC-BY-NC-4.0",
+        "CC-BY-NC-ND-4.0",
+        "CC-BY-NC-SA-4.0",
+        "CC-BY-ND-4.0",
+        "CC-BY-SA-4.0",
+        "CC0-1.0",
+        "CDLA-Permissive-1.0",
+        "CDLA-Permissive-2.0",
+        "CDLA-Sharing-1.0",
+        "ECL-2.0",
+        "EPL-1.0",
+        "EPL-2.0",
+        "EUPL-1.2",
+        "ISC",
+        "LPPL-1.3c",
+        "MIT",
+        "MIT-0",
+        "MPL-2.0",
+        "MS-PL",
+        "NCSA",
+        "ODbL-1.0",
+        "ODC-By-1.0",
+        "OFL-1.1",
+        "OSL-3.0",
+        "PostgreSQL",
+        "Unlicense",
+        "WTFPL",
+        "X11",
+        "Zlib",
+        "etalab-2.0",
+        "C-UDA-1.0",
+        "PDDL-1.0",
     ];
 
     fn reflow(text: &str, width: usize) -> String {

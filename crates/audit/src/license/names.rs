@@ -82,7 +82,10 @@ pub fn parts(id: &str) -> (Vec<String>, bool) {
     match (id.contains(" OR "), id.contains(" AND ")) {
         (true, false) => (split(" OR "), false),
         // A mixture is read as the sum of its parts: never less than what applies.
-        (true, true) => (split(" AND ").iter().flat_map(|p| p.split(" OR ").map(str::to_string).collect::<Vec<_>>()).collect(), true),
+        (true, true) => (
+            split(" AND ").iter().flat_map(|p| p.split(" OR ").map(str::to_string).collect::<Vec<_>>()).collect(),
+            true,
+        ),
         _ => (split(" AND "), true),
     }
 }

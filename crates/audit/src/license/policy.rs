@@ -122,7 +122,10 @@ impl Policy {
         let policy: Policy = toml::from_str(text).map_err(|e| e.message().trim().replace('\n', " "))?;
         let known = |name: &String| terms::of(name).is_some() || terms::table().iter().any(|l| l.kind == *name);
         let named = policy.allow.iter().chain(&policy.deny);
-        if let Some(odd) = named.filter(|n| !known(n)).find(|n| names::id(n).is_none_or(|id| spdx::license_id(&id).is_none()) && !n.starts_with("other")) {
+        if let Some(odd) = named
+            .filter(|n| !known(n))
+            .find(|n| names::id(n).is_none_or(|id| spdx::license_id(&id).is_none()) && !n.starts_with("other"))
+        {
             return Err(format!("`{odd}` is neither a licence nor a kind of licences"));
         }
         if !(0.0..=1.0).contains(&policy.confidence_min) {
@@ -225,28 +228,44 @@ impl Use {
         let text = |what: What, value: &str| l.fact(what).filter(|f| f.value == Value::Text(value.into()));
         let refuse = |rule: &str, clause: &str, reason: String| Some(verdict(rule, Some(&l.id), Some(clause), reason));
         let id = &l.id;
-        if self.commercial && let Some(f) = text(What::Commercial, "no") {
+        if self.commercial
+            && let Some(f) = text(What::Commercial, "no")
+        {
             return refuse("use.commercial", &f.clause, format!("{id} does not allow commercial use"));
         }
         for (rule, what, n, unit) in [
             ("use.users", What::UsersMax, self.users, "monthly users"),
             ("use.revenue_usd", What::RevenueMaxUsd, self.revenue_usd, "US dollars of yearly revenue"),
         ] {
-            if let (Some(n), Some(f)) = (n, l.fact(what)) && let Value::Number(most) = f.value && n > most {
+            if let (Some(n), Some(f)) = (n, l.fact(what))
+                && let Value::Number(most) = f.value
+                && n > most
+            {
                 return refuse(rule, &f.clause, format!("{id} allows up to {most} {unit}, here are {n}"));
             }
         }
-        if let (Some(region), Some(f)) = (&self.region, l.fact(What::RegionsExcluded)) && let Value::List(regions) = &f.value {
+        if let (Some(region), Some(f)) = (&self.region, l.fact(What::RegionsExcluded))
+            && let Value::List(regions) = &f.value
+        {
             let here = region.to_uppercase();
             let here = if here == "GB" { "UK".to_string() } else { here };
             if regions.iter().any(|r| *r == here || r == "EU" && EU.contains(&&*here)) {
                 return refuse("use.region", &f.clause, format!("{id} grants nothing in {region}"));
             }
         }
-        if self.outputs_training && let Some(f) = text(What::OutputsTraining, "forbidden") {
-            return refuse("use.outputs_training", &f.clause, format!("{id} does not let its outputs train other models"));
+        if self.outputs_training
+            && let Some(f) = text(What::OutputsTraining, "forbidden")
+        {
+            return refuse(
+                "use.outputs_training",
+                &f.clause,
+                format!("{id} does not let its outputs train other models"),
+            );
         }
-        if self.modify && self.distribute && let Some(f) = l.fact(What::NoDerivatives) {
+        if self.modify
+            && self.distribute
+            && let Some(f) = l.fact(What::NoDerivatives)
+        {
             return refuse("use.modify", &f.clause, format!("{id} does not let changed versions be given to others"));
         }
         if self.distribute && !l.permissions.iter().any(|p| p == "distribution") {
@@ -408,12 +427,22 @@ mod tests {
     #[test]
     fn what_is_accepted_has_duties() {
         let v = Policy::parse(COMMERCIAL).unwrap().judge("x", &under("Llama-3.1"));
-        assert!(v.keep.iter().any(|k| k.contains("700000000")) && v.keep.iter().any(|k| k.contains("Built with Llama")), "{v:?}");
+        assert!(
+            v.keep.iter().any(|k| k.contains("700000000")) && v.keep.iter().any(|k| k.contains("Built with Llama")),
+            "{v:?}"
+        );
     }
 
     #[test]
     fn a_policy_with_a_mistake_is_none() {
-        for bad in ["alow = []", "allow = [\"MTI\"]", "[use]\ncomercial = true", "confidence_min = 2.0", "unknown = \"maybe\"", "x"] {
+        for bad in [
+            "alow = []",
+            "allow = [\"MTI\"]",
+            "[use]\ncomercial = true",
+            "confidence_min = 2.0",
+            "unknown = \"maybe\"",
+            "x",
+        ] {
             assert!(Policy::parse(bad).is_err(), "{bad}");
         }
         assert!(Policy::parse("allow = [\"MIT\", \"permissive\", \"Apache-2.0\", \"other: x\"]").is_ok());

@@ -3,8 +3,9 @@
 //! Owns the weighing. A text counts more than a name; a text that is there and not known leaves the answer open
 //! whatever a card declares; a base model's terms travel with what was made of it.
 use super::{
-    Resemblance, names, sources,
+    Resemblance, names,
     policy::Verdict,
+    sources,
     terms::{self, Fact, Read},
 };
 use pondera_weights::{Result, Weights};
@@ -71,7 +72,17 @@ impl Source {
             Some(id) if terms::of(id).is_some() => 0.8,
             Some(_) => 0.5,
         };
-        Source { file: file.into(), how, id, confidence, contains: vec![], riders: vec![], resembles: None, trouble: None, words: 0 }
+        Source {
+            file: file.into(),
+            how,
+            id,
+            confidence,
+            contains: vec![],
+            riders: vec![],
+            resembles: None,
+            trouble: None,
+            words: 0,
+        }
     }
 
     /// A file that could not be read.
@@ -173,8 +184,10 @@ fn weigh(sources: Vec<Source>, mut bases: Vec<Base>) -> Report {
     let about_code = |s: &Source| s.how == How::Text && s.file.to_uppercase().contains("CODE");
     let about_model = sources.iter().any(|s| s.how == How::Text && !about_code(s) && s.id.is_some());
     let counts = |s: &&Source| !(about_model && about_code(s));
-    let texts: Vec<&Source> = sources.iter().filter(counts).filter(|s| matches!(s.how, How::Text | How::Notice)).collect();
-    let names: Vec<&Source> = sources.iter().filter(|s| !matches!(s.how, How::Text | How::Notice) && s.id.is_some()).collect();
+    let texts: Vec<&Source> =
+        sources.iter().filter(counts).filter(|s| matches!(s.how, How::Text | How::Notice)).collect();
+    let names: Vec<&Source> =
+        sources.iter().filter(|s| !matches!(s.how, How::Text | How::Notice) && s.id.is_some()).collect();
     let open = texts.iter().find(|s| s.is_open());
     let mut ids: Vec<String> = Vec::new();
     for id in texts.iter().filter_map(|s| s.id.clone()) {
@@ -183,9 +196,15 @@ fn weigh(sources: Vec<Source>, mut bases: Vec<Base>) -> Report {
         }
     }
     if let Some(open) = open {
-        let like = open.resembles.as_ref().map_or(String::new(), |l| format!("; it resembles {} and is not that", l.id));
+        let like =
+            open.resembles.as_ref().map_or(String::new(), |l| format!("; it resembles {} and is not that", l.id));
         r.conflicts.extend(names.first().map(|n| {
-            format!("{} declares {}, but {} is no licence that is known{like}", n.file, n.id.as_deref().unwrap_or(""), open.file)
+            format!(
+                "{} declares {}, but {} is no licence that is known{like}",
+                n.file,
+                n.id.as_deref().unwrap_or(""),
+                open.file
+            )
         }));
     } else if !ids.is_empty() {
         r.confidence = texts.iter().filter(|s| s.id.is_some()).map(|s| s.confidence).fold(1.0, f64::min);
@@ -201,7 +220,9 @@ fn weigh(sources: Vec<Source>, mut bases: Vec<Base>) -> Report {
     } else if let Some(first) = names.iter().max_by(|a, b| a.confidence.total_cmp(&b.confidence)) {
         r.id = first.id.clone();
         r.confidence = first.confidence;
-        for n in names.iter().filter(|n| !names::agree(n.id.as_deref().unwrap_or(""), first.id.as_deref().unwrap_or(""))) {
+        for n in
+            names.iter().filter(|n| !names::agree(n.id.as_deref().unwrap_or(""), first.id.as_deref().unwrap_or("")))
+        {
             r.conflicts.push(format!(
                 "{} declares {}, {} declares {}",
                 first.file,
@@ -217,7 +238,8 @@ fn weigh(sources: Vec<Source>, mut bases: Vec<Base>) -> Report {
         let own = r.id.as_deref().unwrap_or("");
         if own.is_empty() || !names::parts(own).0.iter().any(|p| names::agree(p, b.1)) {
             if !own.is_empty() {
-                r.conflicts.push(format!("{} is under {}, whose terms travel with it; declared is {own}", b.0.model, b.1));
+                r.conflicts
+                    .push(format!("{} is under {}, whose terms travel with it; declared is {own}", b.0.model, b.1));
             }
             if !r.effective.contains(b.1) {
                 r.effective.push(b.1.clone());
@@ -267,7 +289,11 @@ mod tests {
 
     fn text(file: &str, id: Option<&str>) -> Source {
         let id = id.map(str::to_string);
-        Source { words: 100, confidence: if id.is_some() { 1.0 } else { 0.0 }, ..Source { id, ..Source::declared(file, How::Text, None) } }
+        Source {
+            words: 100,
+            confidence: if id.is_some() { 1.0 } else { 0.0 },
+            ..Source { id, ..Source::declared(file, How::Text, None) }
+        }
     }
 
     fn card(id: &str) -> Source {
@@ -285,8 +311,16 @@ mod tests {
             (vec![text("LICENSE", Some("Qwen-2024")), card("other: qwen")], Some("Qwen-2024"), 0),
             (vec![text("LICENSE", Some("Gemma-ToU-2024-04-01")), card("gemma")], Some("Gemma-ToU-2024-04-01"), 0),
             (vec![text("LICENSE", None), card("MIT")], None, 1),
-            (vec![text("LICENSE-CODE", Some("MIT")), text("LICENSE-MODEL", Some("DeepSeek-License-1.0"))], Some("DeepSeek-License-1.0"), 0),
-            (vec![text("LICENSE-APACHE", Some("Apache-2.0")), text("LICENSE-MIT", Some("MIT"))], Some("Apache-2.0 AND MIT"), 0),
+            (
+                vec![text("LICENSE-CODE", Some("MIT")), text("LICENSE-MODEL", Some("DeepSeek-License-1.0"))],
+                Some("DeepSeek-License-1.0"),
+                0,
+            ),
+            (
+                vec![text("LICENSE-APACHE", Some("Apache-2.0")), text("LICENSE-MIT", Some("MIT"))],
+                Some("Apache-2.0 AND MIT"),
+                0,
+            ),
         ];
         for (sources, want, conflicts) in cases {
             let r = weigh(sources.clone(), vec![]);

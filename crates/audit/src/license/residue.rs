@@ -13,13 +13,71 @@ const WORDS: &[&str] = &[
 ];
 /// Beginnings of such words.
 const STEMS: &[&str] = &[
-    "exception", "prohibit", "restrict", "require", "permit", "permission", "grant", "consent", "condition",
-    "commercial", "noncommercial", "nonproduction", "military", "weapon", "forbid", "allow", "disallow", "limitation",
-    "provided", "subject", "warrant", "liab", "terminat", "royalt", "payment", "revenue", "amend", "modified",
-    "altered", "addition", "notwithstanding", "supersede", "hereby", "clause", "rider", "addendum", "exclud",
-    "ethical", "harm", "purposes", "academic", "research", "evaluation", "personal", "hosted", "service", "compet",
-    "surveillance", "train", "distill", "contact", "approval", "territory", "jurisdiction", "attribution", "display",
-    "promote", "endors", "nonprofit", "unlawful", "illegal", "employees", "compliance", "comply", "govern",
+    "exception",
+    "prohibit",
+    "restrict",
+    "require",
+    "permit",
+    "permission",
+    "grant",
+    "consent",
+    "condition",
+    "commercial",
+    "noncommercial",
+    "nonproduction",
+    "military",
+    "weapon",
+    "forbid",
+    "allow",
+    "disallow",
+    "limitation",
+    "provided",
+    "subject",
+    "warrant",
+    "liab",
+    "terminat",
+    "royalt",
+    "payment",
+    "revenue",
+    "amend",
+    "modified",
+    "altered",
+    "addition",
+    "notwithstanding",
+    "supersede",
+    "hereby",
+    "clause",
+    "rider",
+    "addendum",
+    "exclud",
+    "ethical",
+    "harm",
+    "purposes",
+    "academic",
+    "research",
+    "evaluation",
+    "personal",
+    "hosted",
+    "service",
+    "compet",
+    "surveillance",
+    "train",
+    "distill",
+    "contact",
+    "approval",
+    "territory",
+    "jurisdiction",
+    "attribution",
+    "display",
+    "promote",
+    "endors",
+    "nonprofit",
+    "unlawful",
+    "illegal",
+    "employees",
+    "compliance",
+    "comply",
+    "govern",
 ];
 /// What a line of names and years begins with.
 const HEADS: &[&str] = &["copyright", "©", "(c)", "portions copyright", "spdx-filecopyrighttext"];
@@ -40,7 +98,13 @@ pub(crate) fn around(text: &str, range: Range<usize>, titles: &[String]) -> Resu
             continue;
         }
         let names = is_names(line);
-        if !(names || titles.contains(&title(line)) || is_reserved(line) || is_tag(line) || after_names && is_name_list(line)) && normative(line) {
+        if !(names
+            || titles.contains(&title(line))
+            || is_reserved(line)
+            || is_tag(line)
+            || after_names && is_name_list(line))
+            && normative(line)
+        {
             return Err(excerpt(piece));
         }
         after_names = names || after_names;
@@ -56,7 +120,10 @@ pub(crate) fn between(text: &str, range: Range<usize>) -> Result<(), String> {
     let n = words::words(piece).len();
     let number = |w: &str| w.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let page = n <= 4 && words::words(piece).iter().all(|w| number(&w.text) || matches!(&*w.text, "page" | "of"));
-    let whole_lines = piece.contains('\n') || text.get(range.end..).is_some_and(|t| t.trim_start_matches([' ', '.', '*', '#', '=', '-']).starts_with(['\n', '\r']));
+    let whole_lines = piece.contains('\n')
+        || text
+            .get(range.end..)
+            .is_some_and(|t| t.trim_start_matches([' ', '.', '*', '#', '=', '-']).starts_with(['\n', '\r']));
     let names = (is_names(line) || is_names(strip(piece))) && n <= NAMES_WORDS_MAX && piece.lines().count() <= 12;
     let url = n <= 12 && piece.split_whitespace().all(|w| w.contains("://") || words::words(w).is_empty());
     let reserved = whole_lines && is_reserved(strip(piece));
@@ -102,7 +169,8 @@ fn normative_beside_names(line: &str) -> bool {
 
 /// Whether a word limits something even where names stand.
 pub(crate) fn is_normative_name(word: &str) -> bool {
-    const PLAIN: &[&str] = &["research", "service", "services", "academic", "free", "no", "will", "personal", "limited"];
+    const PLAIN: &[&str] =
+        &["research", "service", "services", "academic", "free", "no", "will", "personal", "limited"];
     !PLAIN.contains(&word) && is_normative(word)
 }
 

@@ -71,7 +71,9 @@ fn is_weights(path: &Path) -> Result<bool> {
     let head = head.get(..n).unwrap_or(&[]);
     let name = file_name(path).to_lowercase();
     let ending = [".gguf", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".index.json"];
-    Ok(head.starts_with(b"GGUF") || head.get(8) == Some(&b'{') && head.get(7) == Some(&0) || ending.iter().any(|e| name.ends_with(e)))
+    Ok(head.starts_with(b"GGUF")
+        || head.get(8) == Some(&b'{') && head.get(7) == Some(&0)
+        || ending.iter().any(|e| name.ends_with(e)))
 }
 
 /// A text of bounded length; other encodings than UTF-8 lose what they cannot say.
@@ -80,7 +82,9 @@ fn read_text(path: &Path) -> Result<String> {
     let file = fs::File::open(path).map_err(|e| Error::io(path, &e))?;
     file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, &e))?;
     if bytes.len() as u64 > FILE_MAX {
-        return Err(Error::new(ErrorKind::Unsupported, format!("longer than {FILE_MAX} bytes: no licence text")).at(path));
+        return Err(
+            Error::new(ErrorKind::Unsupported, format!("longer than {FILE_MAX} bytes: no licence text")).at(path)
+        );
     }
     if bytes.contains(&0) {
         return Err(Error::new(ErrorKind::Unsupported, "neither a text nor a model's file").at(path));
@@ -91,9 +95,14 @@ fn read_text(path: &Path) -> Result<String> {
 /// Whether a file of a model's folder is a licence, by its name.
 fn is_license(name: &str) -> bool {
     let upper = name.to_uppercase();
-    let stem = upper.strip_suffix(".MD").or(upper.strip_suffix(".TXT")).or(upper.strip_suffix(".RST")).unwrap_or(&upper);
+    let stem =
+        upper.strip_suffix(".MD").or(upper.strip_suffix(".TXT")).or(upper.strip_suffix(".RST")).unwrap_or(&upper);
     let named = stem.contains("LICENSE") || stem.contains("LICENCE") || stem.starts_with("COPYING");
-    named && stem.rsplit('.').next().is_none_or(|last| last.len() > 4 || last == stem || last.bytes().all(|b| b.is_ascii_digit()))
+    named
+        && stem
+            .rsplit('.')
+            .next()
+            .is_none_or(|last| last.len() > 4 || last == stem || last.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl Found {
@@ -109,7 +118,8 @@ impl Found {
     /// Licence files, card and configs of a folder.
     fn folder_texts(&mut self, folder: &Path) -> Result<()> {
         let entries = fs::read_dir(folder).map_err(|e| Error::io(folder, &e))?;
-        let mut files: Vec<PathBuf> = entries.take(ENTRIES_MAX).filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_file()).collect();
+        let mut files: Vec<PathBuf> =
+            entries.take(ENTRIES_MAX).filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_file()).collect();
         files.sort();
         for path in files.iter().filter(|p| is_license(&file_name(p))).take(LICENSES_MAX) {
             match read_text(path) {
@@ -196,7 +206,8 @@ impl Found {
         // Indices come from a count that the file declares: keys that are there end it.
         for i in 0..64 {
             let key = |what: &str| format!("general.base_model.{i}.{what}");
-            let url = string(&key("repo_url")).and_then(|u| u.split_once("://")?.1.split_once('/').map(|(_, path)| path.to_string()));
+            let url = string(&key("repo_url"))
+                .and_then(|u| u.split_once("://")?.1.split_once('/').map(|(_, path)| path.to_string()));
             let named = string(&key("name")).map(|name| match string(&key("organization")) {
                 Some(org) => format!("{org}/{name}").replace(' ', "-"),
                 None => name.to_string(),

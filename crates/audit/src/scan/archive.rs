@@ -38,20 +38,36 @@ pub(crate) fn scan(data: &[u8], file: &str, budget: &mut Budget, findings: &mut 
     let members = match zip::parse(data) {
         Ok(members) => members,
         Err(e) => {
-            findings.add(New { rule: ZIP_BROKEN, severity: Severity::High, file, what: e.to_string(), offset: None, name: None });
+            findings.add(New {
+                rule: ZIP_BROKEN,
+                severity: Severity::High,
+                file,
+                what: e.to_string(),
+                offset: None,
+                name: None,
+            });
             // Members can be found without a directory, as some readers do.
             return orphans(data, 0..data.len(), file, budget, findings);
         }
     };
     gaps(data, &members, file, budget, findings);
-    let torch = members.iter().find(|m| m.name.strip_suffix("data.pkl").is_some_and(|f| f.is_empty() || f.matches('/').count() == 1));
+    let torch = members
+        .iter()
+        .find(|m| m.name.strip_suffix("data.pkl").is_some_and(|f| f.is_empty() || f.matches('/').count() == 1));
     let main = torch.map(|m| &*m.name);
     for m in &members {
         let name = &*m.name;
         let path = format!("{file}!{}", shown(name));
         if name.starts_with(['/', '\\']) || name.contains(':') || name.split(['/', '\\']).any(|p| p == "..") {
             let what = format!("the member {} leaves the folder", shown(name));
-            findings.add(New { rule: ZIP_PATH, severity: Severity::High, file, what, offset: Some(m.header), name: Some(name) });
+            findings.add(New {
+                rule: ZIP_PATH,
+                severity: Severity::High,
+                file,
+                what,
+                offset: Some(m.header),
+                name: Some(name),
+            });
         }
         let Some(bytes) = unpacked(m, data, &path, budget, findings) else { continue };
         if main == Some(name) {
@@ -59,11 +75,20 @@ pub(crate) fn scan(data: &[u8], file: &str, budget: &mut Budget, findings: &mut 
             continue;
         }
         // Storages are numbers: what begins like something else by chance is none.
-        let storage = main.and_then(|m| m.strip_suffix("data.pkl")).is_some_and(|f| name.strip_prefix(f).is_some_and(|rest| rest.starts_with("data/")));
+        let storage = main
+            .and_then(|m| m.strip_suffix("data.pkl"))
+            .is_some_and(|f| name.strip_prefix(f).is_some_and(|rest| rest.starts_with("data/")));
         if storage {
             if pickle::looks_like(&bytes) {
                 let what = "a storage of the checkpoint is a pickle".into();
-                findings.add(New { rule: PICKLE_HIDDEN, severity: Severity::Medium, file: &path, what, offset: None, name: Some(name) });
+                findings.add(New {
+                    rule: PICKLE_HIDDEN,
+                    severity: Severity::Medium,
+                    file: &path,
+                    what,
+                    offset: None,
+                    name: Some(name),
+                });
                 pickle::scan(&bytes, &path, pickle::Place::Alone, 0, findings);
             }
             continue;
@@ -73,7 +98,13 @@ pub(crate) fn scan(data: &[u8], file: &str, budget: &mut Budget, findings: &mut 
 }
 
 /// A member's bytes: where they lie if they are stored, inflated within the budget if they are deflated.
-fn unpacked<'a>(m: &Entry, data: &'a [u8], path: &str, budget: &mut Budget, findings: &mut Findings) -> Option<Cow<'a, [u8]>> {
+fn unpacked<'a>(
+    m: &Entry,
+    data: &'a [u8],
+    path: &str,
+    budget: &mut Budget,
+    findings: &mut Findings,
+) -> Option<Cow<'a, [u8]>> {
     let mut add = |rule, severity, what: String| {
         findings.add(New { rule, severity, file: path, what, offset: Some(m.header), name: Some(&m.name) });
     };
@@ -97,7 +128,11 @@ fn unpacked<'a>(m: &Entry, data: &'a [u8], path: &str, budget: &mut Budget, find
             Some(Cow::Owned(bytes))
         }
         Err(e) if e.status == miniz_oxide::inflate::TINFLStatus::HasMoreOutput => {
-            add(ZIP_BOMB, Severity::High, format!("unpacks to more than {most} bytes, of which the first were looked at"));
+            add(
+                ZIP_BOMB,
+                Severity::High,
+                format!("unpacks to more than {most} bytes, of which the first were looked at"),
+            );
             Some(Cow::Owned(e.output))
         }
         Err(e) => {
@@ -130,7 +165,14 @@ fn gaps(data: &[u8], members: &[Entry], file: &str, budget: &mut Budget, finding
     let comment = data.len().saturating_sub(end + 22);
     if comment > 0 && data.get(end + 22..).is_some_and(pickle::looks_like) {
         let what = "the archive's comment is a pickle".into();
-        findings.add(New { rule: PICKLE_HIDDEN, severity: Severity::High, file, what, offset: Some(end + 22), name: None });
+        findings.add(New {
+            rule: PICKLE_HIDDEN,
+            severity: Severity::High,
+            file,
+            what,
+            offset: Some(end + 22),
+            name: None,
+        });
     }
 }
 
@@ -140,12 +182,20 @@ fn orphans(data: &[u8], range: std::ops::Range<usize>, file: &str, budget: &mut 
     let gap = data.get(range.clone()).unwrap_or(&[]);
     if pickle::looks_like(gap) {
         let what = "the bytes outside of all members are a pickle".into();
-        findings.add(New { rule: PICKLE_HIDDEN, severity: Severity::High, file, what, offset: Some(range.start), name: None });
+        findings.add(New {
+            rule: PICKLE_HIDDEN,
+            severity: Severity::High,
+            file,
+            what,
+            offset: Some(range.start),
+            name: None,
+        });
         pickle::scan(gap, file, pickle::Place::Alone, range.start, findings);
     }
     let headers = gap.windows(4).enumerate().filter(|(_, w)| *w == LOCAL).map(|(at, _)| at).take(ORPHANS_MAX);
     for at in headers {
-        let field = |o: usize| gap.get(at + o..at + o + 2).and_then(|b| b.try_into().ok()).map_or(0, u16::from_le_bytes);
+        let field =
+            |o: usize| gap.get(at + o..at + o + 2).and_then(|b| b.try_into().ok()).map_or(0, u16::from_le_bytes);
         let (method, name_len, extra) = (field(8), usize::from(field(26)), usize::from(field(28)));
         let name = gap.get(at + 30..at + 30 + name_len).map(String::from_utf8_lossy).unwrap_or_default().into_owned();
         let body = gap.get(at + 30 + name_len + extra..).unwrap_or(&[]);

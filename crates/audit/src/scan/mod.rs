@@ -11,8 +11,8 @@ use crate::findings::{
     Findings, NPY_BROKEN, New, OPAQUE, PICKLE_HIDDEN, POLYGLOT, PYTHON_FILE, REMOTE_CODE, STRUCTURE, Severity, TRAILING,
 };
 use pickle::Place;
-use pondera_weights::{Error, ErrorKind, Mapping, Result, Weights};
 use pondera_quant::Owner;
+use pondera_weights::{Error, ErrorKind, Mapping, Result, Weights};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -53,7 +53,14 @@ pub fn scan(path: &Path, findings: &mut Findings) -> Result<usize> {
     for file in &files {
         let name = file.strip_prefix(path).unwrap_or(file).display().to_string();
         if let Err(e) = one(file, &name, findings) {
-            findings.add(New { rule: STRUCTURE, severity: Severity::Medium, file: &name, what: e.to_string(), offset: None, name: None });
+            findings.add(New {
+                rule: STRUCTURE,
+                severity: Severity::Medium,
+                file: &name,
+                what: e.to_string(),
+                offset: None,
+                name: None,
+            });
         }
     }
     structure(path, findings);
@@ -90,13 +97,21 @@ fn one(path: &Path, name: &str, findings: &mut Findings) -> Result<()> {
     let data = mapping.bytes();
     let mut budget = Budget { bytes: UNPACKED_MIN + 2 * data.len(), depth: NESTED_MAX };
     content(data, name, name, &mut budget, findings);
-    let container = data.starts_with(b"GGUF") || is_safetensors(data) || name.ends_with(".gguf") || name.ends_with(".safetensors");
+    let container =
+        data.starts_with(b"GGUF") || is_safetensors(data) || name.ends_with(".gguf") || name.ends_with(".safetensors");
     if container || name.ends_with(".index.json") {
         match Weights::open(path) {
             Ok(w) => tensors::look(&w, path, name, findings),
             Err(e) => {
                 let severity = if e.kind() == ErrorKind::Unsupported { Severity::Medium } else { Severity::High };
-                findings.add(New { rule: STRUCTURE, severity, file: name, what: e.to_string(), offset: None, name: e.item() });
+                findings.add(New {
+                    rule: STRUCTURE,
+                    severity,
+                    file: name,
+                    what: e.to_string(),
+                    offset: None,
+                    name: e.item(),
+                });
             }
         }
     }
@@ -112,7 +127,14 @@ fn structure(folder: &Path, findings: &mut Findings) {
         && !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Unsupported)
     {
         let name = folder.display().to_string();
-        findings.add(New { rule: STRUCTURE, severity: Severity::High, file: &name, what: e.to_string(), offset: None, name: e.item() });
+        findings.add(New {
+            rule: STRUCTURE,
+            severity: Severity::High,
+            file: &name,
+            what: e.to_string(),
+            offset: None,
+            name: e.item(),
+        });
     }
 }
 
@@ -126,7 +148,9 @@ fn is_weights_name(name: &str) -> bool {
 
 fn is_pickle_name(name: &str) -> bool {
     let name = name.rsplit('/').next().unwrap_or(name).to_lowercase();
-    [".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".p", ".dat", ".data", ".model"].iter().any(|e| name.ends_with(e))
+    [".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".p", ".dat", ".data", ".model"]
+        .iter()
+        .any(|e| name.ends_with(e))
 }
 
 /// Looks at bytes called `name`; findings call them `path`.
@@ -166,7 +190,12 @@ pub(crate) fn content(data: &[u8], name: &str, path: &str, budget: &mut Budget, 
     }
     match data {
         [0x1f, 0x8b, ..] => return gzip(data, name, path, budget, findings),
-        [b'B', b'Z', b'h', ..] | [0xfd, b'7', b'z', b'X', b'Z', 0, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x04, 0x22, 0x4d, 0x18, ..] | [b'7', b'z', 0xbc, 0xaf, ..] | [b'R', b'a', b'r', b'!', ..] => {
+        [b'B', b'Z', b'h', ..]
+        | [0xfd, b'7', b'z', b'X', b'Z', 0, ..]
+        | [0x28, 0xb5, 0x2f, 0xfd, ..]
+        | [0x04, 0x22, 0x4d, 0x18, ..]
+        | [b'7', b'z', 0xbc, 0xaf, ..]
+        | [b'R', b'a', b'r', b'!', ..] => {
             let severity = if is_pickle_name(name) { Severity::High } else { Severity::Medium };
             return add(OPAQUE, severity, "compressed: what it holds was not looked at", None);
         }
@@ -187,7 +216,14 @@ pub(crate) fn content(data: &[u8], name: &str, path: &str, budget: &mut Budget, 
 fn pickles(data: &[u8], name: &str, path: &str, findings: &mut Findings) {
     if !is_pickle_name(name) {
         let what = "a pickle lies under this name".into();
-        findings.add(New { rule: PICKLE_HIDDEN, severity: Severity::Medium, file: path, what, offset: Some(0), name: None });
+        findings.add(New {
+            rule: PICKLE_HIDDEN,
+            severity: Severity::Medium,
+            file: path,
+            what,
+            offset: Some(0),
+            name: None,
+        });
     }
     // `LONG1`, ten bytes: the first pickle of a torch file before 1.6, whose fourth one holds the storages' ids.
     let legacy = data.starts_with(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.");
@@ -202,13 +238,27 @@ fn pickles(data: &[u8], name: &str, path: &str, findings: &mut Findings) {
         at += end.max(1);
         if n > 0 && !legacy {
             let what = format!("another pickle follows, up to byte {at}");
-            findings.add(New { rule: TRAILING, severity: Severity::Low, file: path, what, offset: Some(at - end), name: None });
+            findings.add(New {
+                rule: TRAILING,
+                severity: Severity::Low,
+                file: path,
+                what,
+                offset: Some(at - end),
+                name: None,
+            });
         }
     }
     let left = data.len().saturating_sub(at);
     if left > 0 && !legacy {
         let what = format!("{left} bytes lie behind the pickle");
-        findings.add(New { rule: TRAILING, severity: Severity::Medium, file: path, what, offset: Some(at), name: None });
+        findings.add(New {
+            rule: TRAILING,
+            severity: Severity::Medium,
+            file: path,
+            what,
+            offset: Some(at),
+            name: None,
+        });
     }
 }
 
@@ -277,6 +327,13 @@ fn texts(data: &[u8], name: &str, path: &str, findings: &mut Findings) {
     }
     if let Some(code) = json.get("custom_pipelines").filter(|c| c.is_object()) {
         let what = "custom_pipelines name code of this repository".into();
-        findings.add(New { rule: REMOTE_CODE, severity: Severity::Medium, file: path, what, offset: None, name: Some(&code.to_string()) });
+        findings.add(New {
+            rule: REMOTE_CODE,
+            severity: Severity::Medium,
+            file: path,
+            what,
+            offset: None,
+            name: Some(&code.to_string()),
+        });
     }
 }

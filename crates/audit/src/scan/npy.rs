@@ -27,7 +27,12 @@ pub(crate) fn scan(data: &[u8], file: &str, findings: &mut Findings) {
     let text = text.trim();
     // NumPy reads it as a Python literal: a dict of text, numbers and tuples, and nothing else.
     let plain = |c: char| c.is_ascii_alphanumeric() || " '\"{}[]():,<>|=_.-+\n".contains(c);
-    if header.len() > HEADER_MAX || !text.starts_with('{') || !text.ends_with('}') || !text.contains("descr") || text.chars().any(|c| !plain(c) && c.is_ascii()) {
+    if header.len() > HEADER_MAX
+        || !text.starts_with('{')
+        || !text.ends_with('}')
+        || !text.contains("descr")
+        || text.chars().any(|c| !plain(c) && c.is_ascii())
+    {
         add(NPY_BROKEN, Severity::High, "the header is no dict of plain values".into(), 8);
     }
     let Some(descr) = text.split("descr").nth(1) else { return };
@@ -37,7 +42,14 @@ pub(crate) fn scan(data: &[u8], file: &str, findings: &mut Findings) {
         let end = pickle::scan(rest, file, Place::Alone, body, findings);
         if end < rest.len() {
             let what = format!("{} bytes lie behind the pickle", rest.len() - end);
-            findings.add(New { rule: TRAILING, severity: Severity::Medium, file, what, offset: Some(body + end), name: None });
+            findings.add(New {
+                rule: TRAILING,
+                severity: Severity::Medium,
+                file,
+                what,
+                offset: Some(body + end),
+                name: None,
+            });
         }
     }
 }

@@ -20,15 +20,100 @@ pub(crate) enum Place {
 
 /// Modules that run commands, open connections, read or write files, or load code: all of their names.
 const MODULES: &[&str] = &[
-    "os", "posix", "nt", "posixpath", "ntpath", "sys", "subprocess", "_posixsubprocess", "pty", "commands", "popen2",
-    "shutil", "socket", "_socket", "ssl", "http", "urllib", "urllib2", "requests", "httplib", "ftplib", "smtplib",
-    "telnetlib", "webbrowser", "asyncio", "multiprocessing", "threading", "_thread", "signal", "ctypes", "_ctypes",
-    "cffi", "mmap", "importlib", "imp", "pkgutil", "runpy", "code", "codeop", "types", "marshal", "pickle", "_pickle",
-    "cPickle", "dill", "cloudpickle", "joblib", "shelve", "pydoc", "bdb", "pdb", "timeit", "profile", "cProfile",
-    "trace", "doctest", "test", "venv", "ensurepip", "pip", "setuptools", "distutils", "tempfile", "pathlib", "glob",
-    "io", "_io", "fileinput", "linecache", "zipfile", "tarfile", "platform", "ptrace", "idlelib", "lib2to3",
-    "operator", "_operator", "functools", "itertools", "inspect", "gc", "builtins", "__builtin__", "__builtins__",
-    "atexit", "site", "sysconfig", "logging", "numexpr", "tensorflow", "IPython", "paramiko", "fabric", "aiohttp",
+    "os",
+    "posix",
+    "nt",
+    "posixpath",
+    "ntpath",
+    "sys",
+    "subprocess",
+    "_posixsubprocess",
+    "pty",
+    "commands",
+    "popen2",
+    "shutil",
+    "socket",
+    "_socket",
+    "ssl",
+    "http",
+    "urllib",
+    "urllib2",
+    "requests",
+    "httplib",
+    "ftplib",
+    "smtplib",
+    "telnetlib",
+    "webbrowser",
+    "asyncio",
+    "multiprocessing",
+    "threading",
+    "_thread",
+    "signal",
+    "ctypes",
+    "_ctypes",
+    "cffi",
+    "mmap",
+    "importlib",
+    "imp",
+    "pkgutil",
+    "runpy",
+    "code",
+    "codeop",
+    "types",
+    "marshal",
+    "pickle",
+    "_pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "pydoc",
+    "bdb",
+    "pdb",
+    "timeit",
+    "profile",
+    "cProfile",
+    "trace",
+    "doctest",
+    "test",
+    "venv",
+    "ensurepip",
+    "pip",
+    "setuptools",
+    "distutils",
+    "tempfile",
+    "pathlib",
+    "glob",
+    "io",
+    "_io",
+    "fileinput",
+    "linecache",
+    "zipfile",
+    "tarfile",
+    "platform",
+    "ptrace",
+    "idlelib",
+    "lib2to3",
+    "operator",
+    "_operator",
+    "functools",
+    "itertools",
+    "inspect",
+    "gc",
+    "builtins",
+    "__builtin__",
+    "__builtins__",
+    "atexit",
+    "site",
+    "sysconfig",
+    "logging",
+    "numexpr",
+    "tensorflow",
+    "IPython",
+    "paramiko",
+    "fabric",
+    "aiohttp",
 ];
 /// Names of those modules that only arrange data: unknown here, not dangerous by themselves.
 const TAME: &[(&str, &str)] = &[
@@ -88,7 +173,9 @@ pub(crate) fn scan(data: &[u8], file: &str, place: Place, base: usize, findings:
         let full = format!("{}.{}", i.module, i.name);
         let at = base + i.at;
         let (rule, severity, what) = match () {
-            () if i.module == "?" || i.name == "?" => (PICKLE_COMPUTED, Severity::High, "imports a computed name".into()),
+            () if i.module == "?" || i.name == "?" => {
+                (PICKLE_COMPUTED, Severity::High, "imports a computed name".into())
+            }
             () if is_dangerous(&i.module, &i.name) => {
                 (PICKLE_CODE, Severity::Critical, format!("imports {}, which runs code", shown(&full)))
             }
@@ -124,7 +211,9 @@ pub(crate) fn looks_like(data: &[u8]) -> bool {
     let protocol = matches!(data, [0x80, 2..=5, ..]);
     let whole = found.error.is_none();
     // Words of a text may read as opcodes; a text that ends like a pickle, too, is one. A dot alone holds nothing.
-    dangerous || protocol && (whole && found.end > 8 || !found.imports.is_empty()) || whole && found.end > 16 && found.end + 2 >= data.len()
+    dangerous
+        || protocol && (whole && found.end > 8 || !found.imports.is_empty())
+        || whole && found.end > 16 && found.end + 2 >= data.len()
 }
 
 fn is_dangerous(module: &str, name: &str) -> bool {
@@ -133,7 +222,9 @@ fn is_dangerous(module: &str, name: &str) -> bool {
     }
     let inside = |m: &str| module == m || module.strip_prefix(m).is_some_and(|rest| rest.starts_with('.'));
     // A dotted name walks from its module to whatever that has imported.
-    let walks = name.split('.').skip(1).any(|part| part.starts_with("__") || MODULES.contains(&part) || matches!(part, "system" | "modules" | "eval" | "exec"));
+    let walks = name.split('.').skip(1).any(|part| {
+        part.starts_with("__") || MODULES.contains(&part) || matches!(part, "system" | "modules" | "eval" | "exec")
+    });
     MODULES.iter().any(|m| inside(m)) || CALLABLES.contains(&(module, name)) || walks
 }
 
@@ -156,7 +247,12 @@ fn opcodes(data: &[u8], file: &str, place: Place, base: usize, findings: &mut Fi
         match frame_end {
             Some(frame) if at >= frame => frame_end = None,
             Some(frame) if end > frame => {
-                report(0, PICKLE_FRAME, Severity::High, format!("an opcode reaches beyond its frame's end at byte {frame}"));
+                report(
+                    0,
+                    PICKLE_FRAME,
+                    Severity::High,
+                    format!("an opcode reaches beyond its frame's end at byte {frame}"),
+                );
                 frame_end = None;
             }
             _ => {}
@@ -174,8 +270,12 @@ fn opcodes(data: &[u8], file: &str, place: Place, base: usize, findings: &mut Fi
             Op::Put(i) if i > (end as u64 + 1) * MEMO_FACTOR => {
                 report(3, PICKLE_MEMORY, Severity::High, format!("writes to place {i} of a memo that holds less"));
             }
-            Op::Buffer => report(4, PICKLE_ODD, Severity::Medium, "takes a buffer that lies outside of the file".into()),
-            Op::Instance(..) => report(4, PICKLE_ODD, Severity::Low, "makes an object with an opcode of Python 1".into()),
+            Op::Buffer => {
+                report(4, PICKLE_ODD, Severity::Medium, "takes a buffer that lies outside of the file".into())
+            }
+            Op::Instance(..) => {
+                report(4, PICKLE_ODD, Severity::Low, "makes an object with an opcode of Python 1".into())
+            }
             Op::NewObject { keywords: true } => {
                 report(4, PICKLE_ODD, Severity::Medium, "makes an object with keywords".into());
             }
@@ -198,7 +298,12 @@ fn opcodes(data: &[u8], file: &str, place: Place, base: usize, findings: &mut Fi
             },
             Op::Stop => {
                 if let Some(frame) = frame_end.filter(|&frame| frame != end) {
-                    report(0, PICKLE_FRAME, Severity::High, format!("the pickle ends at byte {end}, its frame at {frame}"));
+                    report(
+                        0,
+                        PICKLE_FRAME,
+                        Severity::High,
+                        format!("the pickle ends at byte {end}, its frame at {frame}"),
+                    );
                 }
             }
             _ => {}

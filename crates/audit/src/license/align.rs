@@ -205,8 +205,8 @@ impl Alignment {
 fn table(elements: &[Element], words: &[Word], ends: Ends) -> Vec<(u32, Step)> {
     let columns = words.len() + 1;
     let mut table = vec![(u32::MAX, Step::Start); (elements.len() + 1) * columns];
-    for j in 0..columns {
-        table[j] = match (j, ends.free_start) {
+    for (j, cell) in table.iter_mut().take(columns).enumerate() {
+        *cell = match (j, ends.free_start) {
             (0, _) | (_, true) => (0, Step::Start),
             _ => (INSERTED * j as u32, Step::Inserted),
         };

@@ -203,7 +203,7 @@ pub(crate) fn scan(data: &[u8], file: &str, place: Place, base: usize, findings:
 /// Whether the bytes are a pickle, whatever they are called: they read to their end, or import something on the way.
 pub(crate) fn looks_like(data: &[u8]) -> bool {
     // The cheapest test first: most data stops at its first byte.
-    if !read::ops(data).next().is_some_and(|op| op.is_ok()) {
+    if read::ops(data).next().is_none_or(|op| op.is_err()) {
         return false;
     }
     let found = read::scan(data);

@@ -63,7 +63,6 @@ pub fn scan(path: &Path, findings: &mut Findings) -> Result<usize> {
             });
         }
     }
-    structure(path, findings);
     Ok(files.len())
 }
 
@@ -118,23 +117,6 @@ fn one(path: &Path, name: &str, findings: &mut Findings) -> Result<()> {
     match mapping.damaged() {
         true => Err(Error::new(ErrorKind::Damaged, "the file was changed while it was looked at").at(path)),
         false => Ok(()),
-    }
-}
-
-/// Whether a folder's weights make a whole.
-fn structure(folder: &Path, findings: &mut Findings) {
-    if let Err(e) = Weights::open(folder)
-        && !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Unsupported)
-    {
-        let name = folder.display().to_string();
-        findings.add(New {
-            rule: STRUCTURE,
-            severity: Severity::High,
-            file: &name,
-            what: e.to_string(),
-            offset: None,
-            name: e.item(),
-        });
     }
 }
 

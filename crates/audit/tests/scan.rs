@@ -82,7 +82,7 @@ fn npy_of_objects(pickle: &[u8]) -> Vec<u8> {
 
 fn safetensors() -> Vec<u8> {
     let header = br#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
-    [&(header.len() as u64).to_le_bytes()[..], header, &[0; 8]].concat()
+    [&(header.len() as u64).to_le_bytes()[..], header, &[0, 0, 0x80, 0x3f, 0, 0, 0, 0x40]].concat()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -93,7 +93,9 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Name, bytes, the rules that must speak, the worst severity.
-fn cases() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>, Option<Severity>)> {
+type Case = (&'static str, Vec<u8>, Vec<&'static str>, Option<Severity>);
+
+fn cases() -> Vec<Case> {
     use Severity::*;
     let inner = zip(&[("x/data.pkl", EVIL)]);
     let deep = (0..6).fold(zip(&[("a.pkl", EVIL)]), |z, _| zip(&[("z.zip", &z)]));

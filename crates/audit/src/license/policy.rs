@@ -340,8 +340,10 @@ mod tests {
     const NO_COPYLEFT: &str = "deny = [\"copyleft\", \"AGPL-3.0\"]";
     const LAX: &str = "unknown = \"allow\"";
 
-    /// Licence × use: accepted, or the rule that refuses and how the clause begins.
-    const TABLE: &[(&str, &str, Option<(&str, &str)>)] = &[
+    /// A licence, a use, and what refuses it: the rule, and how the clause begins.
+    type Row = (&'static str, &'static str, Option<(&'static str, &'static str)>);
+
+    const TABLE: &[Row] = &[
         ("MIT", COMMERCIAL, None),
         ("MIT", LARGE, None),
         ("MIT", REMIX, None),

@@ -39,12 +39,18 @@ fn every_example_does_what_the_page_says() {
     folder.write("schema.json", r#"{"type": "object", "properties": {"animal": {"enum": ["fox", "bear"]}}, "required": ["animal"], "additionalProperties": false}"#);
     folder.write("chat.json", r#"[{"role": "user", "content": "Hello"}]"#);
     folder.write("chat.jinja", support::TEMPLATE);
+    folder.write("card.md", "---\nlicense: apache-2.0\n---\n# A model\n");
+    folder.write("policy.toml", "unknown = \"deny\"\nallow = [\"permissive\"]\n\n[use]\ncommercial = true\n");
+    folder.write("state.pkl", b"\x80\x02}q\0U\x01aK\x01s.");
+    folder.write("odd.pkl", b"cmy.module\nThing\n)R.");
     let built_in = run(folder.path(), &["inspect"]).code == 0;
     let examples = examples(&page);
     for verb in [
         "run",
         "serve",
         "inspect",
+        "audit",
+        "license",
         "bench",
         "trace",
         "perplexity",

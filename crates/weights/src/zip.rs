@@ -26,6 +26,12 @@ pub struct Entry {
     pub name: Box<str>,
     /// Where its stored bytes lie in the file.
     pub range: Range<usize>,
+    /// Where its local header begins.
+    pub header: usize,
+    /// Bytes that it says to have once unpacked; [`Entry::range`] covers the packed ones.
+    pub unpacked: u64,
+    /// Whether its bytes are deflated and nothing else: [`Entry::bytes`] refuses them, who can inflate them may.
+    pub deflated: bool,
     /// Why its bytes cannot be read in place.
     refused: Option<&'static str>,
 }
@@ -149,7 +155,9 @@ fn central(r: &mut Reader, file: &[u8], data_end: usize) -> Result<Entry> {
             (_, 0) => None,
             _ => Some("compressed"),
         };
-        Ok(Entry { name: name.into(), range: data..end, refused })
+        let header = usize::try_from(local).unwrap_or(data);
+        let deflated = flags & 1 == 0 && method == 8;
+        Ok(Entry { name: name.into(), range: data..end, header, unpacked: size, deflated, refused })
     };
     read().map_err(|e| e.of(name))
 }

@@ -15,8 +15,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("text", &["quant", "weights"]),
     ("engine", &["quant", "weights", "ops", "cpu", "arch", "text"]),
     ("store", &[]),
+    ("audit", &["quant", "weights", "ops", "arch", "text"]),
     ("server", &["text", "engine"]),
-    ("cli", &["quant", "weights", "ops", "cpu", "arch", "text", "engine", "store", "server"]),
+    ("cli", &["quant", "weights", "ops", "cpu", "arch", "text", "engine", "store", "server", "audit"]),
     ("xtask", &["quant", "weights", "text", "arch"]),
 ];
 

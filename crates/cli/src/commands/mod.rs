@@ -30,6 +30,8 @@ commands! {
     Run in run,
     Serve in serve,
     Inspect in inspect,
+    Audit in audit,
+    License in license,
     Models in models,
     Pull in pull,
     List in list,

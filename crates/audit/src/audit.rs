@@ -1,0 +1,88 @@
+//! An audit: everything that is looked at in a model or file, in one report.
+//!
+//! Owns what belongs to an audit and how findings of licences are graded. The rules are their modules'.
+use crate::{
+    findings::{
+        Concern, Finding, Findings, LICENSE_CONFLICT, LICENSE_MISSING, LICENSE_POLICY, LICENSE_UNKNOWN, New, Severity,
+    },
+    license::{self, Policy},
+    scan,
+};
+use pondera_weights::Result;
+use serde::Serialize;
+use std::path::Path;
+
+/// What an audit found.
+#[derive(Debug, Serialize)]
+pub struct Audit {
+    /// What was looked at.
+    pub path: String,
+    /// Files that were looked at.
+    pub files: usize,
+    /// The findings, the worst first.
+    pub findings: Vec<Finding>,
+    /// Findings beyond those.
+    pub findings_left_out: usize,
+    /// The worst finding about the files.
+    pub worst_safety: Option<Severity>,
+    /// The worst finding about licence and policy.
+    pub worst_policy: Option<Severity>,
+    /// The licence, where a model was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<license::Report>,
+}
+
+/// Looks at `path`, a model's folder or any one file; `name` is what a policy knows it by.
+///
+/// Errors: a path that cannot be read.
+pub fn audit(path: &Path, name: &str, policy: Option<&Policy>) -> Result<Audit> {
+    let mut findings = Findings::default();
+    let files = scan::scan(path, &mut findings)?;
+    let model = path.is_dir() || path.extension().is_some_and(|e| e == "gguf" || e == "safetensors");
+    let license = if model || policy.is_some() { licence(path, name, policy, &mut findings) } else { None };
+    let (worst_safety, worst_policy) = (findings.worst(Concern::Safety), findings.worst(Concern::Policy));
+    let (findings, findings_left_out) = findings.finish();
+    Ok(Audit {
+        path: path.display().to_string(),
+        files,
+        findings,
+        findings_left_out,
+        worst_safety,
+        worst_policy,
+        license,
+    })
+}
+
+fn licence(path: &Path, name: &str, policy: Option<&Policy>, findings: &mut Findings) -> Option<license::Report> {
+    // Weights that cannot be read have a finding already.
+    let mut report = license::report(path).unwrap_or_default();
+    let file = path.display().to_string();
+    let mut add = |rule, severity, what: String| {
+        findings.add(New { rule, severity, file: &file, what, offset: None, name: None });
+    };
+    let open = report.sources.iter().find(|s| s.id.is_none() && s.how == license::How::Text);
+    match (&report.id, open) {
+        (Some(_), _) => {}
+        (None, Some(open)) => {
+            let like = open.resembles.as_ref().map_or(String::new(), |l| format!("; it resembles {}", l.id));
+            let like = match (&open.contains[..], open.riders.first()) {
+                ([], _) | (_, None) => like,
+                (parts, Some(rider)) => format!("; it holds {} and adds: {rider}", parts.join(", ")),
+            };
+            add(LICENSE_UNKNOWN, Severity::Low, format!("{} is no licence that is known{like}", open.file));
+        }
+        (None, None) => add(LICENSE_MISSING, Severity::Low, "no licence was found".into()),
+    }
+    for conflict in &report.conflicts {
+        add(LICENSE_CONFLICT, Severity::Medium, conflict.clone());
+    }
+    if let Some(policy) = policy {
+        let verdict = policy.judge(name, &report);
+        if !verdict.allowed() {
+            let clause = verdict.clause.as_ref().map_or(String::new(), |c| format!(" (clause {c})"));
+            add(LICENSE_POLICY, Severity::High, format!("{}: {}{clause}", verdict.rule, verdict.reason));
+        }
+        report.verdict = Some(verdict);
+    }
+    Some(report)
+}

@@ -65,9 +65,12 @@ impl Store {
     pub fn remove(&self, reference: &Reference) -> Result<Removed> {
         let layout = Layout::new(&self.config().cache, reference);
         let root = layout.root();
+        let absent = || {
+            missing(format!("{reference}: not in {}", self.config().cache.display()), reference)
+                .hint("`pondera list` shows what is there")
+        };
         if !root.is_dir() {
-            return Err(missing(format!("{reference}: not in {}", self.config().cache.display()), reference)
-                .hint("`pondera list` shows what is there"));
+            return Err(absent());
         }
         let _alone = Lock::now(&layout.model_lock(), false, &reference.repository())?;
         let mut removed = Removed::default();
@@ -79,7 +82,8 @@ impl Store {
             if let Some(locks) = layout.model_lock().parent() {
                 let _ = fs::remove_dir_all(locks);
             }
-            return Ok(removed);
+            // A pull that came to nothing leaves folders alone.
+            return if removed.files > 0 { Ok(removed) } else { Err(absent()) };
         }
         let shown = self.show(reference)?;
         let mut candidates = BTreeSet::new();

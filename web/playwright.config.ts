@@ -26,8 +26,8 @@ export default defineConfig({
     launchOptions: { executablePath: browser, args: ['--no-sandbox'] },
   },
   webServer: [
-    server(`${pondera} serve pebble=${model} second=${model} --port ${port(REAL)}`, REAL),
-    server(`${pondera} serve pebble=${model} --api-key ${KEY} --port ${port(KEYED)}`, KEYED),
+    server(`${pondera} serve -q pebble=${model} second=${model} --port ${port(REAL)}`, REAL),
+    server(`${pondera} serve -q pebble=${model} --api-key ${KEY} --port ${port(KEYED)}`, KEYED),
     server(`node tests/fake.mjs ${port(FAKE)}`, FAKE),
   ],
 });

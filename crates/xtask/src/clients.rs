@@ -63,7 +63,8 @@ fn node(root: &Path, address: &str, program: &Path) -> Result<(), String> {
     call(Command::new("node").arg("--test").env("PONDERA_URL", address).env("PONDERA", program).current_dir(&home))
 }
 
-fn call(command: &mut Command) -> Result<(), String> {
+/// Runs it to a good end.
+pub fn call(command: &mut Command) -> Result<(), String> {
     match command.status() {
         Ok(done) if done.success() => Ok(()),
         Ok(done) => Err(format!("{command:?}: {done}")),

@@ -6,6 +6,7 @@ mod compare;
 mod corpus;
 mod families;
 mod fuzz;
+mod page;
 mod test;
 mod tidy;
 
@@ -21,6 +22,7 @@ usage: cargo xtask TASK
   compare ...      this engine beside others on the same files (cargo xtask compare --help)
   fuzz [SECONDS]   drives every fuzz target on this toolchain (20 seconds each by default)
   clients          the official clients of the served APIs, newest releases, against a server (needs a package index)
+  page             the page in a browser, as web/tests has it (installs chromium where there is none)
   corpus ...       the text that pebble is trained on (see models/pebble/README.md)";
 
 fn main() -> ExitCode {
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Some("fuzz") => fuzz::run(rest),
         Some("compare") => compare::run(rest),
         Some("clients") => clients::run(),
+        Some("page") => page::run(),
         Some("corpus") => corpus::run(rest),
         _ => Err(USAGE.into()),
     };

@@ -1,5 +1,6 @@
 //! `/v1/messages` and `/v1/messages/count_tokens`, as Anthropic's clients expect them.
-use super::openai::{count, deadline, following, json, next, parse, refuse};
+use super::openai::{count, deadline, following, json, next, parse};
+use super::rest::{Rest, refuse};
 use crate::{
     chat::{self, Conversation},
     error::{ApiError, Result},
@@ -52,7 +53,7 @@ pub struct Body {
     _cache_control: Option<Value>,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -12,3 +12,4 @@ pub mod openai_models;
 pub mod openai_responses;
 pub mod operations;
 pub mod pondera;
+pub mod rest;

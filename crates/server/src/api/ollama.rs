@@ -1,5 +1,6 @@
 //! `/api/…`, as Ollama's clients expect them: answers by lines of JSON unless `stream` is false, times in nanoseconds.
-use super::openai::{Strings, count, deadline, following, json, next, parse, refuse};
+use super::openai::{Strings, count, deadline, following, json, next, parse};
+use super::rest::{Rest, refuse};
 use crate::{
     chat::{self, Conversation},
     error::{ApiError, Result},
@@ -50,7 +51,7 @@ pub struct Options {
     stop: Option<Vec<String>>,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 /// Options that change nothing here.
@@ -84,7 +85,7 @@ pub struct ChatBody {
     keep_alive: Option<Value>,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -101,7 +102,7 @@ pub struct GenerateBody {
     keep_alive: Option<Value>,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -117,7 +118,7 @@ pub struct EmbedBody {
     keep_alive: Option<Value>,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -130,7 +131,7 @@ pub struct EmbeddingsBody {
     keep_alive: Option<Value>,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -142,7 +143,7 @@ pub struct ShowBody {
     _verbose: Option<bool>,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 /// How an answer, or a part of one, stands in the answers of an endpoint.
@@ -403,7 +404,7 @@ fn schema(format: Option<Value>) -> Result<Option<Value>> {
 
 fn job(options: Option<Options>, model: &Model) -> Result<Job> {
     let mut o = options.unwrap_or_default();
-    o.rest.retain(|k, _| !HARDWARE.contains(&k.as_str()));
+    o.rest.without(HARDWARE);
     refuse(&o.rest, &["mirostat", "mirostat_tau", "mirostat_eta", "tfs_z", "repeat_last_n"])?;
     if let Some(n) = count("num_ctx", o.num_ctx, 1)?.filter(|n| *n > model.ctx) {
         return Err(ApiError::invalid(

@@ -1,5 +1,6 @@
 //! `/api/pull`, `/api/copy`, `/api/delete`: what changes the store, where the server was started with `--library`.
-use super::openai::{json, parse, refuse};
+use super::openai::{json, parse};
+use super::rest::{Rest, refuse};
 use crate::{
     chat::apart,
     error::{ApiError, Result},
@@ -10,7 +11,7 @@ use crate::{
 use axum::{body::Body, http::StatusCode, response::Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::{
     ops::ControlFlow,
     sync::{
@@ -32,7 +33,7 @@ pub struct PullBody {
     stream: Option<bool>,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -42,7 +43,7 @@ pub struct CopyBody {
     destination: String,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -52,7 +53,7 @@ pub struct DeleteBody {
     name: Option<String>,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 /// `/api/pull`. A client that goes away ends it; what has come so far is kept.

@@ -54,25 +54,6 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     Ok(parsed)
 }
 
-/// Fields that are refused by name: documented ones that are not honoured, and those that nobody knows.
-///
-/// # Errors
-/// 400 with the first of them.
-pub fn refuse(rest: &Map<String, Value>, known: &[&str]) -> Result<()> {
-    // Some clients send what they do not set as nothing.
-    let nothing = |v: &Value| v.as_str() == Some("") || v.as_array().is_some_and(Vec::is_empty);
-    let given = |(name, v): &(&String, &Value)| !(v.is_null() || nothing(v) && known.contains(&name.as_str()));
-    match rest.iter().find(given) {
-        None => Ok(()),
-        Some((name, _)) if known.contains(&name.as_str()) => {
-            Err(ApiError::unsupported(name, "not supported by this server"))
-        }
-        Some((name, _)) => {
-            Err(ApiError { code: Some("unknown_parameter"), ..ApiError::invalid(&short(name), "no such parameter") })
-        }
-    }
-}
-
 /// One string or several.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]

@@ -1,6 +1,7 @@
 //! `/v1/batches`.
+use super::rest::{Rest, refuse};
 use super::{
-    openai::{json, parse, refuse},
+    openai::{json, parse},
     openai_files::{Query, page, store},
 };
 use crate::{
@@ -14,7 +15,6 @@ use crate::{
 use axum::{http::StatusCode, response::Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Documented fields that are refused by name where they are given.
@@ -32,7 +32,7 @@ pub struct Body {
     metadata: Option<BTreeMap<String, String>>,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 /// Begins one.

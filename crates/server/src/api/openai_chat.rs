@@ -1,7 +1,8 @@
 //! `/v1/chat/completions`.
 use super::openai::{
-    self, StreamOptions, Strings, choices, count, deadline, finish_reason, following, json, next, parse, refuse, stops,
+    self, StreamOptions, Strings, choices, count, deadline, finish_reason, following, json, next, parse, stops,
 };
+use super::rest::{Rest, refuse};
 use crate::{
     chat::{self, Conversation},
     error::{ApiError, Result},
@@ -95,7 +96,7 @@ pub struct Body {
     chat_template_kwargs: Option<Map<String, Value>>,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 /// What a response and its chunks have in common.

@@ -1,8 +1,9 @@
 //! `/v1/completions`.
 use super::openai::{
     self, StreamOptions, Strings, TextsOrTokens, choices, count, deadline, finish_reason, finite, following, json,
-    next, parse, refuse, stops,
+    next, parse, stops,
 };
+use super::rest::{Rest, refuse};
 use crate::{
     chat::{encode_text, tokenizer},
     error::{ApiError, Result},
@@ -17,7 +18,7 @@ use axum::response::Response;
 use pondera_engine::{Logprob, Usage};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::time::Instant;
 
@@ -65,7 +66,7 @@ pub struct Body {
     response_format: Option<Value>,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 /// One prompt as it was asked and as it runs.

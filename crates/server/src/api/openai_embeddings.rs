@@ -1,5 +1,6 @@
 //! `/v1/embeddings`.
-use super::openai::{TextsOrTokens, json, parse, refuse};
+use super::openai::{TextsOrTokens, json, parse};
+use super::rest::{Rest, refuse};
 use crate::{
     chat::encode_text,
     error::{ApiError, Result},
@@ -10,7 +11,7 @@ use crate::{
 use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Most inputs that the API documents.
 const INPUTS: usize = 2048;
@@ -27,7 +28,7 @@ pub struct Body {
     _user: Option<String>,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 /// Answers.

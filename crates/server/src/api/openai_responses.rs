@@ -1,5 +1,6 @@
 //! `/v1/responses`: items in, items out, and conversations that go on by the name of an answer.
-use super::openai::{self, count, deadline, following, json, next, parse, refuse};
+use super::openai::{self, count, deadline, following, json, next, parse};
+use super::rest::{Rest, refuse};
 use crate::{
     chat::{self, Conversation},
     error::{ApiError, Result},
@@ -63,7 +64,7 @@ pub struct Body {
     _service_tier: Option<String>,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

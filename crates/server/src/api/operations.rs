@@ -1,6 +1,7 @@
 //! What those who run the server ask: whether it lives, whether it can work, what it counts; and tokens, for those who build
 //! prompts themselves.
-use super::openai::{json, parse, refuse};
+use super::openai::{json, parse};
+use super::rest::{Rest, refuse};
 use crate::{
     chat::{encode_text, tokenizer},
     error::{ApiError, Result},
@@ -14,7 +15,7 @@ use axum::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::sync::atomic::Ordering::SeqCst;
 
 /// Whether the process answers at all.
@@ -60,7 +61,7 @@ pub struct Text {
     prompt: String,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 /// Tokens of a text.
@@ -79,7 +80,7 @@ pub struct Tokens {
     tokens: Vec<u32>,
     #[serde(flatten)]
     #[schemars(skip)]
-    rest: Map<String, Value>,
+    rest: Rest,
 }
 
 /// Text of tokens.

@@ -70,7 +70,8 @@ impl Tiny {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let mut t = Tiny { layers: LAYERS, tied: false, tensors: BTreeMap::new() };
         let kv = HIDDEN / HEADS * KV;
-        let mut shapes = vec![("model.embed_tokens".to_string(), vec![VOCAB, HIDDEN]), ("lm_head".into(), vec![VOCAB, HIDDEN])];
+        let mut shapes =
+            vec![("model.embed_tokens".to_string(), vec![VOCAB, HIDDEN]), ("lm_head".into(), vec![VOCAB, HIDDEN])];
         shapes.push(("model.norm".into(), vec![HIDDEN]));
         for l in 0..LAYERS {
             for (name, shape) in [
@@ -160,7 +161,8 @@ impl Tiny {
     }
 
     fn file(&self, format: Format) -> Vec<u8> {
-        let specs: Vec<_> = self.tensors.iter().map(|(n, (shape, _))| TensorSpec::new(n.clone(), format, shape)).collect();
+        let specs: Vec<_> =
+            self.tensors.iter().map(|(n, (shape, _))| TensorSpec::new(n.clone(), format, shape)).collect();
         let mut w = safetensors::Writer::new(Vec::new(), &[], &specs).unwrap();
         self.tensors.values().for_each(|(_, values)| w.write(&encoded(values, format)).unwrap());
         w.finish().unwrap()
@@ -245,7 +247,10 @@ fn compare_with(a: &Path, b: &Path, c: &Path) -> Report {
 fn shown(r: &Report) -> String {
     let t = |t: &pondera_audit::diff::TensorDiff| {
         let rank = t.rank.as_ref().map(|r| (r.rank, r.more, r.share));
-        format!("{} {:?} {:?} {:?} {:?} {:?} {:?}\n", t.name, t.status, t.relative_norm, t.cosine, t.expected_noise, rank, t.notes)
+        format!(
+            "{} {:?} {:?} {:?} {:?} {:?} {:?}\n",
+            t.name, t.status, t.relative_norm, t.cosine, t.expected_noise, rank, t.notes
+        )
     };
     format!("{:#?}\n{}", r.verdict, r.tensors.iter().map(t).collect::<String>())
 }
@@ -357,7 +362,8 @@ fn training_is_told_by_how_far_it_went() {
     expect(&r, Lineage::FineTuned);
     // Only some of it.
     let mut random = Random(3);
-    let some = base.each(|n, v| if n.contains("layers.1") && n.contains("mlp") { v + random.normal() * 1e-3 } else { v });
+    let some =
+        base.each(|n, v| if n.contains("layers.1") && n.contains("mlp") { v + random.normal() * 1e-3 } else { v });
     let r = compare(&a, &some.save(&f, "e", Format::F32));
     expect(&r, Lineage::FineTuned);
     assert!(r.verdict.reasons.iter().any(|r| r.contains("not trained")), "{:?}", r.verdict);
@@ -525,24 +531,30 @@ fn hostile_tensors_are_told_and_nothing_panics() {
         path
     };
     let (nan, inf) = (f32::NAN, f32::INFINITY);
-    let a = file("1/a.safetensors", &[
-        ("nan", vec![2, 2], vec![nan, 1.0, 2.0, 3.0]),
-        ("zero", vec![4, 4], vec![0.0; 16]),
-        ("empty", vec![0, 8], vec![]),
-        ("other", vec![2, 3], vec![1.0; 6]),
-        ("scalar", vec![], vec![1.0]),
-        ("huge", vec![2, 2], vec![f32::MAX, -f32::MAX, f32::MIN_POSITIVE, 1e-45]),
-        ("stack", vec![2, 2, 2], vec![1.0; 8]),
-    ]);
-    let b = file("2/b.safetensors", &[
-        ("nan", vec![2, 2], vec![nan, inf, 2.0, 4.0]),
-        ("zero", vec![4, 4], vec![1.0; 16]),
-        ("empty", vec![0, 8], vec![]),
-        ("other", vec![3, 2], vec![1.0; 6]),
-        ("scalar", vec![], vec![2.0]),
-        ("huge", vec![2, 2], vec![-f32::MAX, f32::MAX, 0.0, 0.0]),
-        ("stack", vec![3, 2, 2], vec![1.0; 12]),
-    ]);
+    let a = file(
+        "1/a.safetensors",
+        &[
+            ("nan", vec![2, 2], vec![nan, 1.0, 2.0, 3.0]),
+            ("zero", vec![4, 4], vec![0.0; 16]),
+            ("empty", vec![0, 8], vec![]),
+            ("other", vec![2, 3], vec![1.0; 6]),
+            ("scalar", vec![], vec![1.0]),
+            ("huge", vec![2, 2], vec![f32::MAX, -f32::MAX, f32::MIN_POSITIVE, 1e-45]),
+            ("stack", vec![2, 2, 2], vec![1.0; 8]),
+        ],
+    );
+    let b = file(
+        "2/b.safetensors",
+        &[
+            ("nan", vec![2, 2], vec![nan, inf, 2.0, 4.0]),
+            ("zero", vec![4, 4], vec![1.0; 16]),
+            ("empty", vec![0, 8], vec![]),
+            ("other", vec![3, 2], vec![1.0; 6]),
+            ("scalar", vec![], vec![2.0]),
+            ("huge", vec![2, 2], vec![-f32::MAX, f32::MAX, 0.0, 0.0]),
+            ("stack", vec![3, 2, 2], vec![1.0; 12]),
+        ],
+    );
     for (x, y) in [(&a, &b), (&b, &a), (&a, &a)] {
         let r = compare(x, y);
         serde_json::to_string(&r).unwrap();
@@ -577,7 +589,9 @@ fn progress_counts_everything_and_can_stop_it() {
     assert_eq!(done.into_inner(), total);
     assert!(diff(&mut side(&a), &mut side(&b), None, 2, &|_| false).is_err());
     // Whatever the threads, the figures are the same.
-    let of = |threads| serde_json::to_string(&diff(&mut side(&a), &mut side(&b), None, threads, &|_| true).unwrap()).unwrap();
+    let of = |threads| {
+        serde_json::to_string(&diff(&mut side(&a), &mut side(&b), None, threads, &|_| true).unwrap()).unwrap()
+    };
     assert_eq!(of(1), of(3));
 }
 

@@ -279,7 +279,8 @@ fn additions(r: &Report) -> Vec<String> {
 }
 
 fn strangers(r: &Report, elements: u64, least: u64) -> Verdict {
-    let mut reasons = vec![format!("{elements} of {least} weights of the smaller model have a counterpart of their shape")];
+    let mut reasons =
+        vec![format!("{elements} of {least} weights of the smaller model have a counterpart of their shape")];
     if r.a.family != r.b.family {
         let name = |f: Option<&'static str>| f.unwrap_or("no known family");
         reasons.insert(0, format!("A is {}, B is {}", name(r.a.family), name(r.b.family)));
@@ -309,12 +310,17 @@ fn requantized(r: &Report) -> Verdict {
         .map(|((a, b), (n, dd, expected, aa))| {
             let share = |e: f64| percent((*aa > 0.0).then(|| (e / aa).sqrt()));
             let weights = if *n == 1 { "weight" } else { "weights" };
-            format!("{n} {weights} {a} to {b}: {} of the norm, where these types cost about {}", share(*dd), share(*expected))
+            format!(
+                "{n} {weights} {a} to {b}: {} of the norm, where these types cost about {}",
+                share(*dd),
+                share(*expected)
+            )
         })
         .collect();
     let ranked: Vec<_> = noisy.iter().filter_map(|t| t.rank.as_ref()).collect();
     if !ranked.is_empty() {
-        let share = ranked.iter().map(|r| r.effective_rank / r.full_rank.max(1) as f64).sum::<f64>() / ranked.len() as f64;
+        let share =
+            ranked.iter().map(|r| r.effective_rank / r.full_rank.max(1) as f64).sum::<f64>() / ranked.len() as f64;
         let top = ranked.iter().map(|r| r.share).fold(0.0, f64::max);
         reasons.push(format!(
             "the differences go in all directions: effective rank {:.0} % of the full one on average, at most {:.0} % of \
@@ -335,12 +341,8 @@ fn requantized(r: &Report) -> Verdict {
 }
 
 fn adapter(r: &Report) -> Verdict {
-    let low: Vec<(&TensorDiff, &super::RankFacts)> = r
-        .tensors
-        .iter()
-        .filter(|t| t.status == Status::LowRank)
-        .filter_map(|t| Some((t, t.rank.as_ref()?)))
-        .collect();
+    let low: Vec<(&TensorDiff, &super::RankFacts)> =
+        r.tensors.iter().filter(|t| t.status == Status::LowRank).filter_map(|t| Some((t, t.rank.as_ref()?))).collect();
     let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
     low.iter().for_each(|(_, r)| *counts.entry(r.rank).or_default() += 1);
     let rank = counts.iter().max_by_key(|c| (c.1, c.0)).map_or(0, |c| *c.0);
@@ -350,19 +352,30 @@ fn adapter(r: &Report) -> Verdict {
     let kinds: Vec<String> = kinds.iter().map(|(k, n)| format!("{k} ({n})")).collect();
     let held = low.iter().map(|(_, r)| r.share).fold(f64::INFINITY, f64::min);
     let mut reasons = vec![
-        format!("the difference of {} matrices is of low rank, of {rank} in {}", low.len(), counts.get(&rank).unwrap_or(&0)),
+        format!(
+            "the difference of {} matrices is of low rank, of {rank} in {}",
+            low.len(),
+            counts.get(&rank).unwrap_or(&0)
+        ),
         format!("they are {}", kinds.join(", ")),
-        format!("their leading directions hold at least {:.1} % of the difference; storage explains the rest", held * 100.0),
+        format!(
+            "their leading directions hold at least {:.1} % of the difference; storage explains the rest",
+            held * 100.0
+        ),
     ];
     if least < most {
         reasons.push(format!("ranks from {least} to {most}: weak directions drown in the rounding of stored values"));
     }
-    let others = r.tensors.iter().filter(|t| matches!(t.status, Status::Identical | Status::Equal | Status::Storage)).count();
+    let others =
+        r.tensors.iter().filter(|t| matches!(t.status, Status::Identical | Status::Equal | Status::Storage)).count();
     reasons.push(format!("{others} of the other {} weights are unchanged", r.tensors.len() - low.len()));
     reasons.push(figures(r));
     let mut v = Verdict::new(Lineage::AdapterMerged, reasons);
     v.rank = Some(rank);
-    v.summary = format!("an adapter of rank {rank} was merged into {}", kinds.len().to_string() + if kinds.len() == 1 { " kind of matrix" } else { " kinds of matrices" });
+    v.summary = format!(
+        "an adapter of rank {rank} was merged into {}",
+        kinds.len().to_string() + if kinds.len() == 1 { " kind of matrix" } else { " kinds of matrices" }
+    );
     v
 }
 
@@ -370,19 +383,28 @@ fn trained(r: &Report, matrices: &Shares) -> Verdict {
     use Status::{Equal, Identical, LowRank, Storage, Unrelated};
     let mut reasons = vec![figures(r)];
     let dense: Vec<&TensorDiff> = r.tensors.iter().filter(|t| t.status == Status::Dense).collect();
-    let spread = dense.iter().filter(|t| !t.is_vector).filter_map(|t| t.rank.as_ref()).map(|r| r.effective_rank / r.full_rank.max(1) as f64);
+    let spread = dense
+        .iter()
+        .filter(|t| !t.is_vector)
+        .filter_map(|t| t.rank.as_ref())
+        .map(|r| r.effective_rank / r.full_rank.max(1) as f64);
     let (n, sum) = spread.fold((0usize, 0f64), |(n, s), v| (n + 1, s + v));
     if n > 0 {
-        reasons.push(format!("{n} matrices differ in many directions: effective rank {:.0} % of the full one on average", sum / n as f64 * 100.0));
+        reasons.push(format!(
+            "{n} matrices differ in many directions: effective rank {:.0} % of the full one on average",
+            sum / n as f64 * 100.0
+        ));
     }
     let frozen = matrices.share(&[Identical, Equal, Storage]);
     if frozen > 0.0 {
-        reasons.push(format!("{:.0} % of the weights in matrices are unchanged: they were not trained", frozen * 100.0));
+        reasons
+            .push(format!("{:.0} % of the weights in matrices are unchanged: they were not trained", frozen * 100.0));
     }
     if matrices.count(&[LowRank]) > 0 {
         reasons.push(format!("{:.0} % changed by a low rank", matrices.share(&[LowRank]) * 100.0));
     }
-    let scaled = dense.iter().filter(|t| t.cosine.is_some_and(|c| c > 0.99999) && t.relative_norm.is_some_and(|n| n > 0.01));
+    let scaled =
+        dense.iter().filter(|t| t.cosine.is_some_and(|c| c > 0.99999) && t.relative_norm.is_some_and(|n| n > 0.01));
     let scaled = scaled.count();
     if scaled > 0 {
         reasons.push(format!("{scaled} weights are multiples of A's: some families' files hold factors multiplied in"));
@@ -434,7 +456,12 @@ fn layers(r: &Report) -> Option<Verdict> {
     seen.dedup();
     let reasons = vec![
         format!("B's layers are these of A: {}", text.join(", ")),
-        format!("{} of A's {} layers stand in B, {} of them more than once", seen.len(), r.a.layers, found.len() - seen.len()),
+        format!(
+            "{} of A's {} layers stand in B, {} of them more than once",
+            seen.len(),
+            r.a.layers,
+            found.len() - seen.len()
+        ),
         figures(r),
     ];
     if r.b.layers < r.a.layers {
@@ -459,12 +486,16 @@ fn merged(r: &Report) -> Option<Verdict> {
         storage += t.expected_energy;
         apart += f.apart;
     }
-    if all <= 0.0 || apart <= 0.0 || !(left <= LEFT * LEFT * all.min(apart) || left <= super::EXPLAINED * storage && all > 4.0 * left) {
+    if all <= 0.0
+        || apart <= 0.0
+        || !(left <= LEFT * LEFT * all.min(apart) || left <= super::EXPLAINED * storage && all > 4.0 * left)
+    {
         return None;
     }
     let mean = |f: fn(&MergeFit) -> f64, layer: Option<Option<usize>>| {
         let of = fits.iter().filter(|(t, _)| layer.is_none_or(|l| t.layer == l));
-        let (sum, n) = of.fold((0.0, 0.0), |(s, n), (t, m)| (s + f(m) * t.norm_difference.powi(2), n + t.norm_difference.powi(2)));
+        let (sum, n) =
+            of.fold((0.0, 0.0), |(s, n), (t, m)| (s + f(m) * t.norm_difference.powi(2), n + t.norm_difference.powi(2)));
         if n > 0.0 { sum / n } else { 0.0 }
     };
     let (x, y) = (mean(|m| m.x, None), mean(|m| m.y, None));
@@ -472,7 +503,10 @@ fn merged(r: &Report) -> Option<Verdict> {
         let layers: std::collections::BTreeSet<Option<usize>> = fits.iter().map(|f| f.0.layer).collect();
         layers.into_iter().map(|l| mean(|m| m.y, Some(l))).collect()
     };
-    let range = [by_layer.iter().copied().fold(f64::INFINITY, f64::min), by_layer.iter().copied().fold(f64::NEG_INFINITY, f64::max)];
+    let range = [
+        by_layer.iter().copied().fold(f64::INFINITY, f64::min),
+        by_layer.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+    ];
     let linear = fits.iter().filter(|(_, m)| (m.x + m.y - 1.0).abs() < 0.02).count();
     let spherical = fits.iter().filter(|(t, m)| !t.is_vector && m.slerp.is_some()).count();
     let matrices = fits.iter().filter(|(t, _)| !t.is_vector).count();
@@ -494,7 +528,10 @@ fn merged(r: &Report) -> Option<Verdict> {
     if kind == "slerp" {
         let at = fits.iter().filter_map(|(t, m)| Some((m.slerp?, t.norm_difference.powi(2))));
         let (sum, n) = at.fold((0.0, 0.0), |(s, n), (v, w)| (s + v * w, n + w));
-        reasons.push(format!("the parts are those of spherical interpolation at {:.3}", if n > 0.0 { sum / n } else { 0.0 }));
+        reasons.push(format!(
+            "the parts are those of spherical interpolation at {:.3}",
+            if n > 0.0 { sum / n } else { 0.0 }
+        ));
     }
     reasons.push(figures(r));
     let mut v = Verdict::new(Lineage::Merged, reasons);
@@ -538,13 +575,17 @@ fn diluted(r: &Report) -> Option<Verdict> {
     let mean = dense.iter().sum::<f64>() / n;
     let spread = (dense.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
     // Chance alone spreads projections on small matrices.
-    let least = r.tensors.iter().filter(|t| !t.is_vector && t.elements >= 256).map(|t| t.elements).min().unwrap_or(1) as f64;
+    let least =
+        r.tensors.iter().filter(|t| !t.is_vector && t.elements >= 256).map(|t| t.elements).min().unwrap_or(1) as f64;
     let chance = 1.0 / least.sqrt();
     if !(0.15..0.9).contains(&mean) || spread > 0.02 + chance || r.cosine.is_none_or(|c| c > 0.97) {
         return None;
     }
     let reasons = vec![
-        format!("every one of {} matrices holds {mean:.3} of A (spread {spread:.3}); the rest has nothing to do with A", dense.len()),
+        format!(
+            "every one of {} matrices holds {mean:.3} of A (spread {spread:.3}); the rest has nothing to do with A",
+            dense.len()
+        ),
         "training changes matrices by different amounts; averaging with a model of no relation does this".into(),
         figures(r),
         "name the other model with --with to test it".into(),

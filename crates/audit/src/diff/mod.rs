@@ -39,7 +39,7 @@ use values::{Values, aligned};
 /// Rows from which the rank of a difference is found, spread over the weight.
 const RANK_ROWS: usize = 2048;
 /// Most elements of those rows.
-const RANK_ELEMENTS: usize = 1 << 24;
+const RANK_ELEMENTS: usize = 1 << 23;
 /// A difference below this share of the weight is what arithmetic in f32 leaves (a converter's exponentials).
 const ARITHMETIC: f64 = 2.4e-7;
 /// Energy beside the leading directions that their computation in f32 does not resolve.
@@ -308,7 +308,7 @@ pub fn diff(
     let lossy = tensors.iter().any(|t| t.expected_noise.is_some());
     let mut sampled = Vec::new();
     if ranked {
-        sampled.push("ranks of large weights: from 2048 rows spread over each");
+        sampled.push("ranks of large weights: from at most 2048 rows spread over each");
     }
     if lossy {
         sampled.push("noise that block formats are expected to add: from 24 rows of each weight, encoded anew");
@@ -334,7 +334,8 @@ pub fn diff(
     report.verdict = lineage::verdict(&report);
     let weights = report.tensors.iter().all(|t| t.status == Status::Identical && t.rows_only == [0, 0]);
     let rest = report.only_in_a.is_empty() && report.only_in_b.is_empty() && report.config.is_empty();
-    let words = ["same", "absent"].contains(&report.tokenizer.status) && ["same", "absent"].contains(&report.chat_template.status);
+    let words = ["same", "absent"].contains(&report.tokenizer.status)
+        && ["same", "absent"].contains(&report.chat_template.status);
     report.differs = !(weights && rest && words);
     Ok(report)
 }

@@ -33,14 +33,6 @@ impl Grid {
             Grid::F32 => 2f64.powi(-24),
         }
     }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Grid::Bf16 => "BF16",
-            Grid::F16 => "F16",
-            Grid::F32 => "F32",
-        }
-    }
 }
 
 /// Sums over the elements that are finite on both sides. `d = b - a`.
@@ -120,7 +112,12 @@ const F16_NORMAL: f32 = 6.103_515_6e-5;
 const F16_MAX: f32 = 65504.0;
 
 /// Reads both, and a third where there is one, whole.
-pub(super) fn measure(a: &Values<'_>, b: &Values<'_>, c: Option<&Values<'_>>, mut tick: impl FnMut(u64) -> bool) -> Option<Moments> {
+pub(super) fn measure(
+    a: &Values<'_>,
+    b: &Values<'_>,
+    c: Option<&Values<'_>>,
+    mut tick: impl FnMut(u64) -> bool,
+) -> Option<Moments> {
     let mut m = Moments { third: c.map(|_| Third::default()), ..Moments::default() };
     let (rows, cols) = (a.rows.min(b.rows), a.cols);
     m.groups = vec![0.0; rows.div_ceil(a.group.max(1)).max(1)];
@@ -153,11 +150,11 @@ pub(super) fn measure(a: &Values<'_>, b: &Values<'_>, c: Option<&Values<'_>>, mu
 
 impl Moments {
     fn row(&mut self, a: &[f32], b: &[f32]) {
-        self.elements += a.len() as u64;
         let sum: f32 = a.iter().chain(b).map(|v| v * 0.0).sum();
         if sum != 0.0 {
             return self.odd_row(a, b);
         }
+        self.elements += a.len() as u64;
         let differing = a.iter().zip(b).filter(|(x, y)| x != y).count() as u64;
         self.differing += differing;
         self.differing_rows += u64::from(differing > 0);

@@ -70,7 +70,8 @@ pub(super) fn expected(a: (&Values<'_>, Storage), b: (&Values<'_>, Storage), m: 
         Storage::Block(format) => power * encoding(format, other),
         Storage::Lossy(relative) => power * relative * relative,
     };
-    rounding(a.1, b.0, m.aa, m.exponents_a, m.exponents_f16_a) + rounding(b.1, a.0, m.bb, m.exponents_b, m.exponents_f16_b)
+    rounding(a.1, b.0, m.aa, m.exponents_a, m.exponents_f16_a)
+        + rounding(b.1, a.0, m.bb, m.exponents_b, m.exponents_f16_b)
 }
 
 /// Energy lost by encoding `values`, as a share of their own; from a few rows. Rows are turned by part of a block first:

@@ -93,7 +93,8 @@ pub(super) fn moved_layers(a: &Side, b: &Side) -> Option<Vec<Option<usize>>> {
         let of = s.entries.iter().enumerate().filter(|(_, e)| e.layer == Some(l) && !e.is_vector());
         of.map(|(i, e)| (e.slot.clone(), i)).collect()
     };
-    let (of_a, of_b): (Vec<_>, Vec<_>) = ((0..na).map(|l| slots(a, l)).collect(), (0..nb).map(|l| slots(b, l)).collect());
+    let (of_a, of_b): (Vec<_>, Vec<_>) =
+        ((0..na).map(|l| slots(a, l)).collect(), (0..nb).map(|l| slots(b, l)).collect());
     let like = |la: usize, lb: usize| {
         let shared = of_b[lb].iter().filter_map(|(slot, j)| Some((*of_a[la].get(slot)?, *j)));
         let same = shared.filter(|(i, j)| {

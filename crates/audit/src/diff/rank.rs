@@ -4,11 +4,11 @@
 //! numbers, nothing of models.
 
 /// Leading singular values that are looked for at first; where all of them stand out, more.
-const WIDTHS: [usize; 3] = [32, 96, 272];
+const WIDTHS: [usize; 3] = [32, 96, 192];
 /// More are looked for only where those found hold this share of the energy: otherwise there is no low rank.
 const SHARES: [f64; 2] = [0.3, 0.6];
-/// Rounds of the iteration.
-const ROUNDS: usize = 3;
+/// Rounds of the iteration, by width: what is wide is dear, and asked for only where the values are far above noise.
+const ROUNDS: [usize; 3] = [3, 2, 2];
 /// Singular values below this share of the largest drown in the rounding of the difference itself.
 const RESOLUTION: f64 = 1e-5;
 /// A fall between neighbouring singular values that noise does not have.
@@ -72,7 +72,7 @@ pub(super) fn spectrum(d: &mut [f32], rows: usize, cols: usize) -> Spectrum {
     let mut found = None;
     for (i, width) in WIDTHS.iter().enumerate() {
         let width = (*width).min(full);
-        let lead = leading(d, rows, cols, width);
+        let lead = leading(d, rows, cols, width, ROUNDS[i]);
         let spikes = spikes(&lead, &row, &col, full);
         let held: f64 = lead.values.iter().map(|s| s * s).sum::<f64>() / energy;
         let more = spikes == width && width < full;
@@ -98,10 +98,10 @@ struct Leading {
     right: Vec<f32>,
 }
 
-fn leading(d: &[f32], rows: usize, cols: usize, width: usize) -> Leading {
+fn leading(d: &[f32], rows: usize, cols: usize, width: usize, rounds: usize) -> Leading {
     let mut v = signs(cols * width);
     orthonormal(&mut v, cols, width);
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let mut y = product(d, rows, cols, &v, width);
         orthonormal(&mut y, rows, width);
         v = transposed_product(d, rows, cols, &y, width);
@@ -326,7 +326,7 @@ mod tests {
                 self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (self.0 >> 40) as f32 / (1 << 24) as f32
             };
-            (0..6).map(|_| uniform()).sum::<f32>() * 1.4142 - 4.2426
+            (0..6).map(|_| uniform()).sum::<f32>() * std::f32::consts::SQRT_2 - 3.0 * std::f32::consts::SQRT_2
         }
     }
 

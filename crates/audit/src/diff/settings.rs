@@ -5,8 +5,15 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Keys that say how files came to be, not what is computed.
-const PROVENANCE: &[&str] =
-    &["transformers_version", "_name_or_path", "torch_dtype", "dtype", "architectures", "quantization_config", "auto_map"];
+const PROVENANCE: &[&str] = &[
+    "transformers_version",
+    "_name_or_path",
+    "torch_dtype",
+    "dtype",
+    "architectures",
+    "quantization_config",
+    "auto_map",
+];
 
 /// A key that differs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -71,7 +78,8 @@ mod tests {
     #[test]
     fn keys_are_compared_as_what_they_mean() {
         let map = |v: Value| v.as_object().cloned().unwrap();
-        let a = map(json!({"hidden_size": 8, "rms_norm_eps": 1e-5, "rope": {"theta": 1e4}, "dtype": "float32", "only": 1}));
+        let a =
+            map(json!({"hidden_size": 8, "rms_norm_eps": 1e-5, "rope": {"theta": 1e4}, "dtype": "float32", "only": 1}));
         let b = map(json!({"hidden_size": 8, "rms_norm_eps": 1e-5f32, "rope": {"theta": 1e6}, "dtype": "bfloat16"}));
         let keys = |all| compare(&a, &b, all).into_iter().map(|s| s.key).collect::<Vec<_>>();
         assert_eq!(keys(true), ["only", "rope.theta"]);

@@ -3,13 +3,14 @@
 //! Owns: permutations between formats' layouts and how they are found, rows matched by token, and constants that
 //! converters add. Does not own: decoding (`pondera-quant`).
 use super::open::{Entry, Side};
+use pondera_ops::RUN;
 use pondera_quant::Matrix;
 use std::{ops::Range, sync::Arc};
 
 /// Rows that are read to find out how two tensors lie to each other.
 const PROBED: usize = 96;
-/// By so much the cosine must grow before rows are taken in another order.
-const GAIN: f64 = 0.05;
+/// To this share what the cosine lacks must fall before values are taken in another order.
+const GAIN: f64 = 0.5;
 
 /// A weight as rows of numbers.
 #[derive(Clone)]
@@ -134,7 +135,7 @@ pub(super) fn aligned<'a>(
     for (what, order) in orders(sa, rows) {
         let order: Arc<[u32]> = if gguf(sa) { inverse(&order) } else { order }.into();
         let like = likeness(a, &b.clone().ordered(order.clone()));
-        if like > best.0 + GAIN {
+        if 1.0 - like < GAIN * (1.0 - best.0) {
             best = (like, Some((what, order)));
         }
     }
@@ -146,7 +147,7 @@ pub(super) fn aligned<'a>(
     {
         let order = if gguf(sa) { inverse(&order) } else { order };
         let turned = Values { columns: Some(order.into()), ..b.clone() };
-        if likeness(a, &turned) > same + GAIN {
+        if 1.0 - likeness(a, &turned) < GAIN * (1.0 - same) {
             return (turned, Some("columns of value heads reordered".into()));
         }
     }
@@ -166,7 +167,18 @@ fn turned_heads(side: &Side, n: usize) -> Option<Vec<u32>> {
         n if n == heads => (0, 1),
         n if n == values => (0, dim),
         n if n == keys + values => (keys, dim),
-        n if n == (keys + values).checked_mul(kernel)? => (keys * kernel, dim * kernel),
+        n if n == (keys + values).checked_mul(kernel)? => {
+            // The taps of a convolution lie run by run of channels, as operations want them.
+            let (channels, mut order) = (turned_heads(side, keys + values)?, vec![0; n]);
+            let place = |c: usize, k: usize| {
+                let first = c / RUN * RUN;
+                first * kernel + k * RUN.min(keys + values - first) + (c - first)
+            };
+            for (c, to) in channels.iter().enumerate() {
+                (0..kernel).for_each(|k| order[place(c, k)] = place(*to as usize, k) as u32);
+            }
+            return Some(order);
+        }
         _ => return None,
     };
     let of = |r: usize| {

@@ -148,12 +148,7 @@ fn merges(side: &Side) -> Result<Option<Vec<String>>, Error> {
 pub(super) fn templates(a: &Side, b: &Side) -> TemplateDiff {
     let text = |s: &'_ Side| s.template.as_ref().map(|t| t.source(false).to_string());
     let (x, y) = (text(a), text(b));
-    let mut diff = TemplateDiff {
-        status: status(x.is_some(), y.is_some()),
-        removed: 0,
-        added: 0,
-        lines: Vec::new(),
-    };
+    let mut diff = TemplateDiff { status: status(x.is_some(), y.is_some()), removed: 0, added: 0, lines: Vec::new() };
     let (Some(x), Some(y)) = (x, y) else { return diff };
     if x == y {
         return diff;

@@ -409,6 +409,11 @@ fn trained(r: &Report, matrices: &Shares) -> Verdict {
     if scaled > 0 {
         reasons.push(format!("{scaled} weights are multiples of A's: some families' files hold factors multiplied in"));
     }
+    if scaled * 2 > dense.len() {
+        let mut v = Verdict::new(Lineage::PartlyRelated, reasons);
+        v.summary = "related: most weights that differ are multiples of A's".into();
+        return v;
+    }
     let related = r.cosine.is_some_and(|c| c >= RELATED);
     let unlike = matrices.share(&[Unrelated]);
     if unlike > 0.0 {

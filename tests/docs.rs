@@ -51,6 +51,7 @@ fn every_example_does_what_the_page_says() {
         "inspect",
         "audit",
         "license",
+        "diff",
         "bench",
         "trace",
         "perplexity",

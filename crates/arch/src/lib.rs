@@ -1,7 +1,8 @@
 //! Model families over the operations: one file a family, read from its real configuration and tensors.
 //!
 //! Owns: [`Config`] (`config.json` or GGUF metadata, validated), [`Params`] (tensors by name), the blocks,
-//! [`FAMILIES`] (one row a family), [`Model`] (a loaded family) and [`SHAPES`] (published shapes as data).
+//! [`FAMILIES`] (one row a family), [`Model`] (a loaded family), [`Inventory`] (its weights by name)
+//! and [`SHAPES`] (published shapes as data).
 //! Does not own: files (`pondera-weights`), storage formats (`pondera-quant`), arithmetic (`pondera-ops`),
 //! sequences and sampling (`pondera-engine`).
 //!
@@ -13,6 +14,7 @@ pub mod blocks;
 mod config;
 mod error;
 pub mod families;
+mod inventory;
 mod model;
 mod params;
 mod shapes;
@@ -21,6 +23,7 @@ pub use adapter::AdapterFile;
 pub use config::{Config, Quantization};
 pub use error::{Error, ErrorKind, Result};
 pub use families::{FAMILIES, Family};
+pub use inventory::{Inventory, Named};
 pub use model::{Description, Graph, Model, PositionFactor, Step};
 pub use params::{Layout, Listed, Mix, Name, Params, Source};
 pub use shapes::{SHAPES, Shape, more_bits};

@@ -99,6 +99,8 @@ pub(crate) struct Core<'a> {
     overlay: Option<&'a Overlay>,
     /// Matrices are not read, but know where they are from.
     probe: Option<Probe>,
+    /// Every name that was asked for, with the first that repositories have for it; only where somebody wants to know.
+    pub(crate) keys: Option<RefCell<HashMap<String, String>>>,
 }
 
 /// What a family declared.
@@ -181,7 +183,16 @@ impl<'a> Core<'a> {
             tied: RefCell::default(),
             overlay: None,
             probe: None,
+            keys: None,
         })
+    }
+
+    /// Tensors of the files that were not asked for, sorted.
+    pub(crate) fn unused(&self) -> Vec<String> {
+        let used = self.used.borrow();
+        let mut left: Vec<String> = self.index.values().filter(|stored| !used.contains(*stored)).cloned().collect();
+        left.sort();
+        left
     }
 
     /// With tensors in place of the files' own.
@@ -829,8 +840,17 @@ impl<'a> Params<'a> {
 
     /// All names that `name` may have, in order of preference.
     pub(crate) fn names(&self, name: Name<'_>, suffix: &str) -> Vec<String> {
-        let (prefixes, name) = if self.is_gguf() { (&self.gguf, name.1) } else { (&self.hf, name.0) };
-        join(prefixes, name).into_iter().map(|n| format!("{n}{suffix}")).collect()
+        let (prefixes, own) = if self.is_gguf() { (&self.gguf, name.1) } else { (&self.hf, name.0) };
+        let names: Vec<String> = join(prefixes, own).into_iter().map(|n| format!("{n}{suffix}")).collect();
+        if let Some(keys) = &self.core.keys
+            && !name.0.is_empty()
+            && !own.is_empty()
+            && let Some(key) = join(&self.hf, name.0).into_iter().next()
+        {
+            let mut keys = keys.borrow_mut();
+            names.iter().for_each(|n| _ = keys.entry(n.clone()).or_insert_with(|| format!("{key}{suffix}")));
+        }
+        names
     }
 }
 

@@ -32,6 +32,7 @@ commands! {
     Inspect in inspect,
     Audit in audit,
     License in license,
+    Diff in diff,
     Models in models,
     Pull in pull,
     List in list,

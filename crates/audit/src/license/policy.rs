@@ -127,7 +127,10 @@ const EU: &[&str] = &[
 impl Policy {
     /// A policy from its text; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Policy, String> {
-        let mut policy: Policy = toml::from_str(text).map_err(|e| e.message().trim().replace('\n', " "))?;
+        let mut policy: Policy = toml::from_str(text).map_err(|e| {
+            let place = e.span().map_or(String::new(), |s| format!("line {}: ", line_of(text, s.start)));
+            format!("{place}{}", e.message().trim().replace('\n', " "))
+        })?;
         let known = |name: &String| terms::of(name).is_some() || terms::table().iter().any(|l| l.kind == *name);
         let named = policy.allow.iter().chain(&policy.deny);
         if let Some(odd) = named
@@ -225,11 +228,16 @@ fn verdict(rule: &str, license: Option<&str>, clause: Option<&str>, reason: Stri
     }
 }
 
+/// The line of a byte, counted from 1.
+fn line_of(text: &str, at: usize) -> usize {
+    text.get(..at).unwrap_or_default().matches('\n').count() + 1
+}
+
 /// The lines of a policy's keys; the text is one that could be read.
 fn lines(text: &str) -> BTreeMap<String, usize> {
     let mut lines = BTreeMap::new();
     let Ok(table) = DeTable::parse(text) else { return lines };
-    let line = |at: usize| text.get(..at).unwrap_or_default().matches('\n').count() + 1;
+    let line = |at: usize| line_of(text, at);
     for (key, value) in table.get_ref() {
         let name: &str = key.get_ref();
         lines.insert(name.to_string(), line(key.span().start));
@@ -513,6 +521,7 @@ mod tests {
         ] {
             assert!(Policy::parse(bad).is_err(), "{bad}");
         }
+        assert!(Policy::parse("[use]\nusers = 3\ncommercial = 3").unwrap_err().starts_with("line 3: "));
         assert!(Policy::parse("allow = [\"MIT\", \"permissive\", \"Apache-2.0\", \"other: x\"]").is_ok());
     }
 }

@@ -10,7 +10,10 @@ use super::{
 };
 use pondera_weights::{Result, Weights};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 /// What every report says of itself.
 pub const NO_ADVICE: &str = "a reading of facts by a program, no legal advice";
@@ -187,7 +190,8 @@ pub fn report_of_files(files: &[(String, PathBuf)]) -> Report {
 }
 
 fn weigh(sources: Vec<Source>, mut bases: Vec<Base>) -> Report {
-    bases.dedup_by(|a, b| a.model == b.model);
+    let mut seen = HashSet::new();
+    bases.retain(|b| seen.insert(b.model.clone()));
     let mut r = Report { note: NO_ADVICE, ..Report::default() };
     // What a file says about code is not about weights, where another says something about these.
     let about_code = |s: &Source| s.how == How::Text && s.file.to_uppercase().contains("CODE");

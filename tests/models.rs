@@ -24,7 +24,9 @@ fn filters_can_be_combined_and_hold() {
     assert!(permissive.iter().all(|m| m["license_kind"] == "permissive"));
     assert!(models(&["--license", "Llama-3.2"]).iter().all(|m| text(m, "license") == "llama-3.2"));
     assert!(models(&["--maker", "alibaba"]).iter().all(|m| text(m, "maker").contains("alibaba")));
-    assert!(models(&["--country", "fr"]).iter().all(|m| m["country"]["value"].as_array().unwrap().contains(&"FR".into())));
+    assert!(
+        models(&["--country", "fr"]).iter().all(|m| m["country"]["value"].as_array().unwrap().contains(&"FR".into()))
+    );
     let both = models(&["--moe", "--runs", "--license", "apache-2.0"]);
     assert!(!both.is_empty());
     for m in &both {
@@ -75,9 +77,12 @@ fn facts_come_with_their_sources_and_gaps_are_said() {
         assert!(table.out.contains(part), "{part}");
     }
     let families = run(folder.path(), &["models", "--families", "--json"]).json();
-    let known: Vec<&str> = families["families"].as_array().unwrap().iter().filter_map(|f| f["model_type"].as_str()).collect();
+    let known: Vec<&str> =
+        families["families"].as_array().unwrap().iter().filter_map(|f| f["model_type"].as_str()).collect();
     for m in &all {
-        let runs = m["model_type"]["value"].as_str().is_some_and(|t| known.contains(&t) || known.contains(&&*format!("{t}_text")));
+        let runs = m["model_type"]["value"]
+            .as_str()
+            .is_some_and(|t| known.contains(&t) || known.contains(&&*format!("{t}_text")));
         assert_eq!(m["runs"], runs, "{}", m["name"]);
     }
 }
@@ -106,7 +111,11 @@ fn short_names_lead_to_their_repositories() {
     assert!(pulled.err.contains(&format!("llama3.2:1b is {WHOLE}")), "{pulled:?}");
     let ran = from(&hub, &folder, &use_it);
     assert_eq!(ran.json()["tokens"].as_array().unwrap().len(), 2);
-    for args in [&["license", "Llama3.2:1b", "--json"][..], &["inspect", "llama3.2:1b@main", "--json"], &["show", "llama3.2:1b"]] {
+    for args in [
+        &["license", "Llama3.2:1b", "--json"][..],
+        &["inspect", "llama3.2:1b@main", "--json"],
+        &["show", "llama3.2:1b"],
+    ] {
         assert_eq!(from(&hub, &folder, args).code, 0, "{args:?}");
     }
     // Nothing in it says so, but its name does.

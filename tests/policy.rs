@@ -122,7 +122,10 @@ fn unknown_licences_and_inherited_terms_are_refused_and_exceptions_are_not() {
     let exception = "[[exception]]\nmodel = \"closed\"\nverdict = \"allow\"\nreason = \"contract 7\"\n";
     assert_eq!(asked("closed", &format!("{COMMERCIAL}{exception}")).code, 0);
     // What the base model's licence says counts, whatever the derivative declares.
-    folder.write("closed/README.md", "---\nlicense: apache-2.0\nbase_model: mistralai/Mistral-Large-Instruct-2411\n---\n");
+    folder.write(
+        "closed/README.md",
+        "---\nlicense: apache-2.0\nbase_model: mistralai/Mistral-Large-Instruct-2411\n---\n",
+    );
     let ran = asked("closed", COMMERCIAL);
     assert_eq!(ran.code, 4, "{ran:?}");
     for part in ["Mistral-Research", "of mistralai/Mistral-Large-Instruct-2411", "clause 3.2", "policy.toml:3"] {
@@ -138,7 +141,10 @@ fn from(hub: &Hub, folder: &Folder, args: &[&str]) -> Ran {
 fn a_model_that_is_refused_is_not_fetched() {
     let (hub, folder) = (Hub::new(), models());
     let large = |seed| bytes(seed, 300_000);
-    hub.put("org/closed", repo(&[("config.json", b"{}".to_vec()), ("model.safetensors", large(1)), ("README.md", CARD.into())]));
+    hub.put(
+        "org/closed",
+        repo(&[("config.json", b"{}".to_vec()), ("model.safetensors", large(1)), ("README.md", CARD.into())]),
+    );
     let open = b"---\nlicense: mit\n---\n".to_vec();
     hub.put("org/open", repo(&[("config.json", b"{}".to_vec()), ("model.safetensors", large(2)), ("README.md", open)]));
     // Nothing but the file of weights says what it is under.
@@ -203,7 +209,14 @@ fn hub_copy(folder: &Folder) -> hub::Repo {
 
 /// What a report says of the licence, and of base models.
 fn said(report: &Value) -> Value {
-    json!([report["id"], report["effective"], report["permissions"], report["conditions"], report["limitations"], report["facts"]])
+    json!([
+        report["id"],
+        report["effective"],
+        report["permissions"],
+        report["conditions"],
+        report["limitations"],
+        report["facts"]
+    ])
 }
 
 #[test]
@@ -236,7 +249,8 @@ fn what_is_converted_reads_back_as_what_it_was_made_of() {
             assert_eq!(names(&after), names(&before), "{card} {out}");
         }
         // Made of what was made, it is still the same.
-        let again = run(folder.path(), &["convert", "alone/made.safetensors", "alone/again.safetensors", "--type", "f32"]);
+        let again =
+            run(folder.path(), &["convert", "alone/made.safetensors", "alone/again.safetensors", "--type", "f32"]);
         assert_eq!(again.code, 0, "{again:?}");
         fs::create_dir_all(folder.join("elsewhere")).unwrap();
         fs::rename(folder.join("alone/again.safetensors"), folder.join("elsewhere/again.safetensors")).unwrap();

@@ -72,7 +72,8 @@ impl Guard {
             Some(line) => format!("{}:{line}, `{}`, decided", self.file.display(), verdict.rule),
             None => format!("the default of `{}` decided, which {} does not set", verdict.rule, self.file.display()),
         };
-        Err(Error::new(Exit::Refused, what).hint(format!("{place}: choose another model, or add an [[exception]] for {name}")))
+        Err(Error::new(Exit::Refused, what)
+            .hint(format!("{place}: choose another model, or add an [[exception]] for {name}")))
     }
 
     /// What a pull of `reference` asks: at first of its documents, then of all of it.

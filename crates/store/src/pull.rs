@@ -344,11 +344,7 @@ fn fetch_all(fetch: &Fetch<'_>, jobs: &[Job], approved: &dyn Fn() -> Result<()>)
 }
 
 /// Fetches small files over several connections, one for each.
-fn side_by_side(
-    jobs: &[&Job],
-    connections: usize,
-    one: &(dyn Fn(&Job, usize) -> Result<()> + Sync),
-) -> Result<()> {
+fn side_by_side(jobs: &[&Job], connections: usize, one: &(dyn Fn(&Job, usize) -> Result<()> + Sync)) -> Result<()> {
     let (queue, failed) = (Mutex::new(jobs.iter()), Mutex::new(None));
     let work = || {
         loop {

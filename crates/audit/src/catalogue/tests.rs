@@ -67,7 +67,12 @@ fn licences_are_known_or_said_not_to_be() {
     for f in &catalogue().families {
         for l in f.models.iter().filter_map(|m| f.license_of(m)) {
             let known = terms::of(&l.value).is_some_and(|t| t.id == l.value);
-            assert!(known || l.value.starts_with("other: ") && terms::of(&l.value).is_none(), "{}: {}", f.name, l.value);
+            assert!(
+                known || l.value.starts_with("other: ") && terms::of(&l.value).is_none(),
+                "{}: {}",
+                f.name,
+                l.value
+            );
         }
         // Where the table of terms knows a model by its name, it says the same.
         for m in &f.models {
@@ -152,7 +157,8 @@ fn the_table_agrees_with_the_surveys_where_they_are() {
         eprintln!("no surveys at {}: nothing is compared", folder.display());
         return;
     };
-    let text = |row: &serde_json::Value, key: &str| row.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_string();
+    let text =
+        |row: &serde_json::Value, key: &str| row.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_string();
     let mut compared = 0;
     for row in &architectures {
         let Some(f) = catalogue().families.iter().find(|f| f.name == text(row, "family")) else { continue };

@@ -39,7 +39,9 @@ impl Origin {
         let of_hub = name.split('/').count() == 2 && !name.starts_with(['.', '/']) && !name.ends_with('/');
         let mut bases: Vec<(String, String)> = Vec::new();
         let own = of_hub.then(|| (name.to_string(), relation.to_string()));
-        for (model, relation) in own.into_iter().chain(report.bases.iter().map(|b| (b.model.clone(), b.relation.clone()))) {
+        for (model, relation) in
+            own.into_iter().chain(report.bases.iter().map(|b| (b.model.clone(), b.relation.clone())))
+        {
             if bases.len() < BASES_MAX && !bases.iter().any(|(other, _)| *other == model) {
                 bases.push((model, relation));
             }
@@ -248,7 +250,8 @@ mod tests {
             let before = report(&folder.0).unwrap();
             assert_eq!(before.id.as_deref(), want);
             let weights = Weights::open(&empty).unwrap();
-            let origin = Origin::new(&before, "org/name@main", "quantized").with_texts(Some(&folder.0), &weights).unwrap();
+            let origin =
+                Origin::new(&before, "org/name@main", "quantized").with_texts(Some(&folder.0), &weights).unwrap();
             assert_eq!(origin.texts.iter().map(|t| &*t.0).collect::<Vec<_>>(), ["LICENSE", "NOTICE"]);
             for after in written(&folder, &origin) {
                 // The text decides, as it did before: a rider is not lost.

@@ -116,11 +116,11 @@ pub(super) fn carried(weights: &Weights) -> Vec<(String, String)> {
     };
     weights.metadata().iter().for_each(|(key, text)| add(key, text));
     if let Some(g) = weights.gguf() {
-        g.keys().for_each(|key| {
+        for key in g.keys().filter(|key| key.starts_with(TEXT_KEY)) {
             if let Ok(Some(text)) = g.str(key) {
                 add(key, text);
             }
-        });
+        }
     }
     texts
 }
@@ -131,7 +131,9 @@ pub(super) const TEXT_KEY: &str = "license_text.";
 /// Whether a file of this name goes along with what is made of its folder.
 fn goes_along(name: &str) -> bool {
     let upper = name.to_uppercase();
-    is_license(name) || ["NOTICE", "USE_POLICY", "TERMS"].iter().any(|n| upper.starts_with(n)) && !name.contains('/')
+    let text = ["", "MD", "TXT", "RST"].contains(&upper.rsplit_once('.').map_or("", |(_, ending)| ending));
+    let named = || ["NOTICE", "USE_POLICY", "TERMS"].iter().any(|n| upper.starts_with(n));
+    !name.contains('/') && (is_license(name) || text && named())
 }
 
 /// Files of a folder, sorted.
@@ -349,6 +351,21 @@ mod tests {
             ("README.md", false),
         ] {
             assert_eq!(is_license(name), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_must_be_passed_on_goes_along() {
+        for (name, want) in [
+            ("LICENSE", true),
+            ("NOTICE", true),
+            ("Notice.txt", true),
+            ("USE_POLICY.md", true),
+            ("NOTICE.png", false),
+            ("a/LICENSE", false),
+            ("README.md", false),
+        ] {
+            assert_eq!(goes_along(name), want, "{name}");
         }
     }
 }

@@ -1,11 +1,12 @@
-//! Records licence texts for `pondera license`: `cargo run -p pondera-audit --example record_licences XML TEXTS`.
+//! Records licence texts for `pondera license`: `cargo run -p pondera-audit --example record_licences XML TEXTS`, or
+//! with `--add TEXTS` beside those that are recorded already.
 //!
 //! Owns which texts are recorded and how the templates of the SPDX list become pieces of words, places and options.
 //! XML is `src/` of the repository spdx/license-list-XML. TEXTS is a folder of plain texts `ID~N.txt` (the licence)
 //! and `ID~N.notice.txt` (the lines that say that something is under it); `origins.tsv` beside it says per file
 //! where it came from. Nothing of a text goes into this repository but hashes of its words.
 use pondera_audit::license::{
-    template::{Kind, Node, pack},
+    template::{Kind, Node, pack, recorded},
     words::words,
 };
 use roxmltree::{Document, Node as Xml};
@@ -98,13 +99,19 @@ type Recorded = (String, Kind, Vec<Node>);
 
 fn main() -> Result<(), String> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [xml, texts] = &args[..] else { return Err("usage: record_licences XML TEXTS".into()) };
+    let [xml, texts] = &args[..] else { return Err("usage: record_licences XML TEXTS, or --add TEXTS".into()) };
     let mut all: Vec<(Recorded, String)> = Vec::new();
-    for id in SPDX {
+    let add = xml == "--add";
+    if add {
+        let table = include_str!("../src/license/texts.tsv").lines().skip(1);
+        let origins = table.map(|line| line.rsplit('\t').next().unwrap_or_default().to_string());
+        all.extend(recorded().into_iter().zip(origins));
+    }
+    for id in SPDX.iter().filter(|_| !add) {
         let text = spdx(Path::new(xml), id, "text")?;
         all.extend(text.into_iter().map(|n| ((id.to_string(), Kind::Text, n), "SPDX licence list".to_string())));
     }
-    for id in NOTICES {
+    for id in NOTICES.iter().filter(|_| !add) {
         let notice = spdx(Path::new(xml), id, "standardLicenseHeader")?;
         let origin = "SPDX licence list, standard header".to_string();
         let notice = notice.into_iter().filter(|n| says_enough(n));
@@ -112,15 +119,17 @@ fn main() -> Result<(), String> {
     }
     all.extend(plain_texts(Path::new(texts))?);
     all.sort_by(|a, b| (&a.0.0, &a.1).cmp(&(&b.0.0, &b.1)));
+    // What was recorded before stays one text.
+    all.dedup_by(|a, b| a.0 == b.0);
     let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/license");
     let mut table = String::from("id\tkind\twords\torigin\n");
     for ((id, kind, nodes), origin) in &all {
         let n = nodes.iter().filter(|n| matches!(n, Node::Word(_))).count();
         let _ = writeln!(table, "{id}\t{}\t{n}\t{origin}", if *kind == Kind::Notice { "notice" } else { "text" });
     }
-    let recorded: Vec<Recorded> = all.into_iter().map(|a| a.0).collect();
-    let packed = pack(&recorded);
-    println!("{} texts, {} bytes", recorded.len(), packed.len());
+    let texts: Vec<Recorded> = all.into_iter().map(|a| a.0).collect();
+    let packed = pack(&texts);
+    println!("{} texts, {} bytes", texts.len(), packed.len());
     let write = |name: &str, bytes: &[u8]| fs::write(out.join(name), bytes).map_err(|e| format!("{name}: {e}"));
     write("texts.bin", &packed)?;
     write("texts.tsv", table.as_bytes())

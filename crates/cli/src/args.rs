@@ -57,6 +57,9 @@ pub struct Global {
     /// Read defaults for flags, and models to serve, from a TOML file
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Refuse to fetch, use or convert a model whose licence this policy does not accept (exit 4)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
     /// How log lines on standard error are written [default: text]
     #[arg(long, global = true, value_name = "FORMAT", value_enum)]
     pub log_format: Option<log::Format>,

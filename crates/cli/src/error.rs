@@ -73,6 +73,16 @@ impl Error {
         self.exit
     }
 
+    /// What is wrong.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// What to do next.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// Writes its lines to standard error; nothing for a reader that went away.
     pub fn print(&self) {
         if !self.what.is_empty() {
@@ -176,6 +186,7 @@ impl From<pondera_store::Error> for Error {
             ErrorKind::Missing | ErrorKind::Corrupt | ErrorKind::Unsafe => Exit::File,
             ErrorKind::Full => Exit::DoesNotFit,
             ErrorKind::Stopped => Exit::Interrupted,
+            ErrorKind::Refused => Exit::Refused,
             ErrorKind::Remote
             | ErrorKind::Denied
             | ErrorKind::Network

@@ -4,12 +4,12 @@ use crate::{
     args::Global,
     error::{Error, Result},
     interrupt::{self, Listening},
-    model::default_store,
+    model::{self, default_store},
     progress::Bar,
 };
 use pondera_store::{Config, Model, Progress, Reference, Revision, Store};
 use serde_json::{Value, json};
-use std::{env, ops::ControlFlow, sync::Mutex};
+use std::{env, ops::ControlFlow, path::Path, sync::Mutex};
 
 /// In front of names of Ollama's models.
 pub const OLLAMA: &str = "ollama:";
@@ -22,9 +22,10 @@ pub fn store(global: &Global) -> Result<Store> {
     Ok(Store::new(config))
 }
 
-/// `REF` as it stands on the command line.
+/// `REF` as it stands on the command line: also a short name of the catalogue.
 pub fn reference(text: &str) -> Result<Reference> {
-    Ok(text.parse::<Reference>()?)
+    let known = model::alias(text).filter(|_| !Path::new(text).exists());
+    Ok(known.as_deref().unwrap_or(text).parse::<Reference>()?)
 }
 
 /// A bar over bytes, and Ctrl-C, for calls into the store.

@@ -22,6 +22,7 @@ mod memory;
 mod model;
 mod out;
 mod packed;
+mod policy;
 mod progress;
 mod sentence;
 mod served;

@@ -6,6 +6,7 @@ use crate::{
     flags::{Compute, Recommended},
     interrupt::Listening,
     model::{self, PEBBLE_NAME, Source, embedded_bytes},
+    policy,
     progress::Spinner,
     words,
 };
@@ -28,8 +29,14 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Opens `source`; `kv` is the cache type that the command prefers.
+    /// Opens `source`; `kv` is the cache type that the command prefers. Exit 4 where a policy refuses it.
     pub fn open(source: &Source, compute: &Compute, kv: KvType, context: &Context) -> Result<Loaded> {
+        policy::check(source, &context.global)?;
+        Loaded::open_part(source, compute, kv, context)
+    }
+
+    /// The same for a part of a model of which the policy was asked already.
+    pub fn open_part(source: &Source, compute: &Compute, kv: KvType, context: &Context) -> Result<Loaded> {
         let options = compute.options(context.global.threads, kv)?;
         let mut loaded = Loaded::from_source(&from(source), source.name(), &options, context)?;
         loaded.recommended = source.folder().map(Recommended::of).transpose()?.unwrap_or_default();
@@ -40,6 +47,7 @@ impl Loaded {
     pub fn open_draft(&mut self, ahead: &Ahead, context: &Context) -> Result<()> {
         let Some(name) = &ahead.draft else { return Ok(()) };
         let source = model::resolve(Some(name), &context.global)?;
+        policy::check(&source, &context.global)?;
         let start = Instant::now();
         let spinner = Spinner::new(context, format!("loading {}", source.name()));
         self.engine.set_draft(&from(&source), &mut |_| {})?;

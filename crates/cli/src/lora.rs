@@ -3,6 +3,8 @@ use crate::{
     Context,
     error::{Error, Result},
     load::Loaded,
+    model::Source,
+    policy,
     progress::Spinner,
 };
 use std::{path::PathBuf, time::Instant};
@@ -44,6 +46,9 @@ impl Loaded {
         let (start, spinner) = (Instant::now(), Spinner::new(context, "loading adapters".to_string()));
         if let Some((path, _)) = lora.lora.iter().find(|(path, _)| !path.exists()) {
             return Err(Error::file(format!("{}: there is no such adapter", path.display())));
+        }
+        for (path, _) in &lora.lora {
+            policy::check(&Source::Path(path.clone()), &context.global)?;
         }
         let files: Vec<_> = lora.lora.iter().map(|(path, scale)| (path.as_path(), *scale)).collect();
         let id = self.engine.load_adapter("--lora", &files)?;

@@ -1,9 +1,12 @@
-//! What MODEL means: a path, a name in the store, a repository in the hub cache, a model of Ollama's, or the model in the box.
+//! What MODEL means: a path, a name in the store, a repository in the hub cache or a short name for one, a model of Ollama's, or the
+//! model in the box.
 use crate::{
     args::Global,
     error::{Error, Result},
     hub,
+    out::Out,
 };
+use pondera_audit::catalogue;
 use pondera_quant::Bytes;
 use pondera_store::Reference;
 use pondera_weights::Weights;
@@ -85,11 +88,22 @@ pub fn resolve(name: Option<&str>, global: &Global) -> Result<Source> {
     if let Some(theirs) = name.strip_prefix(hub::OLLAMA) {
         return Ok(Source::Path(hub::store(global)?.ollama_model(theirs)?.path));
     }
-    match name.parse::<Reference>() {
+    let known = alias(name);
+    if let Some(known) = &known {
+        Out::new(global.json, global.quiet).note(&format!("{name} is {known}"));
+    }
+    match known.as_deref().unwrap_or(name).parse::<Reference>() {
         Ok(reference) => Ok(Source::Path(hub::store(global)?.resolve(&reference)?)),
         Err(_) => Err(Error::file(format!("{name}: no such file or folder"))
-            .hint("give a folder, a .gguf or .safetensors file, or org/name of the hub cache")),
+            .hint("give a folder, a .gguf or .safetensors file, org/name of the hub cache, or a name that `pondera models` lists")),
     }
+}
+
+/// What a short name of the catalogue stands for: `llama3.2:1b`, with a revision or without.
+pub fn alias(name: &str) -> Option<String> {
+    let (short, revision) = name.split_once('@').map_or((name, None), |(short, revision)| (short, Some(revision)));
+    let model = catalogue::alias(short)?;
+    Some(revision.map_or_else(|| model.name.clone(), |revision| format!("{}@{revision}", model.name)))
 }
 
 /// Whether a single argument of `run` names a model rather than being the prompt.
@@ -99,6 +113,7 @@ pub fn looks_like_model(text: &str, global: &Global) -> bool {
     let is_path = || ["/", "./", "../", "~/"].iter().any(|p| text.starts_with(p)) && text.len() > 2;
     Path::new(text).exists()
         || text == PEBBLE_NAME
+        || alias(text).is_some()
         || in_store(text, global).is_some()
         || MODEL_ENDINGS.iter().any(|e| lower.ends_with(e))
         || word && (FILE_ENDINGS.iter().any(|e| lower.ends_with(e)) || is_path() || is_reference(text))
@@ -156,6 +171,8 @@ mod tests {
             ("org/name:Q4_K_M", true),
             ("ollama:llama3.2:3b", true),
             ("pebble", true),
+            ("llama3.2:1b", true),
+            ("llama", false),
         ] {
             // Of the root folder it is enough that it exists.
             assert_eq!(looks_like_model(text, &global), want || text == "/", "{text:?}");

@@ -1,9 +1,14 @@
 //! The machine's store as a server's library: what clients may name, fetch, copy and delete. A client's name is a name or a
 //! reference of the store and never a path.
-use crate::{error, model::Source, served::spec};
+use crate::{
+    error::{self, Exit},
+    model::{self, Source},
+    policy::Guard,
+    served::spec,
+};
 use pondera_engine::EngineOptions;
 use pondera_server::{Held, Library, LibraryError, LibraryErrorKind, ModelSpec, Placed, Progress, Pulling};
-use pondera_store::{Error, ErrorKind, PullOptions, Reference, Store};
+use pondera_store::{Early, Error, ErrorKind, PullOptions, Reference, Store};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -18,14 +23,16 @@ const HOSTS: [&str; 2] = ["hf.co/", "huggingface.co/"];
 pub struct Shelf {
     store: Store,
     options: EngineOptions,
+    /// What may be fetched and used.
+    guard: Option<Guard>,
     /// One pull at a time: the store has connections of its own.
     pulling: Mutex<()>,
 }
 
 impl Shelf {
     /// Over this store.
-    pub fn new(store: Store, options: EngineOptions) -> Shelf {
-        Shelf { store, options, pulling: Mutex::new(()) }
+    pub fn new(store: Store, options: EngineOptions, guard: Option<Guard>) -> Shelf {
+        Shelf { store, options, guard, pulling: Mutex::new(()) }
     }
 
     /// Where a client's name leads; none where it leads nowhere.
@@ -68,7 +75,11 @@ impl Library for Shelf {
 
     fn find(&self, name: &str) -> Result<Option<ModelSpec>, LibraryError> {
         let Some((name, path)) = self.lead(name)? else { return Ok(None) };
-        spec(name, Source::Path(path), &self.options).map(Some).map_err(|e| failed(&e))
+        let source = Source::Path(path);
+        if let Some(guard) = &self.guard {
+            guard.source(&source).map_err(|e| refused(&e))?;
+        }
+        spec(name, source, &self.options).map(Some).map_err(|e| failed(&e))
     }
 
     fn pull(&self, name: &str, progress: &mut Progress<'_>) -> Result<(), LibraryError> {
@@ -87,7 +98,9 @@ impl Library for Shelf {
             let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
             progress(&Pulling::File { name: p.file.to_string(), done: p.bytes_done, total: p.bytes })
         };
-        self.store.pull(&reference, &PullOptions::default(), &watch).map(drop).map_err(|e| told(&e))
+        let approve = |early: &Early| self.guard.as_ref().map_or(Ok(()), |g| g.early(&reference.to_string(), early));
+        let pulled = self.store.pull_approved(&reference, &PullOptions::default(), &watch, &approve);
+        pulled.map(drop).map_err(|e| told(&e))
     }
 
     fn copy(&self, from: &str, to: &str) -> Result<(), LibraryError> {
@@ -128,6 +141,9 @@ impl Library for Shelf {
 }
 
 fn reference(name: &str) -> pondera_store::Result<Reference> {
+    if let Some(known) = model::alias(name) {
+        return known.parse();
+    }
     let name = HOSTS.iter().find_map(|host| name.strip_prefix(host)).unwrap_or(name);
     name.strip_suffix(":latest").unwrap_or(name).parse()
 }
@@ -144,20 +160,33 @@ fn told(e: &Error) -> LibraryError {
     let kind = match e.kind() {
         ErrorKind::Invalid | ErrorKind::Choice => Kind::Invalid,
         ErrorKind::Missing | ErrorKind::Remote => Kind::NotFound,
-        ErrorKind::Denied => Kind::Refused,
+        ErrorKind::Denied | ErrorKind::Refused => Kind::Refused,
         ErrorKind::Network | ErrorKind::Offline | ErrorKind::Corrupt | ErrorKind::Unsafe => Kind::Upstream,
         ErrorKind::Full | ErrorKind::Io | ErrorKind::Busy | ErrorKind::Stopped => Kind::Failed,
     };
     let message = match e.kind() {
-        ErrorKind::Invalid | ErrorKind::Choice | ErrorKind::Remote | ErrorKind::Denied | ErrorKind::Offline => {
-            e.to_string()
-        }
+        ErrorKind::Invalid
+        | ErrorKind::Choice
+        | ErrorKind::Remote
+        | ErrorKind::Denied
+        | ErrorKind::Refused
+        | ErrorKind::Offline => e.to_string(),
         ErrorKind::Missing => "the model does not exist here".into(),
         ErrorKind::Network => "the hub did not answer as it should".into(),
         ErrorKind::Corrupt | ErrorKind::Unsafe => "what the hub sent is not what it promised".into(),
         ErrorKind::Full => "the disk is full".into(),
         ErrorKind::Io | ErrorKind::Busy => "the store cannot be used now; the server's log says why".into(),
         ErrorKind::Stopped => "stopped; what has come is kept".into(),
+    };
+    LibraryError { kind, message }
+}
+
+/// What a client is told of a refusal: model, licence and clause. Where the policy lies is the log's.
+fn refused(e: &error::Error) -> LibraryError {
+    tracing::warn!("the policy: {} ({})", e.what(), e.hint_text().unwrap_or_default());
+    let (kind, message) = match e.exit() {
+        Exit::Refused => (LibraryErrorKind::Refused, e.what().to_string()),
+        _ => (LibraryErrorKind::Failed, "the model cannot be served; the server's log says why".into()),
     };
     LibraryError { kind, message }
 }

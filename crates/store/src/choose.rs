@@ -175,6 +175,11 @@ fn is_document(path: &str) -> bool {
         && ["", "MD", "TXT", "PDF", "RST", "HTML"].contains(&upper.rsplit_once('.').map_or("", |e| e.1))
 }
 
+/// Whether a file says what the model is and under which terms: documents, and configurations that name base models.
+pub(crate) fn says_what_it_is(path: &str) -> bool {
+    is_document(path) || ["config.json", "adapter_config.json", "mergekit_config.json"].contains(&path)
+}
+
 /// What lies beside tensors and is read with them: config, vocabulary, templates, signature.
 fn is_companion(path: &str) -> bool {
     const NAMES: [&str; 22] = [

@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Busy,
     /// The caller's callback said stop.
     Stopped,
+    /// The caller does not want it, having seen what it is.
+    Refused,
 }
 
 /// Why the store did not do what was asked. `{}` is one line; `{:#}` adds a `hint:` line where there is one.

@@ -37,7 +37,7 @@ pub use digest::Digest;
 pub use error::{Error, ErrorKind, Result};
 pub use local::{Bad, LocalFile, Model, Revision, Verified};
 pub use ollama::OllamaModel;
-pub use pull::{Progress, PullOptions, Pulled, PulledFile, Watch};
+pub use pull::{Approve, Early, Progress, PullOptions, Pulled, PulledFile, Watch};
 pub use reference::Reference;
 pub use remove::Removed;
 

@@ -2,7 +2,7 @@
 use crate::{
     Store,
     blob::{Fetch, Job},
-    choose::{Choice, RemoteFile, choose},
+    choose::{Choice, RemoteFile, choose, says_what_it_is},
     digest::Digest,
     error::{At, Error, ErrorKind, Result},
     http::Client,
@@ -29,6 +29,8 @@ use std::{
 const CALLS: Duration = Duration::from_millis(50);
 /// Longest index that is read, in bytes.
 const INDEX_MAX: u64 = 100_000_000;
+/// Longest document that is fetched before the rest.
+const EARLY_MAX: u64 = 4 << 20;
 
 /// How far a call is.
 #[derive(Clone, Debug)]
@@ -51,6 +53,19 @@ pub struct Progress<'a> {
 
 /// Hears of progress up to twenty times a second, from any thread; says whether to go on.
 pub type Watch<'a> = &'a (dyn Fn(&Progress<'_>) -> ControlFlow<()> + Sync);
+
+/// What there is of a model before it can be seen, as [`Approve`] gets it.
+#[derive(Clone, Debug)]
+pub struct Early {
+    /// Files that are here and verified: their paths in the repository, and where they lie.
+    pub files: Vec<(String, PathBuf)>,
+    /// Whether these are all of them; else documents and configurations alone, before anything larger is fetched.
+    pub whole: bool,
+}
+
+/// Says whether a model is wanted: once its documents are here, before anything larger is fetched, and once all of it is
+/// here, before it can be seen. An error ends the pull.
+pub type Approve<'a> = &'a (dyn Fn(&Early) -> Result<()> + Sync);
 
 /// What a pull may be told.
 #[derive(Clone, Debug, Default)]
@@ -193,6 +208,21 @@ impl Store {
     /// `Choice` where the repository leaves doubt, `Denied` and `Remote` for what the hub says, `Network` after all tries,
     /// `Corrupt` where bytes do not hold twice, `Unsafe` for names that leave the folder, `Full`, `Io`, `Stopped`.
     pub fn pull(&self, reference: &Reference, options: &PullOptions, watch: Watch<'_>) -> Result<Pulled> {
+        self.pull_approved(reference, options, watch, &|_| Ok(()))
+    }
+
+    /// The same for who wants to see cards and licences before anything larger is fetched, and all of it before it is shown in
+    /// the cache. What has come of a model that is not wanted stays unfinished: a `gc` removes it.
+    ///
+    /// # Errors
+    /// As [`Store::pull`], and those of `approve`.
+    pub fn pull_approved(
+        &self,
+        reference: &Reference,
+        options: &PullOptions,
+        watch: Watch<'_>,
+        approve: Approve<'_>,
+    ) -> Result<Pulled> {
         let config = self.config();
         let client = Client::new(config)?;
         let watcher = Watcher::new(watch);
@@ -224,7 +254,12 @@ impl Store {
         for path in &paths {
             jobs.push(job(&fetch, &listing.commit, &mut listing.files, path)?);
         }
-        let fetched = fetch_all(&fetch, &jobs)?;
+        let held = |wanted: &dyn Fn(&Job) -> bool| {
+            let place = |j: &Job| (j.path.clone(), layout.blob(j.digest.as_str()));
+            jobs.iter().filter(|j| wanted(j)).map(place).collect()
+        };
+        let fetched = fetch_all(&fetch, &jobs, &|| approve(&Early { files: held(&is_early), whole: false }))?;
+        approve(&Early { files: held(&|_| true), whole: true })?;
         let links: Vec<(String, Digest)> = jobs.iter().map(|j| (j.path.clone(), j.digest.clone())).collect();
         layout.publish_snapshot(&listing.commit, &links)?;
         layout.publish_reference(reference.revision_or_main(), &listing.commit)?;
@@ -261,8 +296,14 @@ fn index(fetch: &Fetch<'_>, commit: &str, files: &mut [RemoteFile], path: &str) 
     fs::read(&blob).at(&blob)
 }
 
-/// Fetches all blobs, small ones side by side, large ones one after another over all connections. Paths of those that came.
-fn fetch_all(fetch: &Fetch<'_>, jobs: &[Job]) -> Result<BTreeSet<String>> {
+/// Whether a file says what a model is and is small: what is looked at before the rest is fetched.
+fn is_early(job: &Job) -> bool {
+    job.size <= EARLY_MAX && says_what_it_is(&job.path)
+}
+
+/// Fetches all blobs: those that say what the model is first, then, if these are `approved`, the others; small ones side by
+/// side, large ones one after another over all connections. Paths of those that came.
+fn fetch_all(fetch: &Fetch<'_>, jobs: &[Job], approved: &dyn Fn() -> Result<()>) -> Result<BTreeSet<String>> {
     let mut seen = BTreeSet::new();
     let unique: Vec<&Job> = jobs.iter().filter(|j| seen.insert(&j.digest)).collect();
     fetch.watcher.expect(unique.len(), unique.iter().map(|j| j.size).fold(0, u64::saturating_add));
@@ -276,6 +317,9 @@ fn fetch_all(fetch: &Fetch<'_>, jobs: &[Job]) -> Result<BTreeSet<String>> {
         }
     }
     room(fetch, &needed)?;
+    // Of several files of the same bytes any may be the one that says something.
+    let early: BTreeSet<&Digest> = jobs.iter().filter(|j| is_early(j)).map(|j| &j.digest).collect();
+    let (early, needed): (Vec<&Job>, Vec<&Job>) = needed.into_iter().partition(|j| early.contains(&j.digest));
     let (small, large): (Vec<&Job>, Vec<&Job>) = needed.into_iter().partition(|j| j.size <= fetch.config.chunk_bytes);
     let connections = fetch.config.connections.clamp(1, 64);
     let came = Mutex::new(BTreeSet::new());
@@ -290,7 +334,18 @@ fn fetch_all(fetch: &Fetch<'_>, jobs: &[Job]) -> Result<BTreeSet<String>> {
         fetch.watcher.file_done();
         Ok(())
     };
-    let (queue, failed) = (Mutex::new(small.iter()), Mutex::new(None));
+    side_by_side(&early, connections, &one)?;
+    approved()?;
+    side_by_side(&small, connections, &one)?;
+    for job in large {
+        one(job, connections)?;
+    }
+    Ok(came.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Fetches small files over several connections, one for each.
+fn side_by_side(jobs: &[&Job], connections: usize, one: &(dyn Fn(&Job, usize) -> Result<()> + Sync)) -> Result<()> {
+    let (queue, failed) = (Mutex::new(jobs.iter()), Mutex::new(None));
     let work = || {
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -301,19 +356,13 @@ fn fetch_all(fetch: &Fetch<'_>, jobs: &[Job]) -> Result<BTreeSet<String>> {
         }
     };
     thread::scope(|scope| {
-        for _ in 1..connections.min(small.len()) {
+        for _ in 1..connections.min(jobs.len()) {
             // One that cannot be had is one less.
             let _ = thread::Builder::new().spawn_scoped(scope, work);
         }
         work();
     });
-    if let Some(e) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(e);
-    }
-    for job in large {
-        one(job, connections)?;
-    }
-    Ok(came.into_inner().unwrap_or_else(PoisonError::into_inner))
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
 /// Refuses what the disk cannot hold, before anything is fetched.

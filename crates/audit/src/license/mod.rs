@@ -6,6 +6,7 @@ mod align;
 pub mod card;
 mod identify;
 pub mod names;
+mod origin;
 pub mod policy;
 mod report;
 mod residue;
@@ -15,5 +16,6 @@ pub mod terms;
 pub mod words;
 
 pub use identify::{Identified, Part, Resemblance, TEXT_MAX, identify};
+pub use origin::Origin;
 pub use policy::{Decision, Policy, Verdict};
-pub use report::{Base, How, NO_ADVICE, Report, Source, Term, report, report_of};
+pub use report::{Base, How, NO_ADVICE, Report, Source, Term, report, report_of, report_of_files};

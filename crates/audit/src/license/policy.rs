@@ -7,6 +7,8 @@ use super::{
     terms::{self, License, Value, What},
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use toml::de::{DeTable, DeValue};
 
 /// A policy, as its file says it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -25,6 +27,9 @@ pub struct Policy {
     pub purpose: Use,
     /// Models with a decision of their own.
     pub exception: Vec<Exception>,
+    /// The line of each key, by the name that verdicts give it (`use.commercial`, `exception 0`).
+    #[serde(skip)]
+    lines: BTreeMap<String, usize>,
 }
 
 /// What to do with what is not known.
@@ -90,6 +95,9 @@ pub struct Verdict {
     pub decision: Decision,
     /// The line of the policy that decided: `deny`, `allow`, `unknown`, `use.commercial`, `exception`, …
     pub rule: String,
+    /// Its line in the policy, counted from 1; none where the default decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
     /// The licence that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
@@ -119,7 +127,10 @@ const EU: &[&str] = &[
 impl Policy {
     /// A policy from its text; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Policy, String> {
-        let policy: Policy = toml::from_str(text).map_err(|e| e.message().trim().replace('\n', " "))?;
+        let mut policy: Policy = toml::from_str(text).map_err(|e| {
+            let place = e.span().map_or(String::new(), |s| format!("line {}: ", line_of(text, s.start)));
+            format!("{place}{}", e.message().trim().replace('\n', " "))
+        })?;
         let known = |name: &String| terms::of(name).is_some() || terms::table().iter().any(|l| l.kind == *name);
         let named = policy.allow.iter().chain(&policy.deny);
         if let Some(odd) = named
@@ -131,15 +142,25 @@ impl Policy {
         if !(0.0..=1.0).contains(&policy.confidence_min) {
             return Err(format!("confidence_min: expected 0 to 1, got {}", policy.confidence_min));
         }
+        policy.lines = lines(text);
         Ok(policy)
     }
 
     /// Whether `report`, about the model `name`, is accepted.
     pub fn judge(&self, name: &str, report: &Report) -> Verdict {
+        let mut verdict = self.decide(name, report);
+        if verdict.line.is_none() {
+            verdict.line = self.lines.get(&verdict.rule).copied();
+        }
+        verdict
+    }
+
+    fn decide(&self, name: &str, report: &Report) -> Verdict {
         let id = report.id.as_deref();
-        if let Some(e) = self.exception.iter().find(|e| e.fits(name, &report.effective)) {
+        if let Some((i, e)) = self.exception.iter().enumerate().find(|(_, e)| e.fits(name, &report.effective)) {
             let reason = format!("exception for {}: {}", e.model, e.reason);
-            return Verdict { decision: e.verdict, ..verdict("exception", id, None, reason) };
+            let line = self.lines.get(&format!("exception {i}")).copied();
+            return Verdict { decision: e.verdict, line, ..verdict("exception", id, None, reason) };
         }
         if report.effective.is_empty() {
             return self.unknown(None, "no licence was found, or none that is known".into());
@@ -199,11 +220,42 @@ fn verdict(rule: &str, license: Option<&str>, clause: Option<&str>, reason: Stri
     Verdict {
         decision: Decision::Deny,
         rule: rule.into(),
+        line: None,
         license: owned(license),
         clause: owned(clause),
         reason,
         keep: Vec::new(),
     }
+}
+
+/// The line of a byte, counted from 1.
+fn line_of(text: &str, at: usize) -> usize {
+    text.get(..at).unwrap_or_default().matches('\n').count() + 1
+}
+
+/// The lines of a policy's keys; the text is one that could be read.
+fn lines(text: &str) -> BTreeMap<String, usize> {
+    let mut lines = BTreeMap::new();
+    let Ok(table) = DeTable::parse(text) else { return lines };
+    let line = |at: usize| line_of(text, at);
+    for (key, value) in table.get_ref() {
+        let name: &str = key.get_ref();
+        lines.insert(name.to_string(), line(key.span().start));
+        match value.get_ref() {
+            DeValue::Table(inner) => {
+                for (part, _) in inner {
+                    lines.insert(format!("{name}.{}", part.get_ref()), line(part.span().start));
+                }
+            }
+            DeValue::Array(list) => {
+                for (i, entry) in list.iter().enumerate() {
+                    lines.insert(format!("{name} {i}"), line(entry.span().start));
+                }
+            }
+            _ => {}
+        }
+    }
+    lines
 }
 
 /// Whether an entry of a list means this licence: its id, or its kind.
@@ -371,21 +423,23 @@ mod tests {
         ("Gemma-ToU-2024-04-01", COMMERCIAL, None),
         ("gemma", COMMERCIAL, Some(("unknown", ""))),
         ("gemma", LAX, None),
-        ("Qwen-2024", MIDDLE, Some(("use.users", "3"))),
+        ("Qwen-2024", MIDDLE, Some(("use.users", "4"))),
         ("Qwen-2024", SMALL, None),
         ("Tongyi-Qianwen-2023", TEACHER, Some(("use.outputs_training", "5.b"))),
         ("DeepSeek-License-1.0", COMMERCIAL, None),
         ("Stability-Community-2024", MIDDLE, Some(("use.revenue_usd", "III"))),
         ("Stability-Community-2024", SMALL, None),
-        ("Stability-NC-2023", COMMERCIAL, Some(("use.commercial", "1 and 2"))),
-        ("Tencent-Hunyuan3D-2.0", LONDON, Some(("use.region", "1 (Territory)"))),
+        ("Stability-NC-2023", COMMERCIAL, Some(("use.commercial", "1.a"))),
+        ("Tencent-Hunyuan3D-2.0", LONDON, Some(("use.region", "1.l"))),
         ("Tencent-Hunyuan3D-2.0", MIDDLE, Some(("use.users", "4"))),
         ("Modified-MIT-Kimi-K2", LARGE, None),
-        ("other: kimi-k3", MIDDLE, Some(("use.revenue_usd", "model as a service"))),
-        ("other: mrl", COMMERCIAL, Some(("use.commercial", "research"))),
+        ("other: kimi-k3", MIDDLE, Some(("use.revenue_usd", "2: model as a service"))),
+        ("other: mrl", COMMERCIAL, Some(("use.commercial", "3.2"))),
+        ("other: mnpl", COMMERCIAL, Some(("use.commercial", "3.2"))),
+        ("MiniMax-M2.7-NC", COMMERCIAL, Some(("use.commercial", "3:"))),
         ("other: my-own", COMMERCIAL, Some(("unknown", ""))),
         ("other: my-own", LAX, None),
-        ("EXAONE-1.1-NC", GIVE, Some(("use.distribute", "grant"))),
+        ("EXAONE-1.1-NC", GIVE, None),
         ("EXAONE-1.1-NC", TEACHER, Some(("use.outputs_training", "3.1"))),
         ("BigScience-OpenRAIL-M", COMMERCIAL, None),
         ("NVIDIA-Open-Model-2025", COMMERCIAL, None),
@@ -427,6 +481,26 @@ mod tests {
     }
 
     #[test]
+    fn a_verdict_names_the_line_that_decided() {
+        let text = "# ours\nunknown = \"deny\"\nallow = [\n  \"permissive\",\n  \"Llama-3.1\",\n]\n\n[use]\ncommercial = true\nusers = 800000000\n\n\
+            [[exception]]\nmodel = \"a/*\"\nverdict = \"allow\"\nreason = \"x\"\n\n[[exception]]\nmodel = \"b/*\"\nverdict = \"deny\"\nreason = \"y\"\n";
+        let policy = Policy::parse(text).unwrap();
+        for (name, id, rule, line) in [
+            ("m", "CC-BY-NC-4.0", "allow", Some(3)),
+            ("m", "Llama-3.1", "use.users", Some(10)),
+            ("b/m", "MIT", "exception", Some(17)),
+            ("a/m", "CC-BY-NC-4.0", "exception", Some(12)),
+        ] {
+            let v = policy.judge(name, &under(id));
+            assert_eq!((&*v.rule, v.line), (rule, line), "{name} {id}");
+        }
+        let unknown = |text: &str| Policy::parse(text).unwrap().judge("m", &Report::default());
+        assert_eq!(unknown(text).line, Some(2));
+        // What decided is the default, which no line says.
+        assert_eq!((unknown("").allowed(), unknown("").line), (false, None));
+    }
+
+    #[test]
     fn what_is_accepted_has_duties() {
         let v = Policy::parse(COMMERCIAL).unwrap().judge("x", &under("Llama-3.1"));
         assert!(
@@ -447,6 +521,7 @@ mod tests {
         ] {
             assert!(Policy::parse(bad).is_err(), "{bad}");
         }
+        assert!(Policy::parse("[use]\nusers = 3\ncommercial = 3").unwrap_err().starts_with("line 3: "));
         assert!(Policy::parse("allow = [\"MIT\", \"permissive\", \"Apache-2.0\", \"other: x\"]").is_ok());
     }
 }

@@ -10,7 +10,10 @@ use super::{
 };
 use pondera_weights::{Result, Weights};
 use serde::Serialize;
-use std::path::Path;
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 /// What every report says of itself.
 pub const NO_ADVICE: &str = "a reading of facts by a program, no legal advice";
@@ -33,6 +36,8 @@ pub enum How {
     Metadata,
     /// A config.
     Config,
+    /// The name under which a hub has it.
+    Name,
 }
 
 /// One place that says something about the licence.
@@ -177,8 +182,16 @@ pub fn report_of(weights: &Weights) -> Report {
     weigh(found.sources, found.bases)
 }
 
+/// What these files say, each under the name that it has in its repository: for a model that is not whole yet.
+/// Files that cannot be read say nothing.
+pub fn report_of_files(files: &[(String, PathBuf)]) -> Report {
+    let found = sources::of_files(files);
+    weigh(found.sources, found.bases)
+}
+
 fn weigh(sources: Vec<Source>, mut bases: Vec<Base>) -> Report {
-    bases.dedup_by(|a, b| a.model == b.model);
+    let mut seen = HashSet::new();
+    bases.retain(|b| seen.insert(b.model.clone()));
     let mut r = Report { note: NO_ADVICE, ..Report::default() };
     // What a file says about code is not about weights, where another says something about these.
     let about_code = |s: &Source| s.how == How::Text && s.file.to_uppercase().contains("CODE");
@@ -253,6 +266,20 @@ fn weigh(sources: Vec<Source>, mut bases: Vec<Base>) -> Report {
 }
 
 impl Report {
+    /// With what is known of the hub's model `name` (`org/name`), where no file says anything.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Report {
+        let open = self.sources.iter().any(Source::is_open);
+        if let (Some(l), true) = (terms::of_model(name), self.effective.is_empty() && !open) {
+            let source = Source { confidence: 0.6, ..Source::declared(name, How::Name, Some(l.id.clone())) };
+            (self.id, self.confidence) = (source.id.clone(), source.confidence);
+            self.effective.push(l.id.clone());
+            self.sources.push(source);
+            self.fill_terms();
+        }
+        self
+    }
+
     /// The terms of all licences that apply: permissions that all give, conditions and limitations of any.
     fn fill_terms(&mut self) {
         let parts: Vec<String> = self.effective.iter().flat_map(|id| names::parts(id).0).collect();
@@ -338,6 +365,16 @@ mod tests {
         assert!(!r.permissions.contains(&"patent-use".to_string()));
         let r = weigh(vec![], vec![base]);
         assert_eq!((r.id, r.effective), (None, vec!["Llama-3.1".to_string()]));
+    }
+
+    #[test]
+    fn a_name_counts_where_no_file_says_anything() {
+        let r = weigh(vec![], vec![]).named("mistralai/Mistral-Large-Instruct-2411");
+        assert_eq!((r.id.as_deref(), &*r.effective), (Some("Mistral-Research"), &["Mistral-Research".to_string()][..]));
+        assert!(r.confidence < 0.8 && !r.facts.is_empty());
+        assert_eq!(weigh(vec![], vec![]).named("org/unheard-of").id, None);
+        assert_eq!(weigh(vec![card("MIT")], vec![]).named("meta-llama/Llama-3.1-8B").effective, ["MIT"]);
+        assert_eq!(weigh(vec![text("LICENSE", None)], vec![]).named("meta-llama/Llama-3.1-8B").id, None);
     }
 
     #[test]

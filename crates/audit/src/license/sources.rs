@@ -5,11 +5,13 @@ use super::{
     Identified, card, identify, names,
     report::{Base, How, Source},
 };
-use pondera_weights::{Error, ErrorKind, Result, Weights};
+use pondera_quant::Bytes;
+use pondera_weights::{Error, ErrorKind, Gguf, Mapping, Result, Weights, gguf};
 use std::{
     fs,
     io::Read,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Longest card, licence or config that is read.
@@ -18,6 +20,9 @@ const FILE_MAX: u64 = super::TEXT_MAX as u64;
 const ENTRIES_MAX: usize = 20_000;
 /// Most licence files of a folder that are read.
 const LICENSES_MAX: usize = 16;
+
+/// Most base models that a file names.
+pub(super) const BASES_MAX: usize = 64;
 
 /// What was found.
 #[derive(Default)]
@@ -35,7 +40,7 @@ pub(super) fn find(path: &Path) -> Result<Found> {
         return Ok(found);
     }
     if is_weights(path)? {
-        found.weights(path)?;
+        found.weights(&Weights::open(path)?);
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         found.folder_texts(folder)?;
         return Ok(found);
@@ -52,11 +57,92 @@ pub(super) fn find(path: &Path) -> Result<Found> {
     Ok(found)
 }
 
+/// What these files say under the names of their repository. Those of weights are opened for their metadata alone.
+pub(super) fn of_files(files: &[(String, PathBuf)]) -> Found {
+    let mut found = Found::default();
+    let mut files: Vec<&(String, PathBuf)> = files.iter().filter(|(name, _)| !name.contains('/')).collect();
+    files.sort();
+    found.texts(&files.iter().map(|(name, path)| (name.clone(), path.as_path())).collect::<Vec<_>>());
+    let weights = |end: &str| files.iter().find(|(name, _)| name.to_lowercase().ends_with(end));
+    // Of several, the first says what all say. Each is opened alone: the rest of a set may not be there.
+    if let Some((name, path)) = weights(".safetensors")
+        && let Ok(w) = Weights::open(path)
+    {
+        found.metadata(name, w.metadata(), None);
+    }
+    if let Some((name, path)) = weights(".gguf")
+        && let Ok(map) = Mapping::open(path)
+        && let Ok(parsed) = gguf::parse(Bytes::new(Arc::new(map)))
+    {
+        found.metadata(name, &[], Some(&parsed.gguf));
+    }
+    found
+}
+
 /// What the metadata of open weights says.
 pub(super) fn of(weights: &Weights) -> Found {
     let mut found = Found::default();
-    found.metadata(weights);
+    found.weights(weights);
     found
+}
+
+/// Texts that go with what is made of `path` (a model's folder, or one of its files): licences, notices, policies of
+/// use, each with its name; those that its weights carry in their metadata, too.
+pub(super) fn texts_of(path: Option<&Path>, weights: &Weights) -> Result<Vec<(String, String)>> {
+    let mut texts = carried(weights);
+    let Some(path) = path else { return Ok(texts) };
+    let folder = match path.is_dir() {
+        true => path,
+        false => path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+    };
+    for path in listed(folder)?.iter().filter(|p| goes_along(&file_name(p))).take(LICENSES_MAX) {
+        let name = file_name(path);
+        if !texts.iter().any(|(other, _)| *other == name) {
+            texts.push((name, read_text(path)?));
+        }
+    }
+    Ok(texts)
+}
+
+/// Texts that weights carry in their metadata.
+pub(super) fn carried(weights: &Weights) -> Vec<(String, String)> {
+    let mut texts = Vec::new();
+    let mut add = |key: &str, text: &str| {
+        if let Some(name) = key.strip_prefix(TEXT_KEY).filter(|n| goes_along(n))
+            && texts.len() < LICENSES_MAX
+        {
+            texts.push((name.to_string(), text.to_string()));
+        }
+    };
+    weights.metadata().iter().for_each(|(key, text)| add(key, text));
+    if let Some(g) = weights.gguf() {
+        for key in g.keys().filter(|key| key.starts_with(TEXT_KEY)) {
+            if let Ok(Some(text)) = g.str(key) {
+                add(key, text);
+            }
+        }
+    }
+    texts
+}
+
+/// In front of the names of texts that weights carry in their metadata.
+pub(super) const TEXT_KEY: &str = "license_text.";
+
+/// Whether a file of this name goes along with what is made of its folder.
+fn goes_along(name: &str) -> bool {
+    let upper = name.to_uppercase();
+    let text = ["", "MD", "TXT", "RST"].contains(&upper.rsplit_once('.').map_or("", |(_, ending)| ending));
+    let named = || ["NOTICE", "USE_POLICY", "TERMS"].iter().any(|n| upper.starts_with(n));
+    !name.contains('/') && (is_license(name) || text && named())
+}
+
+/// Files of a folder, sorted.
+fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(|e| Error::io(folder, &e))?;
+    let mut files: Vec<PathBuf> =
+        entries.take(ENTRIES_MAX).filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_file()).collect();
+    files.sort();
+    Ok(files)
 }
 
 fn file_name(path: &Path) -> String {
@@ -110,45 +196,51 @@ impl Found {
         self.folder_texts(folder)?;
         // Weights that cannot be read are no licence's trouble: `inspect` and `audit` say what is wrong with them.
         if let Ok(w) = Weights::open(folder) {
-            self.metadata(&w);
+            self.weights(&w);
         }
         Ok(())
     }
 
     /// Licence files, card and configs of a folder.
     fn folder_texts(&mut self, folder: &Path) -> Result<()> {
-        let entries = fs::read_dir(folder).map_err(|e| Error::io(folder, &e))?;
-        let mut files: Vec<PathBuf> =
-            entries.take(ENTRIES_MAX).filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_file()).collect();
-        files.sort();
-        for path in files.iter().filter(|p| is_license(&file_name(p))).take(LICENSES_MAX) {
+        let files = listed(folder)?;
+        self.texts(&files.iter().map(|p| (file_name(p), p.as_path())).collect::<Vec<_>>());
+        Ok(())
+    }
+
+    /// Licence files, card and configs among these files.
+    fn texts(&mut self, files: &[(String, &Path)]) {
+        for (name, path) in files.iter().filter(|(name, _)| is_license(name)).take(LICENSES_MAX) {
             match read_text(path) {
-                Ok(text) => self.text(&file_name(path), &text),
-                Err(e) => self.sources.push(Source::trouble(file_name(path), How::Text, e.to_string())),
+                Ok(text) => self.text(name, &text),
+                Err(e) => self.sources.push(Source::trouble(name.clone(), How::Text, e.to_string())),
             }
         }
-        for path in &files {
-            let name = file_name(path);
-            match &*name {
+        for (name, path) in files {
+            match &**name {
                 "README.md" => {
                     let text = read_text(path).unwrap_or_default();
                     if let Some(yaml) = card::front_matter(&text) {
-                        self.card(&name, yaml);
+                        self.card(name, yaml);
                     }
                 }
                 "config.json" | "adapter_config.json" | "mergekit_config.json" => {
-                    self.config(&name, &read_text(path).unwrap_or_default());
+                    self.config(name, &read_text(path).unwrap_or_default());
                 }
                 _ => {}
             }
         }
-        Ok(())
     }
 
-    fn weights(&mut self, path: &Path) -> Result<()> {
-        let w = Weights::open(path)?;
-        self.metadata(&w);
-        Ok(())
+    fn weights(&mut self, w: &Weights) {
+        let file = w.files().next().map(file_name).unwrap_or_default();
+        // A licence in a folder counts, not its copy in a file of it.
+        for (name, text) in carried(w) {
+            if is_license(&name) && !self.sources.iter().any(|s| s.file == name) {
+                self.text(&name, &text);
+            }
+        }
+        self.metadata(&file, w.metadata(), w.gguf());
     }
 
     fn text(&mut self, name: &str, text: &str) {
@@ -192,19 +284,23 @@ impl Found {
     }
 
     /// What the metadata of weight files says.
-    fn metadata(&mut self, w: &Weights) {
-        let file = w.files().next().map(file_name).unwrap_or_default();
-        for (_, value) in w.metadata().iter().filter(|(k, _)| matches!(&**k, "license" | "modelspec.license")) {
-            self.declared_or_text(&file, How::Metadata, value, None);
+    fn metadata(&mut self, file: &str, pairs: &[(String, String)], gguf: Option<&Gguf>) {
+        let pair = |key: &str| pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+        for value in ["license", "modelspec.license"].into_iter().filter_map(pair) {
+            self.declared_or_text(file, How::Metadata, value, pair("license_name"));
         }
-        let Some(g) = w.gguf() else { return };
+        let (models, relations) = (list(pair("base_model")), list(pair("base_model_relation")));
+        for (i, model) in models.iter().enumerate().take(BASES_MAX) {
+            self.bases.push(Base::new(model, relations.get(i).map_or("derived", |r| r), file));
+        }
+        let Some(g) = gguf else { return };
         let string = |key: &str| g.str(key).ok().flatten();
         if let Some(license) = string("general.license") {
-            self.declared_or_text(&file, How::Gguf, license, string("general.license.name"));
+            self.declared_or_text(file, How::Gguf, license, string("general.license.name"));
         }
         let adapter = string("general.type") == Some("adapter");
         // Indices come from a count that the file declares: keys that are there end it.
-        for i in 0..64 {
+        for i in 0..BASES_MAX {
             let key = |what: &str| format!("general.base_model.{i}.{what}");
             let url = string(&key("repo_url"))
                 .and_then(|u| u.split_once("://")?.1.split_once('/').map(|(_, path)| path.to_string()));
@@ -213,7 +309,8 @@ impl Found {
                 None => name.to_string(),
             });
             let Some(model) = url.or(named) else { break };
-            self.bases.push(Base::new(&model, if adapter { "adapter" } else { "quantized" }, &file));
+            let usual = if adapter { "adapter" } else { "quantized" };
+            self.bases.push(Base::new(&model, string(&key("relation")).unwrap_or(usual), file));
         }
     }
 
@@ -224,6 +321,14 @@ impl Found {
         }
         let id = names::declared(&[value.to_string()], name);
         self.sources.push(Source::declared(file, how, id));
+    }
+}
+
+/// One value, or several as a JSON array.
+fn list(value: Option<&str>) -> Vec<String> {
+    match value {
+        None | Some("") => Vec::new(),
+        Some(v) => serde_json::from_str(v).unwrap_or_else(|_| vec![v.to_string()]),
     }
 }
 
@@ -246,6 +351,21 @@ mod tests {
             ("README.md", false),
         ] {
             assert_eq!(is_license(name), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_must_be_passed_on_goes_along() {
+        for (name, want) in [
+            ("LICENSE", true),
+            ("NOTICE", true),
+            ("Notice.txt", true),
+            ("USE_POLICY.md", true),
+            ("NOTICE.png", false),
+            ("a/LICENSE", false),
+            ("README.md", false),
+        ] {
+            assert_eq!(goes_along(name), want, "{name}");
         }
     }
 }

@@ -85,6 +85,30 @@ pub(crate) fn templates() -> &'static [Template] {
     ALL.get_or_init(|| unpack(TEXTS).unwrap_or_default())
 }
 
+/// All recorded texts as [`pack`] takes them, so that others can be added.
+pub fn recorded() -> Vec<(String, Kind, Vec<Node>)> {
+    let nodes = |t: &Template| {
+        let mut nodes = Vec::with_capacity(t.elements.len());
+        let mut open = false;
+        for e in &t.elements {
+            if e.optional != open {
+                nodes.push(if open { Node::Close } else { Node::Open });
+                open = e.optional;
+            }
+            nodes.push(match &e.piece {
+                Piece::Word(w) => Node::Word(*w),
+                Piece::Slot(n, usual) => Node::Slot(*n, usual.clone()),
+                Piece::Choice(ways) => Node::Choice(ways.clone()),
+            });
+        }
+        if open {
+            nodes.push(Node::Close);
+        }
+        nodes
+    };
+    templates().iter().map(|t| (t.id.to_string(), t.kind, nodes(t))).collect()
+}
+
 /// Packs recorded texts into the bytes of `texts.bin`.
 pub fn pack(all: &[(String, Kind, Vec<Node>)]) -> Vec<u8> {
     let mut raw: Vec<u8> = Vec::new();
@@ -238,6 +262,17 @@ mod tests {
         assert!(t.elements[0].optional && !t.elements[1].optional);
         assert_eq!(t.elements[6].piece, Piece::Choice(vec![vec![5, 6], vec![8]]));
         assert!(unpack(b"x").is_none());
+    }
+
+    #[test]
+    fn what_is_recorded_can_be_packed_again() {
+        let again = unpack(&pack(&recorded())).unwrap();
+        assert_eq!(again.len(), templates().len());
+        for (a, b) in again.iter().zip(templates()) {
+            let same = |(x, y): (&Element, &Element)| x.piece == y.piece && x.optional == y.optional;
+            let all = a.elements.len() == b.elements.len() && a.elements.iter().zip(&b.elements).all(same);
+            assert!(all && a.id == b.id && a.kind == b.kind, "{}", a.id);
+        }
     }
 
     #[test]

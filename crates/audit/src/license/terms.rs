@@ -1,6 +1,7 @@
 //! What licences let one do, demand and limit, as data (`terms.toml`), each fact with the clause it comes from.
 //!
 //! Owns the table and its types. Does not decide anything: `policy` does.
+use crate::catalogue;
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 
@@ -169,7 +170,11 @@ pub fn of_model(name: &str) -> Option<&'static License> {
     };
     // The longest pattern is the nearest.
     let all = table().iter().flat_map(|l| l.models.iter().map(move |m| (l, m)));
-    all.filter(|(_, m)| fits(m)).max_by_key(|(_, m)| m.len()).map(|(l, _)| l)
+    let nearest = all.filter(|(_, m)| fits(m)).max_by_key(|(_, m)| m.len()).map(|(l, _)| l);
+    nearest.or_else(|| {
+        let (family, model) = catalogue::model(&name)?;
+        of(&family.license_of(model)?.value)
+    })
 }
 
 #[cfg(test)]
@@ -196,12 +201,25 @@ mod tests {
     }
 
     #[test]
+    fn texts_that_were_read_are_recorded() {
+        let recorded: Vec<&str> = super::super::template::templates().iter().map(|t| &*t.id).collect();
+        for l in table().iter().filter(|l| l.read == Read::Text) {
+            assert!(recorded.contains(&&*l.id), "{}: read, and no text of it is recorded", l.id);
+        }
+    }
+
+    #[test]
     fn models_are_known_by_name() {
         for (name, want) in [
             ("meta-llama/Llama-3.1-8B-Instruct", Some("Llama-3.1")),
             ("meta-llama/Meta-Llama-3-8B", Some("Llama-3")),
             ("Qwen/Qwen2.5-72B-Instruct@main", Some("Qwen-2024")),
             ("Qwen/Qwen2.5-7B", None),
+            ("Qwen/Qwen3-8B", Some("Apache-2.0")),
+            ("google/gemma-4-31B-it", Some("Apache-2.0")),
+            ("nvidia/Nemotron-3-Ultra-550B-A55B", Some("OpenMDW-1.1")),
+            ("MiniMaxAI/MiniMax-M2.7", Some("MiniMax-M2.7-NC")),
+            ("MiniMaxAI/MiniMax-M2", Some("Modified-MIT-MiniMax-M2")),
             ("moonshotai/Kimi-K3", Some("Kimi-K3")),
             ("deepseek-ai/DeepSeek-V3.1", None),
         ] {

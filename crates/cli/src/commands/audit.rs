@@ -1,12 +1,12 @@
 //! `audit`: whether a model or any one file is safe and sound, without running anything of it.
 //!
 //! Owns the flags, the drawing and the exit status. Does not own: the rules (`pondera-audit`).
-use super::license::read_policy;
 use crate::{
     Context,
     error::{Error, Exit, Result},
     model::{self, Source},
     out::BOLD,
+    policy::{self, Guard},
     view::Sheet,
 };
 use pondera_audit::{Audit, audit, findings::Severity, sarif};
@@ -27,18 +27,16 @@ pub struct Args {
     /// Write the findings as SARIF 2.1.0, too
     #[arg(long, value_name = "FILE")]
     sarif: Option<PathBuf>,
-    /// Judge the licence by this policy
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
 }
 
 /// Writes the report.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let policy = args.policy.as_deref().map(read_policy).transpose()?;
+    let guard = Guard::read(&context.global)?;
     let Source::Path(path) = model::resolve(Some(&args.model), &context.global)? else {
         return Err(Error::usage("the built-in model is part of this program").hint("name a folder or file"));
     };
-    let report = audit(&path, &args.model, policy.as_ref())?;
+    let name = policy::hub_name(&path).map_or_else(|| args.model.clone(), |(name, _)| name);
+    let report = audit(&path, &name, guard.as_ref().map(Guard::policy))?;
     if let Some(file) = &args.sarif {
         let log = sarif(&report.findings, env!("CARGO_PKG_VERSION"));
         let text = serde_json::to_vec_pretty(&log).map_err(|e| Error::failed(format!("SARIF: {e}")))?;

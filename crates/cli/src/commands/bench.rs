@@ -15,6 +15,7 @@ use crate::{
     lora::Lora,
     model,
     out::{ACCENT, DIM, columns},
+    policy,
     progress::Bar,
     view::{self, Side, Table, three},
 };
@@ -224,6 +225,7 @@ fn settle(loaded: &mut Loaded, listening: &Listening) -> Result<Settled> {
 fn open(args: &Args, options: &EngineOptions, context: &Context) -> Result<Loaded> {
     let Some(shape) = &args.shape else {
         let source = model::resolve(args.model.as_deref(), &context.global)?;
+        policy::check(&source, &context.global)?;
         let mut loaded = Loaded::from_source(&load::from(&source), source.name(), options, context)?;
         loaded.open_lora(&args.lora, context)?;
         loaded.open_draft(&args.ahead, context)?;

@@ -8,10 +8,12 @@ use crate::{
     inspect::read_json,
     model::{self, Source},
     packed::{Entry, entries},
+    policy,
     progress::Bar,
     view,
 };
 use clap::ValueEnum;
+use pondera_audit::license::Origin;
 use pondera_quant::{Format, Matrix, float};
 use pondera_weights::{TensorInfo, TensorSpec, Weights, safetensors};
 use serde_json::{Value, json};
@@ -24,7 +26,7 @@ use std::{
 
 /// Convert weights to plain floats in safetensors
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  pondera convert model-q4_k_m.gguf model.safetensors --type f32\n  \
+#[command(after_help = "What is written records its origin: licence, base models, source, notices.\n\nExamples:\n  pondera convert model-q4_k_m.gguf model.safetensors --type f32\n  \
     pondera convert DeepSeek-V3/ DeepSeek-V3-bf16/ --type bf16")]
 pub struct Args {
     /// What to convert: a folder or a file
@@ -87,6 +89,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         _ => None,
     };
     let to_folder = folder.is_some() && args.out.extension().is_none_or(|e| e != "safetensors");
+    let origin = policy::origin(&source, &weights, !to_folder, &context.global)?;
     let config = folder.map(|f| read_json(&f.join("config.json"))).transpose()?.flatten();
     let own = folder.map(|f| read_json(&f.join("hf_quant_config.json"))).transpose()?.flatten();
     let entries = entries(&weights, config.as_ref().unwrap_or(&Value::Null), own.as_ref())?;
@@ -95,7 +98,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if to_folder {
         fs::create_dir_all(&args.out).map_err(|e| Error::output(args.out.display(), &e))?;
     }
-    let bytes = write(&weights, &entries, args.to, &file, context)?;
+    let bytes = write(&weights, &entries, args.to, &file, &origin, context)?;
     if let (true, Some(folder)) = (to_folder, folder) {
         copy_rest(folder, &args.out, config, args.to)?;
     }
@@ -119,12 +122,22 @@ fn target(entry: &Entry<'_>, to: Plain) -> Format {
 }
 
 /// Writes all tensors to a new file beside `file` and puts it in place when it is whole. Returns its tensors' bytes.
-fn write(weights: &Weights, entries: &[Entry<'_>], to: Plain, file: &Path, context: &Context) -> Result<u64> {
+fn write(
+    weights: &Weights,
+    entries: &[Entry<'_>],
+    to: Plain,
+    file: &Path,
+    origin: &Origin,
+    context: &Context,
+) -> Result<u64> {
     let specs: Vec<TensorSpec> = entries.iter().map(|e| TensorSpec::new(e.name(), target(e, to), &e.shape())).collect();
     let total = specs.iter().map(|s| s.bytes().map(|b| b as u64)).sum::<std::result::Result<u64, _>>()?;
     let part = Part::beside(file);
     let out = fs::File::create(&part.path).map_err(|e| Error::output(file.display(), &e))?;
-    let writer = safetensors::Writer::new(BufWriter::with_capacity(1 << 20, out), &[("format", "pt")], &specs)?;
+    let recorded = origin.safetensors();
+    let pairs = recorded.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+    let metadata: Vec<(&str, &str)> = std::iter::once(("format", "pt")).chain(pairs).collect();
+    let writer = safetensors::Writer::new(BufWriter::with_capacity(1 << 20, out), &metadata, &specs)?;
     let bar = Bar::bytes(context, "converting", total);
     let mut sink = Sink { writer, to, encoded: Vec::new(), done: 0, bar, listening: interrupt::listen() };
     for (entry, spec) in entries.iter().zip(&specs) {

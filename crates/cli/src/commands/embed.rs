@@ -7,6 +7,7 @@ use crate::{
     load::Loaded,
     lora::Lora,
     model::{self, Source},
+    policy,
     sentence::Recipe,
 };
 use clap::ValueEnum;
@@ -74,6 +75,7 @@ impl From<Way> for Pooling {
 /// Writes the vector, or one for each line.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut source = model::resolve(Some(&args.model), &context.global)?;
+    policy::check(&source, &context.global)?;
     let recipe = match &source {
         Source::Path(path) => Recipe::read(path)?,
         Source::Embedded(_) => Recipe::default(),
@@ -84,7 +86,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut compute = args.compute.clone();
     // A text finds its own room; a long default context would only take memory.
     compute.ctx.get_or_insert(1);
-    let mut loaded = Loaded::open(&source, &compute, KvType::F32, context)?;
+    let mut loaded = Loaded::open_part(&source, &compute, KvType::F32, context)?;
     loaded.open_lora(&args.lora, context)?;
     let mut maker = Maker { loaded, recipe, args };
     if args.jsonl {

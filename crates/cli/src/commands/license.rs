@@ -3,12 +3,12 @@
 //! Owns the flags and the drawing. Does not own: what licences say (`pondera-audit`).
 use crate::{
     Context,
-    error::{Error, Exit, Result},
-    model::{self, Source},
+    error::Result,
+    model,
+    policy::{self, Guard},
     view::Sheet,
 };
-use pondera_audit::license::{self, Policy, Report, Verdict, terms};
-use std::path::{Path, PathBuf};
+use pondera_audit::license::{self, Report, terms};
 
 /// Show what the licence of a model is and lets you do
 #[derive(clap::Args)]
@@ -18,44 +18,20 @@ use std::path::{Path, PathBuf};
 pub struct Args {
     /// A model, one of its files, a licence text or a card [default: the built-in model]
     model: Option<String>,
-    /// Judge it by this policy; a refusal is exit 4
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
 }
 
 /// Writes the report.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
-    let policy = args.policy.as_deref().map(read_policy).transpose()?;
+    let guard = Guard::read(&context.global)?;
     let source = model::resolve(args.model.as_deref(), &context.global)?;
-    let name = args.model.clone().unwrap_or_else(|| source.name());
-    let mut report = match &source {
-        Source::Path(path) => license::report(path)?,
-        Source::Embedded(_) => license::report_of(&source.weights()?),
-    };
-    report.verdict = policy.map(|p| p.judge(&name, &report));
+    let (name, mut report) = policy::reported(&source)?;
+    report.verdict = guard.as_ref().map(|g| g.policy().judge(&name, &report));
     match context.out.json() {
         true => context.out.object(&report)?,
         false => context.out.page(&draw(&name, &report))?,
     }
-    refused(&name, report.verdict.as_ref())
-}
-
-/// The policy in a file.
-pub(super) fn read_policy(path: &Path) -> Result<Policy> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::usage(format!("--policy {}: {e}", path.display())).hint("name a policy file that can be read"))?;
-    Policy::parse(&text)
-        .map_err(|e| Error::usage(format!("--policy {}: {e}", path.display())).hint("docs/licences.md has its form"))
-}
-
-/// Exit 4 where a policy refuses the model, with the clause that decided.
-fn refused(name: &str, verdict: Option<&Verdict>) -> Result<()> {
-    match verdict {
-        Some(v) if !v.allowed() => {
-            let clause = v.clause.as_ref().map_or(String::new(), |c| format!(" (clause {c})"));
-            Err(Error::new(Exit::Refused, format!("{name}: {}{clause}", v.reason))
-                .hint(format!("the policy's `{}` decided: choose another model, or add an [[exception]]", v.rule)))
-        }
+    match (&guard, &report.verdict) {
+        (Some(guard), Some(verdict)) => guard.refused(&name, &report, verdict),
         _ => Ok(()),
     }
 }

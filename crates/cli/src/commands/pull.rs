@@ -3,9 +3,11 @@ use crate::{
     Context,
     error::Result,
     hub::{self, OLLAMA, Watching, short},
+    model::{self, Source},
+    policy::Guard,
     view,
 };
-use pondera_store::{PullOptions, Pulled, Reference};
+use pondera_store::{Early, PullOptions, Pulled, Reference};
 use serde_json::json;
 
 /// Fetch a model from a hub, or name one that Ollama has
@@ -18,7 +20,7 @@ use serde_json::json;
     'onnx/*'\n  pondera pull ollama:llama3.2:3b --as llama"
 )]
 pub struct Args {
-    /// org/name[@revision][:quant], or ollama:name[:tag]
+    /// org/name[@revision][:quant], a short name that `pondera models` lists, or ollama:name[:tag]
     #[arg(value_name = "REF")]
     reference: String,
     /// Files to fetch (`*` also matches `/`): added to a quant, alone where none is named
@@ -35,7 +37,11 @@ pub struct Args {
 /// Fetches, and says where it lies.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let store = hub::store(&context.global)?;
+    let guard = Guard::read(&context.global)?;
     if let Some(theirs) = args.reference.strip_prefix(OLLAMA) {
+        if let Some(guard) = &guard {
+            guard.source(&Source::Path(store.ollama_model(theirs)?.path))?;
+        }
         let watching = Watching::new(context, "hashed");
         let first = theirs.rsplit('/').next().unwrap_or(theirs);
         let name = args.as_name.clone().unwrap_or_else(|| first.replace(':', "-"));
@@ -52,9 +58,13 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         return context.out.page(&format!("{name} is {} ({})\n", model.path.display(), view::bytes(model.size)));
     }
     let reference = hub::reference(&args.reference)?;
+    if model::alias(&args.reference).is_some() {
+        context.out.note(&format!("{} is {reference}", args.reference));
+    }
     let options = PullOptions { include: args.include.clone(), recheck: args.recheck };
     let watching = Watching::new(context, "fetched");
-    let pulled = store.pull(&reference, &options, &|p| watching.see(p))?;
+    let approve = |early: &Early| guard.as_ref().map_or(Ok(()), |g| g.early(&reference.to_string(), early));
+    let pulled = store.pull_approved(&reference, &options, &|p| watching.see(p), &approve)?;
     drop(watching);
     if context.out.json() { context.out.object(&as_json(&reference, &pulled)) } else { report(&pulled, context) }
 }

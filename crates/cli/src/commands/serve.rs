@@ -6,6 +6,7 @@ use crate::{
     flags::{Compute, bytes},
     hub, lora,
     model::{self, PEBBLE_NAME, Source},
+    policy::Guard,
     progress::Spinner,
     served::spec,
     shelf::Shelf,
@@ -121,6 +122,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         return Err(Error::usage(format!("--host {}: others can reach this address, and no key is asked for", args.host))
             .hint("give --keys FILE or --api-key, or leave --host out"));
     }
+    let guard = Guard::read(&context.global)?;
     let mut engine = args.compute.options(context.global.threads, KvType::F16)?;
     engine.max_sequences = args.max_running as usize;
     engine.max_waiting = args.max_requests as usize;
@@ -132,9 +134,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let several = wanted(args, context).len() > 1 || args.library;
     options.memory = args.memory.or_else(|| available_bytes().filter(|_| several));
     if args.library {
-        options.library = Some(Arc::new(Shelf::new(hub::store(&context.global)?, engine.clone())));
+        options.library = Some(Arc::new(Shelf::new(hub::store(&context.global)?, engine.clone(), guard.clone())));
     }
-    let models = models(args, &engine, context)?;
+    let models = models(args, &engine, guard.as_ref(), context)?;
     let spinner = Spinner::new(context, "loading".into());
     let server = Server::bind(options, models).map_err(|e| Error::failed(format!("serve: {e}")))?;
     drop(spinner);
@@ -148,11 +150,15 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     server.run().map_err(|e| Error::failed(format!("serve: {e}")))
 }
 
-fn models(args: &Args, options: &EngineOptions, context: &Context) -> Result<Vec<ModelSpec>> {
+fn models(args: &Args, options: &EngineOptions, guard: Option<&Guard>, context: &Context) -> Result<Vec<ModelSpec>> {
     let mut specs: Vec<ModelSpec> = Vec::new();
     for Entry { name, path, aliases, chat_template, lora: adapters } in wanted(args, context) {
         let place = path.as_deref();
         let source = model::resolve(place, &context.global)?;
+        if let Some(guard) = guard {
+            guard.source(&source)?;
+            adapters.iter().try_for_each(|(_, path)| guard.source(&Source::Path(path.clone())))?;
+        }
         let name = name.unwrap_or_else(|| called(place, &source));
         let taken = |n: &String| specs.iter().any(|s| s.name == *n || s.aliases.contains(n) || s.adapters.iter().any(|a| a.0 == *n));
         if let Some(twice) = std::iter::once(&name).chain(&aliases).find(|n| taken(n)) {

@@ -6,7 +6,7 @@ use crate::{
         Concern, Finding, Findings, LICENSE_CONFLICT, LICENSE_MISSING, LICENSE_POLICY, LICENSE_UNKNOWN, New, Severity,
     },
     license::{self, Policy},
-    scan,
+    provenance, scan, template, tokenizer,
 };
 use pondera_weights::Result;
 use serde::Serialize;
@@ -38,6 +38,9 @@ pub struct Audit {
 pub fn audit(path: &Path, name: &str, policy: Option<&Policy>) -> Result<Audit> {
     let mut findings = Findings::default();
     let files = scan::scan(path, &mut findings)?;
+    template::look(path, &mut findings);
+    tokenizer::look(path, &mut findings);
+    provenance::look(path, &mut findings);
     let model = path.is_dir() || path.extension().is_some_and(|e| e == "gguf" || e == "safetensors");
     let license = if model || policy.is_some() { licence(path, name, policy, &mut findings) } else { None };
     let (worst_safety, worst_policy) = (findings.worst(Concern::Safety), findings.worst(Concern::Policy));

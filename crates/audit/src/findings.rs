@@ -146,6 +146,75 @@ rules! {
     /// Tensors of zeros.
     ALL_ZERO = "all-zero", Safety, "A tensor holds nothing but zeros",
         "Compare it with the published digest: it may not have been filled";
+    /// A template that reaches outside.
+    TEMPLATE_REACH = "template-reach", Safety, "A chat template reaches for what lies outside of it",
+        "Do not render it with a renderer that has no sandbox; take the template from where the model was published first";
+    /// A template that no renderer takes.
+    TEMPLATE_BROKEN = "template-broken", Safety, "A chat template cannot be read or rendered",
+        "Compare it with the one that was published first; give another with --chat-template";
+    /// A template that costs too much.
+    TEMPLATE_COST = "template-cost", Safety, "A chat template takes more work than a conversation calls for",
+        "Do not serve with it: a request may hold up everybody else. Give another with --chat-template";
+    /// A template that waits for something.
+    TEMPLATE_TRIGGER = "template-trigger", Safety, "A chat template says something else where a word, a date or a turn calls for it",
+        "Read the branch; if the publisher does not explain it, give another template with --chat-template";
+    /// A template that changes what messages say.
+    TEMPLATE_REWRITE = "template-rewrite", Safety, "A chat template leaves out, changes or adds to what messages say",
+        "Render a conversation with `pondera template` and compare; give another template with --chat-template";
+    /// A text in a template that has no place there.
+    TEMPLATE_TEXT = "template-text", Safety, "A chat template holds text that has no place in one",
+        "Read that text; take the template from where the model was published first";
+    /// What a template says by itself.
+    TEMPLATE_OWN_TEXT = "template-own-text", Safety, "A chat template says something of its own in each conversation",
+        "Read it: the model is told this whatever your system message says";
+    /// A template that is known.
+    TEMPLATE_KNOWN = "template-known", Safety, "A chat template is one that a publisher gave out",
+        "Nothing needs to be done";
+    /// A template that is not the one that is known.
+    TEMPLATE_DIFFERS = "template-differs", Safety, "A chat template is not the one that is known of the model whose name it bears",
+        "Compare it with the published one: what was changed may be a repair or not";
+    /// Several templates.
+    TEMPLATE_SEVERAL = "template-several", Safety, "A model has two chat templates that differ",
+        "Ask which one it was trained with; remove the other";
+    /// A vocabulary that cannot be read.
+    TOKENIZER_BROKEN = "tokenizer-broken", Safety, "A vocabulary cannot be read",
+        "Fetch it again, or from where it was published first";
+    /// A tokenizer that changes text.
+    TOKENIZER_REWRITE = "tokenizer-rewrite", Safety, "A tokenizer turns text into other text",
+        "Do not use it: neither prompt nor answer is what was written. Take the file from where the model was published first";
+    /// An added token that is plain text.
+    TOKENIZER_SHADOW = "tokenizer-shadow", Safety, "An added token is text that people write",
+        "Compare the added tokens with those published: such a token takes the place of the tokens that the model was trained with";
+    /// Special tokens in text.
+    TOKENIZER_SPECIAL = "tokenizer-special", Safety, "Text can spell out tokens that control the model",
+        "Escape them in what users write, or tokenize it without special tokens, as `pondera serve` does";
+    /// Tokens that are there twice.
+    TOKENIZER_DUPLICATE = "tokenizer-duplicate", Safety, "Two tokens of a vocabulary have one text or one id",
+        "Compare it with the vocabulary published first: which of the two counts depends on the reader";
+    /// Ids without tokens.
+    TOKENIZER_HOLES = "tokenizer-holes", Safety, "Ids of a vocabulary have no token",
+        "Nothing needs to be done unless the model produces them: they decode to nothing";
+    /// Bytes that cannot be written.
+    TOKENIZER_BYTES = "tokenizer-bytes", Safety, "A vocabulary of bytes lacks some of them",
+        "Expect text that cannot be tokenized; compare the vocabulary with the one published first";
+    /// Tokens with characters that are not seen.
+    TOKENIZER_UNSEEN = "tokenizer-unseen", Safety, "An added token holds characters that are not seen",
+        "Compare the added tokens with those published";
+    /// Configs that do not fit the vocabulary.
+    TOKENIZER_CONFIG = "tokenizer-config", Safety, "A config and the vocabulary contradict one another",
+        "Compare both with those published: a wrong end of sequence never ends, or ends early";
+    /// A vocabulary in another order than its merges or scores.
+    TOKENIZER_ORDER = "tokenizer-order", Safety, "Some tokens stand at ids where their merges or scores do not put them",
+        "Compare it with the vocabulary published first: tokens that changed places decode to other text";
+    /// Files whose digests hold.
+    DIGEST_HOLDS = "digest-holds", Safety, "Files have the digests that they were fetched with",
+        "Nothing needs to be done";
+    /// A file whose digest does not hold.
+    DIGEST_MISMATCH = "digest-mismatch", Safety, "A file is not the one that was fetched",
+        "Remove it and fetch the model again: it was damaged or changed since";
+    /// A file of a snapshot that the cache did not fetch.
+    DIGEST_NONE = "digest-none", Safety, "A file in a snapshot was not fetched with the others",
+        "Ask where it comes from: nothing is recorded of it";
     /// No licence.
     LICENSE_MISSING = "license-missing", Policy, "No licence is declared",
         "Ask the publisher: without a licence nothing is allowed";
@@ -256,6 +325,18 @@ mod tests {
             assert!(!RULES[..i].iter().any(|o| o.id == r.id), "{}", r.id);
             assert!(r.id.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') && !r.advice.is_empty(), "{}", r.id);
         }
+    }
+
+    #[test]
+    fn the_table_of_the_documentation_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/audit.md");
+        let text = std::fs::read_to_string(path).expect(path);
+        let rows: Vec<&str> = text.lines().filter(|l| l.starts_with("| `") && l.matches(" | ").count() == 2).collect();
+        let want: Vec<String> = RULES.iter().map(|r| format!("| `{}` | {} | {} |", r.id, r.title, r.advice)).collect();
+        for row in &want {
+            assert!(rows.contains(&row.as_str()), "docs/audit.md lacks this row:\n{row}");
+        }
+        assert_eq!(rows.len(), want.len(), "docs/audit.md has rows of rules that are gone");
     }
 
     #[test]

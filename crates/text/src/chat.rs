@@ -2,7 +2,7 @@
 //! `apply_chat_template` gives to a template. Knows nothing of tokens.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::jinja::{self, Clock};
+use crate::jinja::{self, Clock, watch::Watch};
 use serde_json::{Map, Value};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -190,6 +190,25 @@ impl ChatTemplate {
     /// [`ErrorKind::Raised`] with the template's own message; [`ErrorKind::Template`] for what Python would raise;
     /// [`ErrorKind::Limit`] where the work grows out of bounds.
     pub fn render(&self, input: &ChatInput) -> Result<String> {
+        let (variables, clock, last) = self.prepare(input)?;
+        let text = jinja::render(self.source(input.tools.is_some()), variables, clock)?;
+        match last {
+            None => Ok(text),
+            Some(last) => cut_behind(text, &last),
+        }
+    }
+
+    /// The text of a conversation as [`ChatTemplate::render`] gives it, but for `continue_final_message`, and what the
+    /// template compared and looked for on the way.
+    pub fn render_watched(&self, input: &ChatInput) -> (Result<String>, Watch) {
+        match self.prepare(input) {
+            Ok((variables, clock, _)) => jinja::render_watched(self.source(input.tools.is_some()), variables, clock),
+            Err(error) => (Err(error), Watch::default()),
+        }
+    }
+
+    /// The variables of a template, its clock, and the last message's text where that is to be continued.
+    fn prepare(&self, input: &ChatInput) -> Result<(Map<String, Value>, Clock, Option<String>)> {
         let source = self.source(input.tools.is_some());
         let mut messages: Vec<Value> = Vec::with_capacity(input.messages.len());
         for message in &input.messages {
@@ -215,11 +234,7 @@ impl ChatTemplate {
         variables.insert("add_generation_prompt".into(), Value::Bool(input.add_generation_prompt));
         variables.extend(input.kwargs.clone());
         let present = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().cast_signed());
-        let text = jinja::render(source, variables, Clock::from_unix(input.now.unwrap_or_else(present)))?;
-        match last {
-            None => Ok(text),
-            Some(last) => cut_behind(text, &last),
-        }
+        Ok((variables, Clock::from_unix(input.now.unwrap_or_else(present)), last))
     }
 }
 

@@ -11,9 +11,11 @@ mod eval;
 mod filters;
 mod lexer;
 mod methods;
+pub(crate) mod outline;
 mod parser;
 mod text;
 mod value;
+pub(crate) mod watch;
 
 use crate::error::{Error, ErrorKind};
 pub(crate) use text::Clock;
@@ -66,6 +68,22 @@ pub(crate) fn render(
         let body = parser::parse(source)?;
         eval::render(&body, variables, clock)
     })
+}
+
+/// Renders `source`, and gives what was seen on the way, also where it fails.
+pub(crate) fn render_watched(
+    source: &str,
+    variables: serde_json::Map<String, serde_json::Value>,
+    clock: Clock,
+) -> (Result<String, Error>, watch::Watch) {
+    let done = on_own_stack(move || {
+        let body = parser::parse(source)?;
+        Ok(eval::render_watched(&body, variables, clock))
+    });
+    match done {
+        Ok((outcome, watch)) => (outcome.map_err(Error::from), watch),
+        Err(error) => (Err(error), watch::Watch::default()),
+    }
 }
 
 /// Runs `work` on a thread whose stack is known.

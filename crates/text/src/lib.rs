@@ -32,4 +32,6 @@ mod vocab;
 pub use chat::{ChatInput, ChatTemplate, parse_time};
 pub use error::{Error, ErrorKind, Result};
 pub use grammar::{Compiler, GRAMMAR_BYTES_MAX, Grammar, Guide};
+pub use jinja::outline::{Condition, Literal, Outline, Reach, outline};
+pub use jinja::watch::Watch;
 pub use tokenizer::{EncodeOptions, Stream, Tokenizer};

@@ -240,6 +240,8 @@ pub struct Gguf {
     file: Bytes,
     version: u32,
     alignment: usize,
+    /// Where the tensors' data begin.
+    data: usize,
     /// Sorted by key.
     entries: Vec<Entry>,
 }
@@ -258,13 +260,13 @@ pub fn parse(file: Bytes) -> Result<Parsed> {
     let shared = file.clone();
     let mut r = Reader::new(shared.as_slice());
     let (version, tensor_count, key_count) = head(&mut r)?;
-    let mut gguf = Gguf { file, version, alignment: 0, entries: entries(&mut r, key_count)? };
+    let mut gguf = Gguf { file, version, alignment: 0, data: 0, entries: entries(&mut r, key_count)? };
     gguf.alignment = gguf.read_alignment()?;
     let mut tensors = Vec::new();
     for _ in 0..tensor_count {
         tensors.push(tensor(&mut r)?);
     }
-    place(&mut tensors, r.at(), gguf.alignment, shared.len())?;
+    gguf.data = place(&mut tensors, r.at(), gguf.alignment, shared.len())?;
     Ok(Parsed { gguf, tensors })
 }
 
@@ -352,8 +354,8 @@ fn unknown_type(id: u32) -> Error {
     }
 }
 
-/// Turns offsets into ranges of the file: aligned, inside, disjoint, each name once.
-fn place(tensors: &mut [TensorInfo], infos_end: usize, alignment: usize, file_len: usize) -> Result<()> {
+/// Turns offsets into ranges of the file: aligned, inside, disjoint, each name once. Gives where the data begin.
+fn place(tensors: &mut [TensorInfo], infos_end: usize, alignment: usize, file_len: usize) -> Result<usize> {
     let data = infos_end.checked_next_multiple_of(alignment).ok_or_else(|| invalid("the header is too long"))?;
     for t in tensors.iter_mut() {
         if t.range.start % alignment != 0 {
@@ -377,7 +379,7 @@ fn place(tensors: &mut [TensorInfo], infos_end: usize, alignment: usize, file_le
     order.sort_by_key(|t| &t.name);
     match order.windows(2).find(|w| w[0].name == w[1].name) {
         Some(twice) => Err(invalid("the file names this tensor twice").of(&twice[0].name)),
-        None => Ok(()),
+        None => Ok(data),
     }
 }
 
@@ -390,6 +392,11 @@ impl Gguf {
     /// Alignment of the tensors' data in bytes.
     pub fn alignment(&self) -> usize {
         self.alignment
+    }
+
+    /// The byte of the file that the tensors' data begin at.
+    pub fn data_start(&self) -> usize {
+        self.data
     }
 
     /// All keys, sorted.

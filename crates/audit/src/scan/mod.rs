@@ -3,6 +3,7 @@
 //! Owns what a file is taken for and the budget of a scan. The rules of pickles, archives and NumPy files are their
 //! modules'. Nothing is executed; memory follows the bytes of the files.
 mod archive;
+mod extent;
 mod npy;
 mod pickle;
 mod tensors;
@@ -100,7 +101,10 @@ fn one(path: &Path, name: &str, findings: &mut Findings) -> Result<()> {
         data.starts_with(b"GGUF") || is_safetensors(data) || name.ends_with(".gguf") || name.ends_with(".safetensors");
     if container || name.ends_with(".index.json") {
         match Weights::open(path) {
-            Ok(w) => tensors::look(&w, path, name, findings),
+            Ok(w) => {
+                extent::look(&w, path, data, name, findings);
+                tensors::look(&w, path, name, findings);
+            }
             Err(e) => {
                 let severity = if e.kind() == ErrorKind::Unsupported { Severity::Medium } else { Severity::High };
                 findings.add(New {

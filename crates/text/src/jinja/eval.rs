@@ -5,6 +5,7 @@ use super::filters;
 use super::methods;
 use super::text::{Clock, percent, to_str, write_str};
 use super::value::{Dict, LoopValue, MacroValue, Seq, Space, Value};
+use super::watch::{Watch, Watcher};
 use super::{Fault, Outcome, failed};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -20,12 +21,19 @@ const RANGE_MAX: i64 = 100_000;
 pub(super) struct Meter {
     steps: Cell<u64>,
     bytes: Cell<u64>,
+    steps_max: u64,
 }
 
 impl Meter {
     fn new(input: usize) -> Self {
         let input = input as u64;
-        Meter { steps: Cell::new(1_000_000 + 64 * input), bytes: Cell::new((32 << 20) + 256 * input) }
+        let steps_max = 1_000_000 + 64 * input;
+        Meter { steps: Cell::new(steps_max), bytes: Cell::new((32 << 20) + 256 * input), steps_max }
+    }
+
+    /// Steps that were paid for.
+    pub(super) fn spent(&self) -> u64 {
+        self.steps_max - self.steps.get()
     }
 
     /// Pays for work.
@@ -68,6 +76,7 @@ enum Flow {
 pub(super) struct Machine {
     pub(super) meter: Meter,
     pub(super) clock: Clock,
+    pub(super) watch: Watcher,
     scopes: Vec<Scope>,
     /// Scopes below this one, but for the first, belong to a caller and are not seen.
     base: usize,
@@ -80,17 +89,38 @@ pub(super) fn render(
     variables: serde_json::Map<String, serde_json::Value>,
     clock: Clock,
 ) -> Outcome<String> {
+    run(body, variables, clock, Watcher::default()).0
+}
+
+/// Renders a tree, and gives what was seen on the way, also where it fails.
+pub(super) fn render_watched(
+    body: &[Stmt],
+    variables: serde_json::Map<String, serde_json::Value>,
+    clock: Clock,
+) -> (Outcome<String>, Watch) {
+    run(body, variables, clock, Watcher(Some(Box::default())))
+}
+
+fn run(
+    body: &[Stmt],
+    variables: serde_json::Map<String, serde_json::Value>,
+    clock: Clock,
+    watch: Watcher,
+) -> (Outcome<String>, Watch) {
     let mut scope = Scope::new();
     let mut size = 0;
     for (name, value) in &variables {
         size += weigh(value);
-        scope.insert(Rc::from(name.as_str()), Value::from_json(value)?);
+        match Value::from_json(value) {
+            Ok(value) => scope.insert(Rc::from(name.as_str()), value),
+            Err(fault) => return (Err(fault), Watch::default()),
+        };
     }
     drop(variables);
-    let mut machine = Machine { meter: Meter::new(size), clock, scopes: vec![scope], base: 0, depth: 0 };
+    let mut machine = Machine { meter: Meter::new(size), clock, watch, scopes: vec![scope], base: 0, depth: 0 };
     let mut out = String::new();
-    machine.body(body, &mut out)?;
-    Ok(out)
+    let outcome = machine.body(body, &mut out).map(|_| out);
+    (outcome, machine.seen())
 }
 
 fn weigh(json: &serde_json::Value) -> usize {
@@ -497,6 +527,9 @@ impl Machine {
                 side.defined()?;
             }
         }
+        if !matches!(op, Compare::In | Compare::NotIn) {
+            self.watch.pair(left, right);
+        }
         Ok(match op {
             Compare::Eq => left.equals(right),
             Compare::Ne => !left.equals(right),
@@ -510,6 +543,10 @@ impl Machine {
     }
 
     pub(super) fn contains(&mut self, container: &Value, item: &Value) -> Outcome<bool> {
+        match container {
+            Value::Dict(dict) => self.watch.keys(dict),
+            _ => self.watch.pair(container, item),
+        }
         match container {
             Value::Str(text) => match item {
                 Value::Str(part) => {
@@ -662,7 +699,11 @@ impl Machine {
                 Err(Fault::Raised(to_str(&message, &self.meter)?))
             }
             "strftime_now" => match args.get(0, "format") {
-                Some(Value::Str(format)) => self.clock.strftime(format, &self.meter).map(Value::str),
+                Some(Value::Str(format)) => {
+                    let text = self.clock.strftime(format, &self.meter)?;
+                    self.watch.date(&text);
+                    Ok(Value::str(text))
+                }
                 _ => failed("TypeError: strftime() argument 1 must be str"),
             },
             "range" => {

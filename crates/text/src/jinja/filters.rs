@@ -99,6 +99,7 @@ pub(super) fn apply(machine: &mut Machine, name: &str, value: &Value, args: &Arg
     if let Value::Unsafe(_) = value {
         value.defined()?;
     }
+    machine.watch.arguments(name, args);
     match name {
         "default" | "d" => {
             let empty =

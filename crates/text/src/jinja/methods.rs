@@ -129,6 +129,9 @@ pub(super) fn attr(object: &Value, name: &str) -> Outcome<Value> {
 pub(super) fn item(machine: &mut Machine, object: &Value, index: &Value) -> Outcome<Value> {
     object.defined()?;
     index.defined()?;
+    if let Value::Dict(dict) = object {
+        machine.watch.keys(dict);
+    }
     if let Value::Dict(dict) = object
         && let Some(value) = dict.get(index)
     {
@@ -230,6 +233,11 @@ pub(super) fn call(machine: &mut Machine, object: &Value, name: &str, args: &Arg
         if let Value::Unsafe(_) = value {
             value.defined()?;
         }
+    }
+    match object {
+        Value::Str(_) => machine.watch.arguments(name, args),
+        Value::Dict(dict) if name == "get" => machine.watch.keys(dict),
+        _ => {}
     }
     match object {
         Value::Str(text) => {

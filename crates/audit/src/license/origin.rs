@@ -179,8 +179,9 @@ mod tests {
     }
 
     /// What a report says of the licence, without the places where it was read.
-    fn said(r: &Report) -> (Option<String>, Vec<String>, Vec<String>, Vec<String>, Vec<String>) {
-        (r.id.clone(), r.effective.clone(), r.permissions.clone(), r.conditions.clone(), r.limitations.clone())
+    fn said(r: &Report) -> [Vec<String>; 5] {
+        let id = r.id.iter().cloned().collect();
+        [id, r.effective.clone(), r.permissions.clone(), r.conditions.clone(), r.limitations.clone()]
     }
 
     fn bases(r: &Report) -> Vec<(String, String, Option<String>)> {

@@ -423,7 +423,10 @@ fn models_are_found_in_the_hub_cache_and_the_store() {
     );
     let of = |name: &str| {
         support::Ran::from(
-            command(folder.path(), &["inspect", name, "--json"]).env("HF_HOME", folder.path()).output().unwrap(),
+            command(folder.path(), &["inspect", name, "--json", "--offline"])
+                .env("HF_HOME", folder.path())
+                .output()
+                .unwrap(),
         )
     };
     assert_eq!(of("org/tiny:q8_0").json()["tensors"]["types"][0]["type"], "Q8_0");

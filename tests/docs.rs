@@ -72,6 +72,7 @@ fn every_example_does_what_the_page_says() {
     let hub = hub::Hub::new();
     hub.put("org/dense", hub::repo(&[("config.json", b"{}".to_vec()), ("model.safetensors", hub::bytes(1, 50_000))]));
     hub.put("org/quants", hub::repo(&[("m-Q4_0.gguf", hub::bytes(2, 9)), ("m-Q8_0.gguf", hub::bytes(3, 9))]));
+    hub.put("org/tiny", hub::repo(&[("tiny-F32.gguf", fs::read(folder.join("model.gguf")).unwrap())]));
     let binary = Path::new(env!("CARGO_BIN_EXE_pondera")).parent().unwrap();
     for (tags, line) in examples.iter().filter(|e| (built_in || e.0 != "pebble") && e.0 != "no-run") {
         let want = line.split("# exit ").nth(1).map_or(0, |n| n.trim().parse().unwrap());

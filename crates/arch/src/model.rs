@@ -173,6 +173,11 @@ impl Model {
         &self.weights
     }
 
+    /// Its weights with what is known of each, in the order in which the family names them.
+    pub fn listed(&self) -> impl Iterator<Item = (&Listed, &W)> {
+        self.description.tensors.iter().zip(&self.weights)
+    }
+
     /// Logits of the rows in `batch.logit_rows`: `[logit_rows, vocab]`. Token ids must be below
     /// [`Model::vocab_size`]; caches must have been reserved from [`Model::caches`].
     pub fn forward(&self, ops: &dyn Ops, batch: &Batch) -> Act {

@@ -68,6 +68,12 @@ impl Error {
         self
     }
 
+    /// With its sentence changed.
+    pub fn map(mut self, change: impl Fn(&str) -> String) -> Error {
+        self.what = change(&self.what);
+        self
+    }
+
     /// The exit status.
     pub fn exit(&self) -> Exit {
         self.exit

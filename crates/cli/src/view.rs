@@ -74,6 +74,21 @@ pub fn token(text: &str, width: usize) -> String {
     s
 }
 
+/// Text as HTML shows it, in elements and attributes.
+pub fn escape(text: &str) -> String {
+    let mut s = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => s.push_str("&amp;"),
+            '<' => s.push_str("&lt;"),
+            '>' => s.push_str("&gt;"),
+            '"' => s.push_str("&quot;"),
+            c => s.push(c),
+        }
+    }
+    s
+}
+
 /// Which side of a column its cells keep to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Side {

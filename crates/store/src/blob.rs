@@ -26,7 +26,7 @@ use std::{
 /// Bytes that count as progress of a connection that broke off.
 const GAIN: u64 = 64 << 10;
 /// Bytes a second below which a connection is given up once it had its time.
-const SLOW: u64 = 512;
+pub(crate) const SLOW: u64 = 512;
 /// Times that the whole file is fetched before a digest that does not hold is final.
 const WHOLE_TRIES: usize = 2;
 
@@ -289,13 +289,19 @@ fn span_len(partial: &Partial, i: usize) -> u64 {
 }
 
 /// A length that is not the promised one: tried again, and in the end an error about the bytes, not the network.
-fn wrong_length(what: &str) -> Trouble {
+pub(crate) fn wrong_length(what: &str) -> Trouble {
     let error = Error::new(ErrorKind::Corrupt, what).hint("a mirror or proxy on the way changes the file");
     Trouble::Passing { error, after: None }
 }
 
 /// Whether the answer holds the bytes from `at` on; where they end, at most at `end`.
-fn check_head(reply: &Reply, at: u64, end: u64, size: u64, ranged: bool) -> std::result::Result<u64, Trouble> {
+pub(crate) fn check_head(
+    reply: &Reply,
+    at: u64,
+    end: u64,
+    size: u64,
+    ranged: bool,
+) -> std::result::Result<u64, Trouble> {
     if reply.header("content-encoding").is_some_and(|e| !e.eq_ignore_ascii_case("identity")) {
         return Err(Trouble::passing("the server compresses what was asked for as it is"));
     }

@@ -1,7 +1,7 @@
 //! The local store of models, in the cache layout that the hub's own tools use, so that a model is on the disk once.
 //!
 //! Owns: references ([`Reference`]), the hub's API, downloads that are verified before anybody sees them
-//! ([`Store::pull`]), and everything about what is on the disk ([`Store::list`], [`Store::resolve`],
+//! ([`Store::pull`]), parts of files without a download ([`Store::peek`]), and everything about what is on the disk ([`Store::list`], [`Store::resolve`],
 //! [`Store::verify`], [`Store::remove`], [`Store::clean`]). The only room that opens outbound connections.
 //! Does not own: what the files mean (`pondera-weights` and above), the environment (the command line reads it and hands
 //! it to [`Config::read`]), what a person sees of progress.
@@ -27,6 +27,7 @@ mod lock;
 mod names;
 mod ollama;
 mod partial;
+mod peek;
 mod pull;
 mod reference;
 mod remove;
@@ -37,6 +38,7 @@ pub use digest::Digest;
 pub use error::{Error, ErrorKind, Result};
 pub use local::{Bad, LocalFile, Model, Revision, Verified};
 pub use ollama::OllamaModel;
+pub use peek::Peek;
 pub use pull::{Approve, Early, Progress, PullOptions, Pulled, PulledFile, Watch};
 pub use reference::Reference;
 pub use remove::Removed;

@@ -28,7 +28,7 @@ use std::{
 /// Times a second that the callback is called.
 const CALLS: Duration = Duration::from_millis(50);
 /// Longest index that is read, in bytes.
-const INDEX_MAX: u64 = 100_000_000;
+pub(crate) const INDEX_MAX: u64 = 100_000_000;
 /// Longest document that is fetched before the rest.
 const EARLY_MAX: u64 = 4 << 20;
 

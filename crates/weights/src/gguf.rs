@@ -12,9 +12,11 @@ use crate::{
 use pondera_quant::{Bytes, Format};
 use std::fmt;
 
+mod extent;
 mod split;
 mod write;
 
+pub use extent::header_end;
 pub use split::ShardName;
 pub use write::{Meta, Writer};
 

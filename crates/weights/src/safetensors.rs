@@ -42,6 +42,30 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
     matches!((r.u64(), r.u8()), (Ok(n), Ok(b'{')) if n <= HEADER_MAX)
 }
 
+/// Bytes of length and header, from the first bytes of a file of `file_len` bytes; none where `prefix` is too short to
+/// say. Errors where the file cannot hold such a header.
+pub fn header_end(prefix: &[u8], file_len: u64) -> Result<Option<u64>> {
+    let Some(head) = prefix.first_chunk::<8>() else {
+        return match file_len {
+            0..8 => Err(invalid(format!("expected 8 bytes of header length, got {file_len} bytes"))),
+            _ => Ok(None),
+        };
+    };
+    let n = u64::from_le_bytes(*head);
+    if n > HEADER_MAX {
+        return Err(invalid(format!("header length: expected at most {HEADER_MAX}, got {n}")));
+    }
+    if n > file_len.saturating_sub(8) {
+        let left = file_len.saturating_sub(8);
+        return Err(invalid(format!("header length {n}, but {left} bytes follow: cut off")));
+    }
+    // Told before a long header is asked for.
+    if prefix.get(8).is_some_and(|b| *b != b'{') {
+        return Err(invalid("the header does not begin with `{`"));
+    }
+    Ok(Some(n + 8))
+}
+
 /// Reads the header of a whole file's bytes and proves every tensor's extent.
 pub fn parse(file: &[u8]) -> Result<Header> {
     let mut r = Reader::new(file);
@@ -328,5 +352,25 @@ impl Body {
 
     fn finish(&self) -> Result<()> {
         if self.left == 0 { Ok(()) } else { Err(invalid(format!("{} declared bytes were not written", self.left))) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::header_end;
+
+    #[test]
+    fn the_end_of_a_header_is_in_its_first_bytes_or_refused() {
+        for (prefix, len, want) in [
+            (&[2, 0, 0, 0, 0, 0, 0, 0, b'{', b'}'][..], 10, Some(Some(10))),
+            (&[2, 0, 0, 0, 0, 0, 0, 0], 1 << 40, Some(Some(10))),
+            (&[2, 0, 0], 10, Some(None)),
+            (&[2, 0, 0], 3, None),
+            (&[3, 0, 0, 0, 0, 0, 0, 0], 10, None),
+            (&[0, 0, 0, 0, 0, 0, 0, 0x80], u64::MAX, None),
+            (&[2, 0, 0, 0, 0, 0, 0, 0, 0], 1 << 40, None),
+        ] {
+            assert_eq!(header_end(prefix, len).ok(), want, "{prefix:?} of {len}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Measures the engine from outside: a row is a request (or several at once), timed between its events. Does not own
 //! what a token costs ([`bound`]) or the drawing ([`roofline`]).
-mod bound;
+pub mod bound;
 mod roofline;
 
 use crate::{

@@ -53,5 +53,5 @@ commands! {
     Man in man,
 }
 
-pub use bench::{Spread, spread};
+pub use bench::{Spread, bound, spread};
 pub use run::summary;

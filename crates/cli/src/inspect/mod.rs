@@ -1,8 +1,14 @@
 //! What is in a model's files, found without computing anything: the report behind `inspect`.
 //!
 //! Owns: which facts are reported and under what names. Does not own: files (`pondera-weights`), families
-//! (`pondera-arch`), vocabularies (`pondera-text`), how the report is drawn ([`view`]).
+//! (`pondera-arch`), vocabularies (`pondera-text`), how the report is drawn ([`view`], [`html`]).
+pub mod architecture;
+mod draw;
+pub mod html;
 mod metadata;
+pub mod predict;
+pub mod remote;
+pub mod values;
 pub mod view;
 
 use crate::{
@@ -10,12 +16,34 @@ use crate::{
     model::Source,
     words,
 };
+use architecture::Architecture;
 use pondera_arch::{Config, Description, Model};
 use pondera_ops::KvType;
 use pondera_weights::{ErrorKind, Kind, TensorInfo, Weights};
+use predict::Predicted;
+use remote::{Mirror, RemoteFacts};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, path::Path};
+use values::{Comparison, Values};
+
+/// A report and what it was read from.
+pub struct Inspected {
+    /// The report.
+    pub report: Report,
+    /// The tensors, where there are any.
+    pub weights: Option<Weights>,
+    /// The model, where they make one.
+    pub loaded: Option<Loaded>,
+}
+
+/// A model that was loaded to be described.
+pub struct Loaded {
+    /// Its configuration.
+    pub config: Config,
+    /// It.
+    pub model: Model,
+}
 
 /// Everything that `inspect --json` prints.
 #[derive(Debug, Serialize)]
@@ -24,6 +52,10 @@ pub struct Report {
     pub path: String,
     /// `gguf`, `safetensors`, `pytorch`, `config`, `tokenizer`, `adapter`.
     pub kind: &'static str,
+    /// How it came, where it lies on a hub.
+    pub remote: Option<RemoteFacts>,
+    /// The licence, from card, texts and metadata; `pondera license` says how sure that is and what it lets one do.
+    pub license: Option<String>,
     /// The files.
     pub files: Vec<FileFacts>,
     /// The tensors; none for a vocabulary or a configuration alone.
@@ -40,6 +72,12 @@ pub struct Report {
     pub adapter: Option<Value>,
     /// Metadata of the container: short values whole, arrays as their length.
     pub metadata: Map<String, Value>,
+    /// How fast this machine should run it, where that was asked for.
+    pub predicted: Option<Predicted>,
+    /// What the weights' values are, where that was asked for.
+    pub values: Option<Values>,
+    /// How far they are from another model's, where one was named.
+    pub comparison: Option<Comparison>,
 }
 
 /// A file.
@@ -119,6 +157,8 @@ pub struct ModelFacts {
     pub experts: Option<ExpertFacts>,
     /// How far back each layer's attention sees, as computed; `null` for all. A configured window may be unused.
     pub windows: Vec<Option<usize>>,
+    /// What it is made of.
+    pub architecture: Architecture,
     /// Memory at a context.
     pub memory: MemoryFacts,
     /// The configuration, in the spelling of `config.json`.
@@ -170,6 +210,19 @@ pub struct TokenizerFacts {
     pub bos: Option<u32>,
     /// End of a sequence.
     pub eos: Vec<u32>,
+    /// Tokens that stand for no text, in order of their ids; the first thousand.
+    pub special: Vec<SpecialToken>,
+    /// How many there are.
+    pub special_count: usize,
+}
+
+/// A token that stands for no text.
+#[derive(Debug, Serialize)]
+pub struct SpecialToken {
+    /// Its id.
+    pub id: u32,
+    /// How it is spelt.
+    pub text: String,
 }
 
 /// A chat template.
@@ -186,62 +239,135 @@ const CONFIG_BYTES_MAX: u64 = 16 << 20;
 /// Longest metadata string that is reported whole.
 const METADATA_TEXT_MAX: usize = 4096;
 
+/// Most special tokens that are listed.
+const SPECIAL_MAX: usize = 1000;
+
 /// Reads `source` and reports. `ctx` is the context of the memory plan.
-pub fn report(source: &Source, ctx: Option<usize>) -> Result<Report> {
-    let mut report = Report {
-        path: source.name(),
-        kind: "gguf",
-        files: Vec::new(),
-        tensors: None,
-        model: None,
-        not_runnable: None,
-        tokenizer: None,
-        chat_template: None,
-        adapter: None,
-        metadata: Map::new(),
-    };
+pub fn inspect(source: &Source, ctx: Option<usize>) -> Result<Inspected> {
+    let mut found = Inspected { report: Report::new(source.name()), weights: None, loaded: None };
     match source.weights() {
-        Ok(weights) => report.take_weights(&weights, source, ctx)?,
+        Ok(weights) => {
+            found.take_weights(&weights, source, ctx, false)?;
+            found.weights = Some(weights);
+        }
         // What holds no tensors may still be a vocabulary or a configuration.
         Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::NotFound) => match source {
-            Source::Path(p) if report.take_alone(p, ctx)? => {}
+            Source::Path(p) if found.take_alone(p, ctx)? => {}
             _ => return Err(e.into()),
         },
         Err(e) => return Err(e.into()),
     }
-    Ok(report)
+    let license = match (source, &found.weights) {
+        (Source::Path(p), _) => pondera_audit::license::report(p).ok(),
+        (_, Some(weights)) => Some(pondera_audit::license::report_of(weights)),
+        _ => None,
+    };
+    found.report.license = license.and_then(|r| r.id);
+    Ok(found)
+}
+
+/// The same of a repository that lies on a hub.
+pub fn inspect_mirror(mirror: Mirror, ctx: Option<usize>) -> Result<(Report, Option<Loaded>)> {
+    let source = Source::Path(mirror.model.clone());
+    // A folder of PyTorch files holds none that can be opened here: its configuration says what they make.
+    let read = || {
+        let mut found = Inspected { report: Report::new(String::new()), weights: None, loaded: None };
+        match source.weights() {
+            Ok(weights) => found.take_weights(&weights, &source, ctx, true)?,
+            Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::NotFound) => {
+                if !found.take_alone(&mirror.model, ctx)? {
+                    return Err(e.into());
+                }
+                if mirror.blind {
+                    found.report.kind = "pytorch";
+                    found.report.not_runnable = Some("the tensors of PyTorch files are read once they are here".into());
+                }
+            }
+            Err(e) => return Err(e.into()),
+        }
+        found.report.license = pondera_audit::license::report(&mirror.model).ok().and_then(|r| r.id);
+        Ok((found.report, found.loaded))
+    };
+    let (mut report, loaded) = read().map_err(|e: Error| e.map(|text| mirror.own(text)))?;
+    report.path = mirror.facts.reference.clone();
+    let file = |(path, bytes): &(String, u64)| FileFacts { path: path.clone(), bytes: *bytes };
+    report.files = mirror.files.iter().map(file).collect();
+    report.not_runnable = report.not_runnable.map(|text| mirror.own(&text));
+    if let Some(m) = &mut report.model {
+        m.warnings.iter_mut().for_each(|w| *w = mirror.own(w));
+    }
+    report.remote = Some(mirror.into_facts());
+    Ok((report, loaded))
 }
 
 impl Report {
-    fn take_weights(&mut self, weights: &Weights, source: &Source, ctx: Option<usize>) -> Result<()> {
-        self.kind = match weights.kind() {
+    fn new(path: String) -> Report {
+        Report {
+            path,
+            kind: "gguf",
+            remote: None,
+            license: None,
+            files: Vec::new(),
+            tensors: None,
+            model: None,
+            not_runnable: None,
+            tokenizer: None,
+            chat_template: None,
+            adapter: None,
+            metadata: Map::new(),
+            predicted: None,
+            values: None,
+            comparison: None,
+        }
+    }
+}
+
+impl Inspected {
+    /// `holes`: the tensors are places without bytes, which read as zeros.
+    fn take_weights(&mut self, weights: &Weights, source: &Source, ctx: Option<usize>, holes: bool) -> Result<()> {
+        let report = &mut self.report;
+        report.kind = match weights.kind() {
             Kind::Gguf => "gguf",
             Kind::Torch => "pytorch",
             Kind::Safetensors | Kind::Memory => "safetensors",
         };
         for path in weights.files() {
             let bytes = std::fs::metadata(path).map_or_else(|_| weights.file_bytes(), |m| m.len());
-            self.files.push(FileFacts { path: path.display().to_string(), bytes });
+            report.files.push(FileFacts { path: path.display().to_string(), bytes });
         }
-        self.tensors = Some(tensor_facts(weights));
-        self.metadata = metadata(weights)?;
+        report.tensors = Some(tensor_facts(weights));
+        report.metadata = metadata(weights)?;
         let folder = config_folder(source, weights);
         match config(folder, weights)? {
-            Some(found) => match found.and_then(|c| Ok((model(&c, &pondera_arch::Source::Files(weights), ctx)?, c))) {
-                Ok((facts, _)) => self.model = Some(facts),
-                Err(e) => self.not_runnable = Some(e.to_string()),
-            },
-            None => self.not_runnable = Some("there is no configuration beside the tensors".into()),
+            Some(found) => {
+                let loaded = found.and_then(|c| load(c, &pondera_arch::Source::Files(weights), ctx));
+                let loaded = match (loaded, config(folder, weights)?) {
+                    // Some packed layouts keep sizes among their tensors, where zeros make no sense: their shapes still do.
+                    (Err(e), Some(Ok(c))) if holes => {
+                        load(c, &pondera_arch::Source::Describe, ctx).map(|(mut facts, loaded)| {
+                            let what = "types and bytes by layer are not known before the tensors are here";
+                            facts.warnings.push(format!("{what} ({e})"));
+                            (facts, loaded)
+                        })
+                    }
+                    (loaded, _) => loaded,
+                };
+                match loaded {
+                    Ok((facts, loaded)) => (report.model, self.loaded) = (Some(facts), Some(loaded)),
+                    Err(e) => report.not_runnable = Some(e.to_string()),
+                }
+            }
+            None => report.not_runnable = Some("there is no configuration beside the tensors".into()),
         }
-        self.adapter = folder.map(|f| read_json(&f.join("adapter_config.json"))).transpose()?.flatten();
-        if self.adapter.is_some() || weights.names().all(|n| n.contains("lora_")) && !weights.tensors().is_empty() {
-            self.kind = "adapter";
-            self.not_runnable = Some("an adapter changes a model and is none itself".into());
+        report.adapter = folder.map(|f| read_json(&f.join("adapter_config.json"))).transpose()?.flatten();
+        if report.adapter.is_some() || weights.names().all(|n| n.contains("lora_")) && !weights.tensors().is_empty() {
+            report.kind = "adapter";
+            report.not_runnable = Some("an adapter changes a model and is none itself".into());
         }
         self.take_text(source)?;
         // A template belongs to a model; a bare tensor file in a model's folder is none.
-        if self.model.is_some() {
-            self.chat_template = words::template(weights)?.map(|t| {
+        if self.report.model.is_some() {
+            self.report.chat_template = words::template(weights)?.map(|t| {
                 let text = t.source(false).to_string();
                 TemplateFacts { bytes: text.len(), text }
             });
@@ -258,36 +384,47 @@ impl Report {
                 _ => {}
             }
         }
-        if self.kind != "config" || path.is_dir() {
+        if self.report.kind != "config" || path.is_dir() {
             self.take_text(&Source::Path(path.to_path_buf()))?;
         }
-        if self.kind != "config" && self.tokenizer.is_some() {
-            self.kind = "tokenizer";
-            self.not_runnable = Some("a vocabulary is no model".into());
+        let report = &mut self.report;
+        if report.kind != "config" && report.tokenizer.is_some() {
+            report.kind = "tokenizer";
+            report.not_runnable = Some("a vocabulary is no model".into());
         }
-        let known = self.kind == "config" || self.tokenizer.is_some();
+        let known = report.kind == "config" || report.tokenizer.is_some();
         if known && path.is_file() {
-            self.files.push(file_facts(path));
+            report.files.push(file_facts(path));
         }
         Ok(known)
     }
 
     fn take_config(&mut self, value: Value, ctx: Option<usize>) {
-        self.kind = "config";
+        self.report.kind = "config";
         match Config::from_value(&value)
             .map_err(Error::from)
-            .and_then(|c| model(&c, &pondera_arch::Source::Describe, ctx))
+            .and_then(|c| load(c, &pondera_arch::Source::Describe, ctx))
         {
-            Ok(facts) => self.model = Some(facts),
-            Err(e) => self.not_runnable = Some(e.to_string()),
+            Ok((facts, loaded)) => (self.report.model, self.loaded) = (Some(facts), Some(loaded)),
+            Err(e) => self.report.not_runnable = Some(e.to_string()),
         }
-        self.not_runnable.get_or_insert_with(|| "there are no weights beside the configuration".into());
+        self.report.not_runnable.get_or_insert_with(|| "there are no weights beside the configuration".into());
     }
 
     fn take_text(&mut self, source: &Source) -> Result<()> {
         if let Some(t) = words::tokenizer(source)? {
-            let eos = t.stop_ids().to_vec();
-            self.tokenizer = Some(TokenizerFacts { kind: t.kind(), vocab_size: t.vocab_size(), bos: t.bos_id(), eos });
+            let ids = || (0..u32::try_from(t.vocab_size()).unwrap_or(u32::MAX)).filter(|id| t.is_special(*id));
+            self.report.tokenizer = Some(TokenizerFacts {
+                kind: t.kind(),
+                vocab_size: t.vocab_size(),
+                bos: t.bos_id(),
+                eos: t.stop_ids().to_vec(),
+                special: ids()
+                    .take(SPECIAL_MAX)
+                    .map(|id| SpecialToken { id, text: words::token_text(&t, id) })
+                    .collect(),
+                special_count: ids().count(),
+            });
         }
         Ok(())
     }
@@ -364,11 +501,16 @@ pub fn read_json(file: &Path) -> Result<Option<Value>> {
     Config::parse(&text).map(Some).map_err(broken).map_err(|e| e.hint("the file is broken: fetch it again"))
 }
 
-fn model(config: &Config, source: &pondera_arch::Source<'_>, ctx: Option<usize>) -> Result<ModelFacts> {
-    let model = Model::load(config, source)?;
+fn load(config: Config, source: &pondera_arch::Source<'_>, ctx: Option<usize>) -> Result<(ModelFacts, Loaded)> {
+    let model = Model::load(&config, source)?;
+    let facts = facts(&config, &model, ctx);
+    Ok((facts, Loaded { config, model }))
+}
+
+fn facts(config: &Config, model: &Model, ctx: Option<usize>) -> ModelFacts {
     let d = model.description();
     let ctx = ctx.unwrap_or(d.max_position_embeddings);
-    Ok(ModelFacts {
+    ModelFacts {
         family: d.family,
         num_hidden_layers: d.num_hidden_layers,
         hidden_size: d.hidden_size,
@@ -384,10 +526,11 @@ fn model(config: &Config, source: &pondera_arch::Source<'_>, ctx: Option<usize>)
             parameters: in_experts(d, experts),
         }),
         windows: model.caches().iter().map(|c| c.window).collect(),
-        memory: memory(&model, ctx),
+        architecture: Architecture::of(model, config.keys(), ctx),
+        memory: memory(model, ctx),
         config: config.keys().clone(),
         warnings: model.warnings().to_vec(),
-    })
+    }
 }
 
 fn in_experts(d: &Description, experts: usize) -> u64 {

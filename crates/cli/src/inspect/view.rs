@@ -1,6 +1,12 @@
 //! The report for a person: one screen for a model, the rest on demand.
-use super::{MemoryFacts, ModelFacts, Report, TensorFacts};
-use crate::view::{Sheet, Side, Table, bytes, count};
+use super::{
+    MemoryFacts, ModelFacts, Report, TensorFacts, TokenizerFacts,
+    architecture::Part,
+    draw,
+    predict::{Predicted, Speed},
+    values::{Comparison, Values},
+};
+use crate::view::{Sheet, Side, Table, bytes, count, strip, three};
 use serde_json::{Map, Value};
 
 /// Configuration keys that change nothing of what a model computes, or that stand in the report anyway. All others are
@@ -64,14 +70,17 @@ pub fn draw(r: &Report, all: bool) -> String {
     let size: u64 = r.files.iter().map(|f| f.bytes).sum();
     let files = if r.files.len() == 1 { String::new() } else { format!("{} files, ", r.files.len()) };
     s.line("kind", format!("{} ({files}{})", r.kind, bytes(size)));
+    if let Some(f) = &r.remote {
+        let commit = f.commit.get(..12).unwrap_or(&f.commit);
+        let how = format!("{} in {} requests, {:.1} s", bytes(f.bytes_read), f.requests, f.seconds);
+        s.line("read from", format!("the hub, commit {commit}: {how}"));
+    }
+    s.line("licence", r.license.as_deref().unwrap_or(""));
     if let Some(m) = &r.model {
         model(&mut s, m);
     }
     if let Some(t) = &r.tokenizer {
-        let eos: Vec<String> = t.eos.iter().map(u32::to_string).collect();
-        let bos = t.bos.map_or("none".into(), |b| b.to_string());
-        let eos = if eos.is_empty() { "none".into() } else { eos.join(", ") };
-        s.line("tokenizer", format!("{}, {} tokens, bos {bos}, eos {eos}", t.kind, t.vocab_size));
+        tokenizer(&mut s, t);
     }
     if r.model.is_some() || r.chat_template.is_some() {
         s.line("chat template", r.chat_template.as_ref().map_or("none".into(), |t| format!("{} bytes", t.bytes)));
@@ -84,10 +93,22 @@ pub fn draw(r: &Report, all: bool) -> String {
     }
     if let Some(m) = &r.model {
         config(&mut s, &m.config);
+        let positions = Some(&m.architecture.positions).filter(|p| !p.is_empty());
+        s.head(&format!("architecture{}", positions.map_or(String::new(), |p| format!(" ({p})"))));
+        s.raw(&draw::architecture(&m.architecture));
         memory(&mut s, &m.memory);
+        if let Some(p) = &r.predicted {
+            predicted(&mut s, p);
+        }
         for w in &m.warnings {
             s.line("warning", w);
         }
+    }
+    if let Some(v) = &r.values {
+        values(&mut s, v, all);
+    }
+    if let Some(c) = &r.comparison {
+        comparison(&mut s, c, all);
     }
     if let Some(t) = &r.tensors {
         tensors(&mut s, t);
@@ -125,6 +146,125 @@ fn model(s: &mut Sheet, m: &ModelFacts) {
     if let Some(text) = windows(&m.windows) {
         s.line("window", text);
     }
+}
+
+fn tokenizer(s: &mut Sheet, t: &TokenizerFacts) {
+    const SHOWN: usize = 10;
+    let eos: Vec<String> = t.eos.iter().map(u32::to_string).collect();
+    let bos = t.bos.map_or("none".into(), |b| b.to_string());
+    let eos = if eos.is_empty() { "none".into() } else { eos.join(", ") };
+    s.line("tokenizer", format!("{}, {} tokens, bos {bos}, eos {eos}", t.kind, t.vocab_size));
+    if t.special_count > 0 {
+        let shown = |text: &str| text.chars().take(40).flat_map(char::escape_debug).collect::<String>();
+        let some: Vec<String> = t.special.iter().take(SHOWN).map(|x| format!("{} {}", x.id, shown(&x.text))).collect();
+        let more = if t.special_count > SHOWN { format!(", … ({} in all)", t.special_count) } else { String::new() };
+        s.line("special tokens", some.join(", ") + &more);
+    }
+}
+
+fn predicted(s: &mut Sheet, p: &Predicted) {
+    s.head(&format!("speed expected here ({} threads, {} GB/s)", p.threads, three(p.gb_per_s)));
+    let range =
+        |v: &Speed| format!("{} to {} tokens a second, bound by {}", three(v.tps_min), three(v.tps_max), v.bound);
+    s.line("decode", range(&p.decode));
+    s.line("prefill", range(&p.prefill));
+    if let (Some(have), Some(false)) = (p.available_bytes, p.fits) {
+        s.line("does not fit", format!("{} are needed, {} are free", bytes(p.memory_bytes), bytes(have)));
+    }
+    s.line("assumes", p.assumes.join("; "));
+}
+
+/// `layers 0–7`, or `outside of layers`.
+fn place(layer: Option<usize>) -> String {
+    layer.map_or("other".into(), |l| format!("layer {l}"))
+}
+
+fn values(s: &mut Sheet, v: &Values, all: bool) {
+    s.head(&format!("values of the matrices, from {} to {}", three(v.edges[0]), three(v.edges[1])));
+    for h in &v.histograms {
+        // A column holds two bins; heights are square roots, so that tails can be seen.
+        let heights: Vec<f32> = h.counts.chunks(2).map(|c| (c.iter().sum::<u64>() as f32).sqrt()).collect();
+        let of = |f: &dyn Fn(&super::values::TensorValues) -> f64| {
+            v.tensors.iter().filter(|t| t.layer == h.layer).map(f).fold(0.0, f64::max)
+        };
+        let most = of(&|t| f64::from(t.max.abs().max(t.min.abs())));
+        s.line(&place(h.layer), format!("{}  greatest {}", strip(&heights), figure(most)));
+    }
+    let odd: Vec<_> = v.tensors.iter().filter(|t| t.non_finite > 0).collect();
+    for t in &odd {
+        s.line("not finite", format!("{} values of {}", t.non_finite, escaped(&t.name)));
+    }
+    if all {
+        let mut table = Table::new(&[
+            ("tensor", Side::Left),
+            ("min", Side::Right),
+            ("max", Side::Right),
+            ("mean", Side::Right),
+            ("std", Side::Right),
+            ("zeros", Side::Right),
+        ]);
+        for t in &v.tensors {
+            let zeros = t.zeros.to_string();
+            let cells = [f64::from(t.min), f64::from(t.max), t.mean, t.std].map(figure);
+            let [min, max, mean, std] = cells;
+            table.row(vec![escaped(&t.name), min, max, mean, std, zeros]);
+        }
+        s.raw("\n");
+        s.raw(&table.draw());
+    }
+}
+
+fn comparison(s: &mut Sheet, c: &Comparison, all: bool) {
+    s.head(&format!("difference from {}: {} relative", c.against, percent(c.relative_rms)));
+    let top = c.layers.iter().map(|l| l.relative_rms).fold(f64::MIN_POSITIVE, f64::max);
+    for l in &c.layers {
+        let parts: Vec<String> =
+            l.parts.iter().map(|(p, e): (&Part, &f64)| format!("{} {}", p.name(), percent(*e))).collect();
+        s.bar(&place(l.layer), l.relative_rms / top, &format!("{:>7}  {}", percent(l.relative_rms), parts.join(", ")));
+    }
+    if !c.unmatched.is_empty() {
+        let names: Vec<String> = c.unmatched.iter().take(4).map(|n| escaped(n)).collect();
+        let more = if c.unmatched.len() > 4 { format!(" and {} more", c.unmatched.len() - 4) } else { String::new() };
+        s.line("no partner", names.join(", ") + &more);
+    }
+    if all {
+        let mut table = Table::new(&[
+            ("tensor", Side::Left),
+            ("type", Side::Left),
+            ("original", Side::Left),
+            ("relative error", Side::Right),
+            ("greatest", Side::Right),
+        ]);
+        for t in &c.tensors {
+            let cells = [t.format.into(), t.original_type.into(), percent(t.relative_rms), figure(t.max_abs)];
+            table.row(std::iter::once(escaped(&t.name)).chain(cells).collect());
+        }
+        s.raw("\n");
+        s.raw(&table.draw());
+    }
+}
+
+/// Three digits of any magnitude.
+pub fn figure(v: f64) -> String {
+    match v.abs() {
+        0.0 => "0".into(),
+        a if !(1e-2..1e4).contains(&a) => format!("{v:.2e}"),
+        _ => three(v),
+    }
+}
+
+/// `0.52 %`.
+pub fn percent(share: f64) -> String {
+    match 100.0 * share {
+        0.0 => "0 %".into(),
+        p if p < 0.01 => format!("{p:.1e} %"),
+        p => format!("{} %", three(p)),
+    }
+}
+
+/// A name from a file as it may be shown.
+fn escaped(name: &str) -> String {
+    name.chars().flat_map(char::escape_debug).collect()
 }
 
 fn adapter(s: &mut Sheet, a: &Value) {
@@ -214,8 +354,7 @@ fn list(t: &TensorFacts) -> String {
         Table::new(&[("tensor", Side::Left), ("type", Side::Left), ("shape", Side::Right), ("bytes", Side::Right)]);
     for line in &t.list {
         let shape = line.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" × ");
-        let name: String = line.name.chars().flat_map(char::escape_debug).collect();
-        table.row(vec![name, line.format.into(), shape, bytes(line.bytes)]);
+        table.row(vec![escaped(&line.name), line.format.into(), shape, bytes(line.bytes)]);
     }
     table.draw()
 }

@@ -78,6 +78,14 @@ pub struct Repo {
     pub gated: bool,
     /// The list lacks sizes and digests.
     pub terse: bool,
+    /// Files that are longer than their bytes: zeros follow, which are nowhere stored.
+    pub lengths: BTreeMap<String, u64>,
+}
+
+impl Repo {
+    fn length(&self, path: &str, bytes: &[u8]) -> u64 {
+        self.lengths.get(path).copied().unwrap_or(bytes.len() as u64)
+    }
 }
 
 struct State {
@@ -172,6 +180,7 @@ pub fn repo(files: &[(&str, Vec<u8>)]) -> Repo {
         files: files.iter().map(|(p, b)| (p.to_string(), (Arc::new(b.clone()), large(p)))).collect(),
         gated: false,
         terse: false,
+        lengths: BTreeMap::new(),
     }
 }
 
@@ -325,11 +334,15 @@ fn respond(state: &State, request: &Request, fault: Option<Fault>, stream: &mut 
         vec![("X-Repo-Commit".to_string(), repo.commit.clone()), ("Accept-Ranges".into(), "bytes".into())];
     if *large && !request.away {
         headers.push(("X-Linked-Etag".into(), format!("\"{tag}\"")));
-        headers.push(("X-Linked-Size".into(), bytes.len().to_string()));
+        headers.push(("X-Linked-Size".into(), repo.length(&file, bytes).to_string()));
         headers.push(("Location".into(), format!("{}/{name}/{}?signed=1", state.away, rest.get(2..)?.join("/"))));
         return head(stream, 302, &headers, 0);
     }
     headers.push(("ETag".into(), format!("\"{tag}\"")));
+    if let Some(length) = repo.lengths.get(&file) {
+        let whole = matches!(fault, Some(Fault::IgnoreRange));
+        return send_long(state, request, stream, bytes, *length, whole, headers);
+    }
     send(state, request, fault, stream, bytes, headers)
 }
 
@@ -395,6 +408,41 @@ fn send(
     (end == body.len()).then_some(())
 }
 
+/// A file of `bytes` and zeros up to `length`.
+fn send_long(
+    state: &State,
+    request: &Request,
+    stream: &mut TcpStream,
+    bytes: &[u8],
+    length: u64,
+    whole: bool,
+    mut headers: Vec<(String, String)>,
+) -> Option<()> {
+    let range = request.header("range").and_then(|r| r.strip_prefix("bytes=")).filter(|_| !whole);
+    let (mut first, mut end, mut status) = (0, length, 200);
+    if let Some((from, to)) = range.and_then(|r| r.split_once('-')) {
+        (first, end, status) = (from.parse().ok()?, to.parse::<u64>().ok()?.min(length - 1) + 1, 206);
+        if first >= length {
+            return head(stream, 416, &[], 0);
+        }
+        headers.push(("Content-Range".into(), format!("bytes {first}-{}/{length}", end - 1)));
+    }
+    head(stream, status, &headers, end - first)?;
+    if request.method == "HEAD" {
+        return Some(());
+    }
+    let zeros = [0u8; 1 << 14];
+    while first < end {
+        let stored = bytes.get(first as usize..).unwrap_or(&[]);
+        let from = if stored.is_empty() { &zeros[..] } else { stored };
+        let n = (from.len() as u64).min(end - first).min(1 << 14) as usize;
+        stream.write_all(&from[..n]).ok()?;
+        state.body_bytes.fetch_add(n as u64, Ordering::SeqCst);
+        first += n as u64;
+    }
+    Some(())
+}
+
 fn head(stream: &mut TcpStream, status: u16, headers: &[(String, String)], length: u64) -> Option<()> {
     let mut text = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n");
     for (name, value) in headers {
@@ -405,11 +453,13 @@ fn head(stream: &mut TcpStream, status: u16, headers: &[(String, String)], lengt
 
 /// The API's answers: a revision, or its tree as the hub's client pages through it.
 fn listing(repo: &Repo, rest: &[&str]) -> String {
-    let large = |b: &[u8]| format!(r#"{{"sha256":"{}","oid":"{0}","size":{},"pointerSize":130}}"#, sha256(b), b.len());
+    let large = |p: &str, b: &[u8]| {
+        format!(r#"{{"sha256":"{}","oid":"{0}","size":{},"pointerSize":130}}"#, sha256(b), repo.length(p, b))
+    };
     let quoted = |p: &str| serde_json::to_string(p).unwrap();
     if rest.first() == Some(&"tree") {
         let rows = repo.files.iter().map(|(p, (b, l))| {
-            let lfs = if *l { format!(r#","lfs":{}"#, large(b)) } else { String::new() };
+            let lfs = if *l { format!(r#","lfs":{}"#, large(p, b)) } else { String::new() };
             format!(r#"{{"type":"file","path":{},"size":{},"oid":"{}"{lfs}}}"#, quoted(p), b.len(), git_id(b))
         });
         return format!("[{}]", rows.collect::<Vec<_>>().join(","));
@@ -417,7 +467,8 @@ fn listing(repo: &Repo, rest: &[&str]) -> String {
     let rows = repo.files.iter().map(|(p, (b, l))| match (repo.terse, *l) {
         (true, _) => format!(r#"{{"rfilename":{}}}"#, quoted(p)),
         (false, true) => {
-            format!(r#"{{"rfilename":{},"size":{},"blobId":"{}","lfs":{}}}"#, quoted(p), b.len(), sha1(b), large(b))
+            let n = repo.length(p, b);
+            format!(r#"{{"rfilename":{},"size":{n},"blobId":"{}","lfs":{}}}"#, quoted(p), sha1(b), large(p, b))
         }
         (false, false) => format!(r#"{{"rfilename":{},"size":{},"blobId":"{}"}}"#, quoted(p), b.len(), git_id(b)),
     });

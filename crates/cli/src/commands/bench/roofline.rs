@@ -2,7 +2,10 @@
 //!
 //! Both axes are logarithmic: operations per byte read, and operations per second. Left of a roof's edge memory is the
 //! bound, right of it the arithmetic (Williams, Waterman and Patterson, "Roofline", 2009). Does not measure.
-use crate::{out::DIM, view::three};
+use crate::{
+    out::DIM,
+    view::{escape, three},
+};
 use pondera_engine::Ceiling;
 use std::fmt::Write as _;
 
@@ -253,21 +256,6 @@ fn svg(ceiling: &Ceiling, points: &[Point]) -> String {
 /// Powers of ten within a range.
 fn decades((low, high): (f64, f64)) -> impl Iterator<Item = f64> {
     (low.log10().ceil() as i32..=high.log10().floor() as i32).map(|e| 10f64.powi(e))
-}
-
-/// Text as HTML shows it, in elements and attributes.
-fn escape(text: &str) -> String {
-    let mut s = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => s.push_str("&amp;"),
-            '<' => s.push_str("&lt;"),
-            '>' => s.push_str("&gt;"),
-            '"' => s.push_str("&quot;"),
-            c => s.push(c),
-        }
-    }
-    s
 }
 
 #[cfg(test)]

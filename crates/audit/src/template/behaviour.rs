@@ -47,6 +47,8 @@ pub(super) enum Kind {
     Cost,
     /// Says something of its own.
     OwnText,
+    /// Says what has no place in a template.
+    Text,
     /// Cannot be rendered.
     Broken,
     /// Tries to leave the sandbox.
@@ -193,6 +195,7 @@ pub(super) fn look(template: &ChatTemplate, outline: &Outline) -> Vec<Act> {
             probe.positions(*shape);
             probe.growth(*shape);
         }
+        probe.marks(base);
         probe.dates(*shape, base);
         probe.triggers(*shape, base);
     }
@@ -231,7 +234,8 @@ impl Probe<'_> {
             // What comes out of the messages themselves is no text of the template's.
             let said = said.get_or_insert_with(|| contents(input));
             let lower = text.to_lowercase();
-            if !said.contains(&lower) && !is_ours(&lower) {
+            let holds = said.lines().map(str::trim).any(|l| l.len() >= 3 && lower.contains(l));
+            if !said.contains(&lower) && !holds && !is_ours(&lower) {
                 self.texts.push(text);
             }
         }
@@ -343,7 +347,7 @@ impl Probe<'_> {
             let kept = prose(slot.base()).iter().filter(|w| prose(base).contains(w)).count();
             let severity = match slot {
                 // Some have no place for it; one that puts its own words there is another matter.
-                Slot::System if own.len() < 6 && kept == 0 => Severity::Low,
+                Slot::System if own.len() < WORDS_MIN && kept == 0 => Severity::Low,
                 _ => Severity::Medium,
             };
             let how = if kept == 0 { "is left out" } else { "is changed" };
@@ -363,14 +367,24 @@ impl Probe<'_> {
         }
     }
 
+    /// Marks of what the template adds, also where it is put together from pieces that bear none.
+    fn marks(&mut self, base: &str) {
+        let own = [SYSTEM, FIRST, ANSWER, LAST].iter().fold(base.to_string(), |text, said| text.replace(said, "\n"));
+        for mark in texts::marks(&own) {
+            self.act(Kind::Text, mark.severity, format!("what it adds to a conversation {}", mark.what), None);
+        }
+    }
+
     /// Long conversations: each turn looks like the one before it, whatever its number.
     fn positions(&mut self, shape: Shape) {
         if !shape.turns {
             return;
         }
-        let text = |n: usize| format!("{} {n:04}", if n % 2 == 0 { LAST } else { ANSWER });
+        let text = |n: usize| format!("{} {n:04}", if n.is_multiple_of(2) { LAST } else { ANSWER });
         let talk = |count: usize| -> Vec<Value> {
-            (0..count).map(|n| shape.message(if n % 2 == 0 { "user" } else { "assistant" }, &text(n))).collect()
+            (0..count)
+                .map(|n| shape.message(if n.is_multiple_of(2) { "user" } else { "assistant" }, &text(n)))
+                .collect()
         };
         let long = 2 * TURNS - 1;
         if let Out::Text(out) = self.render(&shape.with(talk(long))) {

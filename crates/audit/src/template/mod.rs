@@ -88,12 +88,18 @@ fn template(source: &Source, claims: &[String], findings: &mut Findings) {
     let chat = ChatTemplate::new(&*source.text).with_tokens(Some("<s>".into()), Some("</s>".into()));
     match chat.check() {
         Ok(()) => {
+            // What stands in the source is said with its line.
+            let written = found.literals.iter().any(|l| !texts::marks(&l.text).is_empty());
             for act in behaviour::look(&chat, &found) {
+                if act.kind == Kind::Text && written {
+                    continue;
+                }
                 let rule = match act.kind {
                     Kind::Trigger => TEMPLATE_TRIGGER,
                     Kind::Rewrite => TEMPLATE_REWRITE,
                     Kind::Cost => TEMPLATE_COST,
                     Kind::OwnText => TEMPLATE_OWN_TEXT,
+                    Kind::Text => TEMPLATE_TEXT,
                     Kind::Broken => TEMPLATE_BROKEN,
                     Kind::Reach => TEMPLATE_REACH,
                 };

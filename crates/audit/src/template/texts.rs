@@ -148,7 +148,7 @@ fn host(lower: &str) -> Option<String> {
 fn packed(text: &str) -> Option<Mark> {
     let inside = |c: char| c.is_ascii_alphanumeric() || "+/=-_".contains(c);
     for run in text.split(|c: char| !inside(c)).filter(|r| r.len() >= BASE64_MIN) {
-        let has = |is: fn(&u8) -> bool| run.bytes().filter(|b| is(b)).count();
+        let has = |is: fn(&u8) -> bool| run.bytes().filter(is).count();
         let (lower, upper, digits) =
             (has(u8::is_ascii_lowercase), has(u8::is_ascii_uppercase), has(u8::is_ascii_digit));
         let hex = run.len() >= HEX_MIN && run.bytes().all(|b| b.is_ascii_hexdigit()) && digits > 8;

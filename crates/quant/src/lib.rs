@@ -42,6 +42,7 @@ mod q8;
 mod q8_0;
 mod q8_1;
 mod q8_k;
+mod scales;
 mod tq1_0;
 mod tq2_0;
 
@@ -50,3 +51,4 @@ pub use error::{Error, ErrorKind, Result};
 pub use format::{Activation, Decode, Dot, Encode, FORMATS, Format, FormatInfo, Random};
 pub use matrix::{Fp8, Matrix, Mxfp4, Packed, TensorView};
 pub use q8::Q8;
+pub use scales::BlockScale;

@@ -29,7 +29,7 @@ pub(crate) const INFO: FormatInfo = FormatInfo {
 };
 
 /// The scale of a sub-block. The sign bit says nothing; 0x7f (NaN in E4M3) is 0, 0xff its largest exponent.
-fn scale(s: u8) -> f32 {
+pub(crate) fn scale(s: u8) -> f32 {
     match s {
         0x7f => 0.0,
         0xff => 480.0,

@@ -5,7 +5,6 @@
 mod archive;
 mod npy;
 mod pickle;
-mod tensors;
 
 use crate::findings::{
     Findings, NPY_BROKEN, New, OPAQUE, PICKLE_HIDDEN, POLYGLOT, PYTHON_FILE, REMOTE_CODE, STRUCTURE, Severity, TRAILING,
@@ -47,9 +46,7 @@ pub fn scan(path: &Path, findings: &mut Findings) -> Result<usize> {
         one(path, &path.display().to_string(), findings)?;
         return Ok(1);
     }
-    let mut files = Vec::new();
-    walk(path, DEPTH_MAX, &mut files)?;
-    files.sort();
+    let files = files(path)?;
     for file in &files {
         let name = file.strip_prefix(path).unwrap_or(file).display().to_string();
         if let Err(e) = one(file, &name, findings) {
@@ -64,6 +61,14 @@ pub fn scan(path: &Path, findings: &mut Findings) -> Result<usize> {
         }
     }
     Ok(files.len())
+}
+
+/// The files of a folder that are looked at, in order.
+pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    walk(folder, DEPTH_MAX, &mut files)?;
+    files.sort();
+    Ok(files)
 }
 
 /// All files below a folder. Links to files are followed (the hub's cache is made of them), links to folders are not.
@@ -99,19 +104,17 @@ fn one(path: &Path, name: &str, findings: &mut Findings) -> Result<()> {
     let container =
         data.starts_with(b"GGUF") || is_safetensors(data) || name.ends_with(".gguf") || name.ends_with(".safetensors");
     if container || name.ends_with(".index.json") {
-        match Weights::open(path) {
-            Ok(w) => tensors::look(&w, path, name, findings),
-            Err(e) => {
-                let severity = if e.kind() == ErrorKind::Unsupported { Severity::Medium } else { Severity::High };
-                findings.add(New {
-                    rule: STRUCTURE,
-                    severity,
-                    file: name,
-                    what: e.to_string(),
-                    offset: None,
-                    name: e.item(),
-                });
-            }
+        // What the tensors hold is looked at once per set, not per file.
+        if let Err(e) = Weights::open(path) {
+            let severity = if e.kind() == ErrorKind::Unsupported { Severity::Medium } else { Severity::High };
+            findings.add(New {
+                rule: STRUCTURE,
+                severity,
+                file: name,
+                what: e.to_string(),
+                offset: None,
+                name: e.item(),
+            });
         }
     }
     match mapping.damaged() {

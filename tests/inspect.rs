@@ -187,7 +187,10 @@ fn a_split_gguf_is_described_from_its_headers() {
     eprintln!("{} bytes, {} requests, {seconds:.2} s", hub.body_bytes(), hub.log().len());
     assert!(hub.body_bytes() < 16_000_000, "{} bytes were served", hub.body_bytes());
     assert!(seconds < 3.0, "{seconds} s");
-    assert_eq!((&r["kind"], &r["tensors"]["count"], &r["license"]), (&json!("gguf"), &json!(723), &json!("Apache-2.0")));
+    assert_eq!(
+        (&r["kind"], &r["tensors"]["count"], &r["license"]),
+        (&json!("gguf"), &json!(723), &json!("Apache-2.0"))
+    );
     assert_eq!(r["model"]["parameters_total"], PARAMETERS);
     assert_eq!(r["tensors"]["types"][0]["type"], "Q8_0");
     assert_eq!(r["files"].as_array().unwrap().len(), 3);

@@ -5,12 +5,26 @@ use crate::{
     findings::{
         Concern, Finding, Findings, LICENSE_CONFLICT, LICENSE_MISSING, LICENSE_POLICY, LICENSE_UNKNOWN, New, Severity,
     },
+    known_bad::{self, KnownBad},
     license::{self, Policy},
-    provenance, scan, template, tokenizer,
+    provenance, scan, template,
+    tensors::{self, Looked},
+    tokenizer,
 };
 use pondera_weights::Result;
 use serde::Serialize;
 use std::path::Path;
+
+/// What an audit looks at beside the files themselves.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// Judges the licence.
+    pub policy: Option<&'a Policy>,
+    /// How tensors are looked at.
+    pub tensors: tensors::Options<'a>,
+    /// Digests that no file should have.
+    pub known_bad: Option<&'a KnownBad>,
+}
 
 /// What an audit found.
 #[derive(Debug, Serialize)]
@@ -19,6 +33,8 @@ pub struct Audit {
     pub path: String,
     /// Files that were looked at.
     pub files: usize,
+    /// Tensors that were looked at.
+    pub tensors: Looked,
     /// The findings, the worst first.
     pub findings: Vec<Finding>,
     /// Findings beyond those.
@@ -35,12 +51,16 @@ pub struct Audit {
 /// Looks at `path`, a model's folder or any one file; `name` is what a policy knows it by.
 ///
 /// Errors: a path that cannot be read.
-pub fn audit(path: &Path, name: &str, policy: Option<&Policy>) -> Result<Audit> {
-    let mut findings = Findings::default();
+pub fn audit(path: &Path, name: &str, options: &Options<'_>) -> Result<Audit> {
+    let (mut findings, policy) = (Findings::default(), options.policy);
     let files = scan::scan(path, &mut findings)?;
     template::look(path, &mut findings);
     tokenizer::look(path, &mut findings);
     provenance::look(path, &mut findings);
+    let tensors = tensors::look(path, &options.tensors, &mut findings);
+    if let Some(list) = options.known_bad {
+        known_bad::look(path, list, options.tensors.threads(), &|_| {}, &mut findings)?;
+    }
     let model = path.is_dir() || path.extension().is_some_and(|e| e == "gguf" || e == "safetensors");
     let license = if model || policy.is_some() { licence(path, name, policy, &mut findings) } else { None };
     let (worst_safety, worst_policy) = (findings.worst(Concern::Safety), findings.worst(Concern::Policy));
@@ -48,6 +68,7 @@ pub fn audit(path: &Path, name: &str, policy: Option<&Policy>) -> Result<Audit> 
     Ok(Audit {
         path: path.display().to_string(),
         files,
+        tensors,
         findings,
         findings_left_out,
         worst_safety,

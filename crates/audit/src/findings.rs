@@ -144,7 +144,7 @@ rules! {
     NON_FINITE = "non-finite", Safety, "A tensor holds values that are no numbers",
         "The model is damaged or was trained badly: do not expect it to work";
     /// Tensors of zeros.
-    ALL_ZERO = "all-zero", Safety, "A tensor holds nothing but zeros",
+    ALL_ZERO = "all-zero", Safety, "A tensor holds zeros where weights should be",
         "Compare it with the published digest: it may not have been filled";
     /// A template that reaches outside.
     TEMPLATE_REACH = "template-reach", Safety, "A chat template reaches for what lies outside of it",
@@ -215,6 +215,42 @@ rules! {
     /// A file of a snapshot that the cache did not fetch.
     DIGEST_NONE = "digest-none", Safety, "A file in a snapshot was not fetched with the others",
         "Ask where it comes from: nothing is recorded of it";
+    /// Values far from all others.
+    OUTLIER_VALUE = "outlier-value", Safety, "A tensor holds a value far beyond all others",
+        "Compare the file with the published digest: one changed value can break a model or be a mark";
+    /// Scales far from all others.
+    ODD_SCALE = "odd-scale", Safety, "A scale of quantized weights is unlike the others",
+        "Compare the file with the published digest, or quantize the model again";
+    /// Layers unlike the others.
+    OUTLIER_LAYER = "outlier-layer", Safety, "A layer's tensor is unlike those of the other layers",
+        "Compare it with the model that this one was made of: the layer may have been changed or put in";
+    /// Copies that nothing declares.
+    DUPLICATE = "duplicate-tensor", Safety, "Tensors that are not declared as one hold the same bytes",
+        "Ask whether layers were repeated on purpose; the model has fewer parameters than it seems";
+    /// Tokens that were never trained.
+    UNTRAINED_TOKENS = "untrained-tokens", Safety, "Tokens with a text have embeddings that look untrained",
+        "Try them out: such tokens can make a model answer nonsense; they may be kept out of prompts";
+    /// A configuration that is not that of the tensors.
+    CONFIG_MISMATCH = "config-mismatch", Safety, "The configuration and the tensors are not of one model",
+        "Fetch both from one place and revision";
+    /// A configuration that nothing can be held to.
+    CONFIG_UNKNOWN = "config-unknown", Safety, "The configuration is of a kind that tensors are not held to here",
+        "Nothing to do: what the model is made of was not compared";
+    /// Shards that are not what the index says.
+    INDEX_MISMATCH = "index-mismatch", Safety, "The index and the shards do not hold the same tensors",
+        "Fetch the index and all shards again from one revision: readers differ in which of them they follow";
+    /// An adapter that changes more than it says.
+    ADAPTER_EXTRA = "adapter-extra", Safety, "An adapter changes more than its configuration says",
+        "Do not use it before its publisher has said why";
+    /// An adapter whose tensors are not those of its configuration.
+    ADAPTER_MISMATCH = "adapter-mismatch", Safety, "An adapter's tensors are not those that its configuration says",
+        "Fetch it again; readers differ in which of the two they follow";
+    /// An adapter that drowns its model.
+    ADAPTER_SCALE = "adapter-scale", Safety, "An adapter is scaled as none is",
+        "Compare lora_alpha and the rank with what its publisher says of them";
+    /// A file that somebody knows to be bad.
+    KNOWN_BAD = "known-bad", Safety, "The file is in the list of known bad ones",
+        "Do not use it, and remove it; the list says what is known of it";
     /// No licence.
     LICENSE_MISSING = "license-missing", Policy, "No licence is declared",
         "Ask the publisher: without a licence nothing is allowed";

@@ -1,8 +1,9 @@
 //! What a model is, what it may do to you and what you may do with it, before anything of it runs.
 //!
 //! Owns: findings ([`findings`]) and their SARIF form ([`sarif()`]), the scan of pickles and archives for code
-//! ([`scan()`]), rules about chat templates and tokenizers, digests of what was fetched, licences ([`license`]), the catalogue
-//! of models ([`catalogue`]), the report over all of it ([`audit()`]), and two models side by side ([`diff`]).
+//! ([`scan()`]), rules about chat templates and tokenizers, tensors and their configurations ([`tensors`]), digests of what was
+//! fetched, licences ([`license`]), the catalogue of models ([`catalogue`]), the report over all of it ([`audit()`]), and two
+//! models side by side ([`diff`]).
 //! Does not own: readers of file formats (`pondera-weights`), what a model computes; nothing here executes, imports
 //! or runs anything of a file, and no room that runs a model may be imported.
 #![forbid(unsafe_code)]
@@ -11,14 +12,17 @@ mod audit;
 pub mod catalogue;
 pub mod diff;
 pub mod findings;
+mod known_bad;
 pub mod license;
 mod provenance;
 mod sarif;
 mod scan;
 mod template;
+pub mod tensors;
 mod tokenizer;
 
-pub use audit::{Audit, audit};
+pub use audit::{Audit, Options, audit};
+pub use known_bad::KnownBad;
 pub use sarif::sarif;
 pub use scan::scan;
 pub use template::digest_lines as template_digests;

@@ -1,5 +1,5 @@
 //! Files as attackers make them: what the scan says of each, and that no byte of any of them makes it fall over.
-use pondera_audit::{audit, findings::Severity};
+use pondera_audit::{Options, audit, findings::Severity};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -137,7 +137,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn look(path: &Path) -> (Vec<&'static str>, Option<Severity>) {
-    let report = audit(path, "x", None).unwrap();
+    let report = audit(path, "x", &Options::default()).unwrap();
     (report.findings.iter().filter(|f| !f.rule.starts_with("license")).map(|f| f.rule).collect(), report.worst_safety)
 }
 
@@ -162,7 +162,7 @@ fn a_folder_is_looked_through_by_content() {
     folder.write("modeling_x.py", b"print('never run')");
     folder.write("sub/pytorch_model.bin", &zip(&[("x/data.pkl", EVIL)]));
     folder.write("LICENSE", b"Do what you like, but not on Mondays: use on Mondays is prohibited.");
-    let report = audit(&folder.0, "x", None).unwrap();
+    let report = audit(&folder.0, "x", &Options::default()).unwrap();
     let rules: Vec<&str> = report.findings.iter().map(|f| f.rule).collect();
     for rule in ["pickle-code", "remote-code", "python-file", "license-unknown"] {
         assert!(rules.contains(&rule), "{rule}: {rules:?}");
@@ -187,7 +187,7 @@ fn no_byte_makes_it_fall_over() {
             changed.truncate(1 + random() % bytes.len());
             let at = random() % changed.len();
             changed[at] = random() as u8;
-            let _ = audit(&folder.write(name, &changed), "x", None);
+            let _ = audit(&folder.write(name, &changed), "x", &Options::default());
         }
     }
 }

@@ -6,7 +6,6 @@ mod archive;
 mod extent;
 mod npy;
 mod pickle;
-mod tensors;
 
 use crate::findings::{
     Findings, NPY_BROKEN, New, OPAQUE, PICKLE_HIDDEN, POLYGLOT, PYTHON_FILE, REMOTE_CODE, STRUCTURE, Severity, TRAILING,
@@ -48,9 +47,7 @@ pub fn scan(path: &Path, findings: &mut Findings) -> Result<usize> {
         one(path, &path.display().to_string(), findings)?;
         return Ok(1);
     }
-    let mut files = Vec::new();
-    walk(path, DEPTH_MAX, &mut files)?;
-    files.sort();
+    let files = files(path)?;
     for file in &files {
         let name = file.strip_prefix(path).unwrap_or(file).display().to_string();
         if let Err(e) = one(file, &name, findings) {
@@ -65,6 +62,14 @@ pub fn scan(path: &Path, findings: &mut Findings) -> Result<usize> {
         }
     }
     Ok(files.len())
+}
+
+/// The files of a folder that are looked at, in order.
+pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    walk(folder, DEPTH_MAX, &mut files)?;
+    files.sort();
+    Ok(files)
 }
 
 /// All files below a folder. Links to files are followed (the hub's cache is made of them), links to folders are not.
@@ -100,11 +105,9 @@ fn one(path: &Path, name: &str, findings: &mut Findings) -> Result<()> {
     let container =
         data.starts_with(b"GGUF") || is_safetensors(data) || name.ends_with(".gguf") || name.ends_with(".safetensors");
     if container || name.ends_with(".index.json") {
+        // What the tensors hold is looked at once per set, not per file.
         match Weights::open(path) {
-            Ok(w) => {
-                extent::look(&w, path, data, name, findings);
-                tensors::look(&w, path, name, findings);
-            }
+            Ok(w) => extent::look(&w, path, data, name, findings),
             Err(e) => {
                 let severity = if e.kind() == ErrorKind::Unsupported { Severity::Medium } else { Severity::High };
                 findings.add(New {

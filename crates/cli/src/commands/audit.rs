@@ -7,16 +7,22 @@ use crate::{
     model::{self, Source},
     out::BOLD,
     policy::{self, Guard},
-    view::Sheet,
+    progress::Bar,
+    view::{self, Sheet},
 };
-use pondera_audit::{Audit, audit, findings::Severity, sarif};
-use std::{fs, path::PathBuf};
+use pondera_audit::{Audit, KnownBad, Options, audit, findings::Severity, sarif, tensors};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
 
 /// Look for code, hidden data and broken structure in a model or file
 #[derive(clap::Args)]
 #[command(after_help = "PATH may be a model, a folder, or any one file, .pkl, .pt, .bin, .ckpt, .npy and .npz included. \
     Exit 3: an unsafe file; exit 4: refused for its licence.\n\nExamples:\n  pondera audit model/\n  \
-    pondera audit checkpoint.pt --json\n  pondera audit model/ --fail-on medium --sarif audit.sarif")]
+    pondera audit checkpoint.pt --json\n  pondera audit model/ --fail-on medium --sarif audit.sarif\n  \
+    pondera audit model/ --no-tensors --known-bad digests.txt")]
 pub struct Args {
     /// A model, a folder or any one file
     #[arg(value_name = "PATH")]
@@ -27,6 +33,12 @@ pub struct Args {
     /// Write the findings as SARIF 2.1.0, too
     #[arg(long, value_name = "FILE")]
     sarif: Option<PathBuf>,
+    /// Files with one of these SHA-256 digests are bad: a digest and what is known of it on each line
+    #[arg(long, value_name = "FILE")]
+    known_bad: Option<PathBuf>,
+    /// Do not read the values of tensors, only what files say of them
+    #[arg(long)]
+    no_tensors: bool,
 }
 
 /// Writes the report.
@@ -36,7 +48,23 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         return Err(Error::usage("the built-in model is part of this program").hint("name a folder or file"));
     };
     let name = policy::hub_name(&path).map_or_else(|| args.model.clone(), |(name, _)| name);
-    let report = audit(&path, &name, guard.as_ref().map(Guard::policy))?;
+    let known_bad = args.known_bad.as_deref().map(read_known_bad).transpose()?;
+    let bar: Mutex<Option<Bar>> = Mutex::default();
+    let progress = |done: u64, total: u64| {
+        let mut bar = bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        bar.get_or_insert_with(|| Bar::bytes(context, "tensors", total)).set(done);
+    };
+    let options = Options {
+        policy: guard.as_ref().map(Guard::policy),
+        known_bad: known_bad.as_ref(),
+        tensors: tensors::Options {
+            values: !args.no_tensors,
+            threads: context.global.threads.map_or(0, usize::from),
+            progress: Some(&progress),
+        },
+    };
+    let report = audit(&path, &name, &options)?;
+    drop(bar.into_inner());
     if let Some(file) = &args.sarif {
         let log = sarif(&report.findings, env!("CARGO_PKG_VERSION"));
         let text = serde_json::to_vec_pretty(&log).map_err(|e| Error::failed(format!("SARIF: {e}")))?;
@@ -47,6 +75,12 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         false => context.out.page(&draw(&report))?,
     }
     verdict(args, &report)
+}
+
+fn read_known_bad(path: &Path) -> Result<KnownBad> {
+    let error = |e: String| Error::usage(format!("--known-bad {}: {e}", path.display()));
+    let text = fs::read_to_string(path).map_err(|e| error(e.to_string()).hint("name a list that can be read"))?;
+    KnownBad::parse(&text).map_err(|e| error(e).hint("each line has a SHA-256 digest and what is known of the file"))
 }
 
 /// Exit 3 for an unsafe file, 4 for a licence, from the given severity on.
@@ -72,6 +106,11 @@ fn draw(report: &Audit) -> String {
     match report.findings.len() + report.findings_left_out {
         0 => s.line("findings", format!("none in {files}")),
         n => s.line("findings", format!("{n} in {files}")),
+    }
+    let t = &report.tensors;
+    if t.tensors > 0 {
+        let how = if t.values { "" } else { ", values not read" };
+        s.line("tensors", format!("{} of {}{how}", t.tensors, view::bytes(t.bytes)));
     }
     if let Some(l) = &report.license {
         s.line("licence", l.id.as_deref().unwrap_or("none that is known"));

@@ -1,22 +1,33 @@
 //! `audit`: whether a model or any one file is safe and sound, without running anything of it.
 //!
 //! Owns the flags, the drawing and the exit status. Does not own: the rules (`pondera-audit`).
-use super::license::read_policy;
+use super::{
+    license::read_policy,
+    sign::{bad, beside, read},
+};
 use crate::{
     Context,
     error::{Error, Exit, Result},
     model::{self, Source},
     out::BOLD,
+    progress::Bar,
     view::Sheet,
 };
-use pondera_audit::{Audit, audit, findings::Severity, sarif};
+use pondera_audit::{
+    Audit, audit_signed,
+    findings::Severity,
+    sarif,
+    signature::{Cert, Demand, Identity, PublicKey, Trust, TrustRoot},
+};
 use std::{fs, path::PathBuf};
 
 /// Look for code, hidden data and broken structure in a model or file
 #[derive(clap::Args)]
 #[command(after_help = "PATH may be a model, a folder, or any one file, .pkl, .pt, .bin, .ckpt, .npy and .npz included. \
-    Exit 3: an unsafe file; exit 4: refused for its licence.\n\nExamples:\n  pondera audit model/\n  \
-    pondera audit checkpoint.pt --json\n  pondera audit model/ --fail-on medium --sarif audit.sarif")]
+    Exit 3: an unsafe file; exit 4: refused for its licence or signature.\n\nExamples:\n  pondera audit model/\n  \
+    pondera audit checkpoint.pt --json\n  pondera audit model/ --fail-on medium --sarif audit.sarif\n  \
+    pondera audit model/ --key publisher.pem\n  \
+    pondera audit model/ --identity me@example.org --issuer https://accounts.example.org --trust-root trusted_root.json")]
 pub struct Args {
     /// A model, a folder or any one file
     #[arg(value_name = "PATH")]
@@ -30,6 +41,27 @@ pub struct Args {
     /// Judge the licence by this policy
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// Demand a signature, in this file [default: model.sig in the folder, FILE.sig beside a file]
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
+    /// Who must have signed: whoever has the key to this public one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["certificate_root", "identity"])]
+    key: Option<PathBuf>,
+    /// Who must have signed: somebody with a certificate under one of these roots
+    #[arg(long, value_name = "FILE", conflicts_with = "identity")]
+    certificate_root: Option<PathBuf>,
+    /// Who must have signed: this address or name, as --issuer knows it
+    #[arg(long, value_name = "NAME", requires_all = ["issuer", "trust_root"])]
+    identity: Option<String>,
+    /// The identity provider
+    #[arg(long, value_name = "URL", requires = "identity")]
+    issuer: Option<String>,
+    /// The Sigstore that vouches for identities: its trusted_root.json
+    #[arg(long, value_name = "FILE", requires = "identity")]
+    trust_root: Option<PathBuf>,
+    /// A path inside of the model that the signature need not cover
+    #[arg(long, value_name = "PATH")]
+    ignore: Vec<String>,
 }
 
 /// Writes the report.
@@ -38,7 +70,14 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let Source::Path(path) = model::resolve(Some(&args.model), &context.global)? else {
         return Err(Error::usage("the built-in model is part of this program").hint("name a folder or file"));
     };
-    let report = audit(&path, &args.model, policy.as_ref())?;
+    let trust = trust(args)?;
+    let signature = args.signature.clone().unwrap_or_else(|| beside(&path));
+    let demand = trust.as_ref().map(|trust| Demand { signature: &signature, trust, ignored: &args.ignore });
+    let mut bar: Option<Bar> = None;
+    let report = audit_signed(&path, &args.model, policy.as_ref(), demand.as_ref(), &mut |done, total| {
+        bar.get_or_insert_with(|| Bar::bytes(context, "hashed", total)).set(done);
+    })?;
+    drop(bar);
     if let Some(file) = &args.sarif {
         let log = sarif(&report.findings, env!("CARGO_PKG_VERSION"));
         let text = serde_json::to_vec_pretty(&log).map_err(|e| Error::failed(format!("SARIF: {e}")))?;
@@ -49,6 +88,33 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         false => context.out.page(&draw(&report))?,
     }
     verdict(args, &report)
+}
+
+/// Who must have signed; none where no signature is demanded.
+fn trust(args: &Args) -> Result<Option<Trust>> {
+    if let Some(file) = &args.key {
+        let key = PublicKey::from_pem(&read(file, "--key")?).map_err(|what| bad("--key", file, what))?;
+        return Ok(Some(Trust::Key(key)));
+    }
+    if let Some(file) = &args.certificate_root {
+        let flag = "--certificate-root";
+        let roots = Cert::from_pem(&read(file, flag)?).map_err(|what| bad(flag, file, what))?;
+        if !roots.iter().any(Cert::is_root) {
+            return Err(bad(flag, file, "none of its certificates is a root: signed by itself"));
+        }
+        return Ok(Some(Trust::Certificates(roots)));
+    }
+    if let (Some(subject), Some(issuer), Some(file)) = (&args.identity, &args.issuer, &args.trust_root) {
+        let flag = "--trust-root";
+        let root = TrustRoot::parse(&read(file, flag)?).map_err(|what| bad(flag, file, what))?;
+        let identity = Identity { subject: subject.clone(), issuer: issuer.clone() };
+        return Ok(Some(Trust::Identity(identity, Box::new(root))));
+    }
+    match args.signature {
+        Some(_) => Err(Error::usage("--signature: nobody is named who must have signed")
+            .hint("give --key, --certificate-root, or --identity with --issuer and --trust-root")),
+        None => Ok(None),
+    }
 }
 
 /// Exit 3 for an unsafe file, 4 for a licence, from the given severity on.
@@ -77,6 +143,13 @@ fn draw(report: &Audit) -> String {
     }
     if let Some(l) = &report.license {
         s.line("licence", l.id.as_deref().unwrap_or("none that is known"));
+    }
+    if let Some(signature) = &report.signature {
+        s.line("signature", match (&signature.signer, signature.verified) {
+            (Some(signer), true) => format!("holds for {} files, by the {} {}", signature.files, signer.kind, signer.name),
+            (Some(signer), false) => format!("is the {} {}'s, and not of these files", signer.kind, signer.name),
+            (None, _) => "does not hold".into(),
+        });
     }
     for f in &report.findings {
         s.raw(&format!("\n{BOLD}{}{BOLD:#}  {}  {}\n", f.severity.name(), f.rule, f.file));

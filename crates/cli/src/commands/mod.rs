@@ -32,6 +32,8 @@ commands! {
     Inspect in inspect,
     Audit in audit,
     License in license,
+    Bom in bom,
+    Sign in sign,
     Models in models,
     Pull in pull,
     List in list,

@@ -42,6 +42,11 @@ fn every_example_does_what_the_page_says() {
     folder.write("card.md", "---\nlicense: apache-2.0\n---\n# A model\n");
     folder.write("policy.toml", "unknown = \"deny\"\nallow = [\"permissive\"]\n\n[use]\ncommercial = true\n");
     folder.write("state.pkl", b"\x80\x02}q\0U\x01aK\x01s.");
+    for (name, text) in
+        [("key.pem", support::KEY), ("publisher.pem", support::PUBLIC_KEY), ("other.pem", support::OTHER_KEY)]
+    {
+        folder.write(name, text);
+    }
     folder.write("odd.pkl", b"cmy.module\nThing\n)R.");
     folder.write(
         "trigger.jinja",
@@ -54,6 +59,8 @@ fn every_example_does_what_the_page_says() {
         "serve",
         "inspect",
         "audit",
+        "sign",
+        "bom",
         "license",
         "diff",
         "bench",

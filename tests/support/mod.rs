@@ -41,6 +41,28 @@ const CONTEXT: usize = 1 << 16;
 pub const TEMPLATE: &str = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}\
     {% if add_generation_prompt %}[assistant]{% endif %}";
 
+/// A key made for these tests, which signs nothing else; its public key, and that of another.
+pub const KEY: &str = "\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgVyP2VNqDfqjQRYRJ
+kHpYXHxPa8CpjXKT8FNkWeUXqa6hRANCAATwO5uFC7uRdcyQVUeCIJQrc554wm2A
+kWIUMVldJiN5gk+wtC2nrI8GSeXsxMS1V+uq1b3RnP2vKSXP/By+ohQ5
+-----END PRIVATE KEY-----
+";
+pub const PUBLIC_KEY: &str = "\
+-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE8DubhQu7kXXMkFVHgiCUK3OeeMJt
+gJFiFDFZXSYjeYJPsLQtp6yPBknl7MTEtVfrqtW90Zz9ryklz/wcvqIUOQ==
+-----END PUBLIC KEY-----
+";
+pub const OTHER_KEY: &str = "\
+-----BEGIN PUBLIC KEY-----
+MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEynLlKYT6NZJQ8zIbqLbXzOBImG7incEk
+q//19inCKvf6zV5tdMNMwynS3buOBcgHdT8Wq+bhrnx1ErwCptI+xR7ctj/TmbFA
+EiwjVZxUBLsMt4eV7dsmGeKTLn+KZLtV
+-----END PUBLIC KEY-----
+";
+
 /// A folder that is removed when the test ends.
 pub struct Folder(PathBuf);
 

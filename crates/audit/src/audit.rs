@@ -3,11 +3,14 @@
 //! Owns what belongs to an audit and how findings of licences are graded. The rules are their modules'.
 use crate::{
     findings::{
-        Concern, Finding, Findings, LICENSE_CONFLICT, LICENSE_MISSING, LICENSE_POLICY, LICENSE_UNKNOWN, New, Severity,
+        Concern, Finding, Findings, LICENSE_CONFLICT, LICENSE_MISSING, LICENSE_POLICY, LICENSE_UNKNOWN, New,
+        SIGNATURE_UNVERIFIED, Severity,
     },
     known_bad::{self, KnownBad},
     license::{self, Policy},
-    provenance, scan, template,
+    provenance, scan,
+    signature::{self, Demand},
+    template,
     tensors::{self, Looked},
     tokenizer,
 };
@@ -46,12 +49,28 @@ pub struct Audit {
     /// The licence, where a model was looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license: Option<license::Report>,
+    /// The signature, where one is demanded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<signature::Report>,
 }
 
 /// Looks at `path`, a model's folder or any one file; `name` is what a policy knows it by.
 ///
 /// Errors: a path that cannot be read.
 pub fn audit(path: &Path, name: &str, options: &Options<'_>) -> Result<Audit> {
+    audit_signed(path, name, options, None, &mut |_, _| {})
+}
+
+/// As [`audit()`], with a signature that is demanded; `seen` is told how many of how many bytes have been read for it.
+///
+/// Errors: a path that cannot be read.
+pub fn audit_signed(
+    path: &Path,
+    name: &str,
+    options: &Options<'_>,
+    demand: Option<&Demand<'_>>,
+    seen: &mut dyn FnMut(u64, u64),
+) -> Result<Audit> {
     let (mut findings, policy) = (Findings::default(), options.policy);
     let files = scan::scan(path, &mut findings)?;
     template::look(path, &mut findings);
@@ -63,6 +82,13 @@ pub fn audit(path: &Path, name: &str, options: &Options<'_>) -> Result<Audit> {
     }
     let model = path.is_dir() || path.extension().is_some_and(|e| e == "gguf" || e == "safetensors");
     let license = if model || policy.is_some() { licence(path, name, policy, &mut findings) } else { None };
+    let signature = match demand {
+        Some(demand) => Some(signature::verify(path, demand, &mut findings, seen)?),
+        None => {
+            unverified(path, &mut findings);
+            None
+        }
+    };
     let (worst_safety, worst_policy) = (findings.worst(Concern::Safety), findings.worst(Concern::Policy));
     let (findings, findings_left_out) = findings.finish();
     Ok(Audit {
@@ -74,7 +100,22 @@ pub fn audit(path: &Path, name: &str, options: &Options<'_>) -> Result<Audit> {
         worst_safety,
         worst_policy,
         license,
+        signature,
     })
+}
+
+/// A signature that nobody asked for is worth knowing of.
+fn unverified(path: &Path, findings: &mut Findings) {
+    if path.join(signature::DEFAULT_NAME).is_file() {
+        findings.add(New {
+            rule: SIGNATURE_UNVERIFIED,
+            severity: Severity::Info,
+            file: signature::DEFAULT_NAME,
+            what: "a signature lies beside the model and was not verified".into(),
+            offset: None,
+            name: None,
+        });
+    }
 }
 
 fn licence(path: &Path, name: &str, policy: Option<&Policy>, findings: &mut Findings) -> Option<license::Report> {

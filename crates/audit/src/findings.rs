@@ -263,6 +263,27 @@ rules! {
     /// A policy that refuses it.
     LICENSE_POLICY = "license-policy", Policy, "The policy refuses the licence",
         "Choose another model, or add an exception with its reason to the policy";
+    /// A signature is demanded and is not there.
+    SIGNATURE_MISSING = "signature-missing", Policy, "A signature is demanded and there is none",
+        "Ask the publisher for it; without one nobody says that these are their files";
+    /// A signature that does not hold, or that nobody made who is trusted.
+    SIGNATURE_INVALID = "signature-invalid", Policy, "The signature does not hold",
+        "Do not use the model: ask the publisher which key, certificate or identity signs it, and fetch it again";
+    /// A signature that cannot be verified here.
+    SIGNATURE_UNSUPPORTED = "signature-unsupported", Policy, "The signature is of a kind that cannot be verified here",
+        "Ask the publisher for a signature of OpenSSF Model Signing 1.0 over whole files with SHA-256";
+    /// A signature that nothing was demanded of.
+    SIGNATURE_UNVERIFIED = "signature-unverified", Policy, "A signature lies beside the model and was not verified",
+        "Say who must have signed: --key, --certificate-root, or --identity with --issuer and --trust-root";
+    /// A file that is not the one that was signed.
+    SIGNED_CHANGED = "signed-file-changed", Policy, "A file is not the one that was signed",
+        "Do not use the model: fetch it again, or ask the publisher";
+    /// A signed file that is not there.
+    SIGNED_MISSING = "signed-file-missing", Policy, "A file that was signed is not there",
+        "Fetch the whole model";
+    /// A file that the signature does not cover.
+    SIGNED_EXTRA = "signed-file-extra", Policy, "A file is there that the signature does not cover",
+        "Remove it, or say with --ignore that it does not matter";
 }
 
 /// Something that was found.

@@ -1,5 +1,6 @@
 //! The official clients of the served APIs against the built-in model: installs their newest releases in an environment of its
-//! own, starts the server, runs `tests/clients/clients.py`, and `tests/clients/node` where there is a Node.
+//! own, starts the server, runs `tests/clients/clients.py`, and `tests/clients/node` where there is a Node. Then what reads and
+//! writes bills of materials and signatures elsewhere, beside ours: `tests/clients/bom.py` and `signing.py`.
 use crate::families::environment;
 use std::{
     fs,
@@ -45,6 +46,23 @@ pub fn run() -> Result<(), String> {
     call(Command::new(python).arg(script).arg(address).current_dir(&root))?;
     node(&root, address, &program)?;
     drop(server);
+    supply(&root, &program)
+}
+
+/// Validators of bills of materials, and the standard's own tool for signatures.
+fn supply(root: &Path, program: &Path) -> Result<(), String> {
+    let wanted = [
+        "--upgrade",
+        "cyclonedx-python-lib[json-validation]",
+        "spdx-python-model",
+        "jsonschema",
+        "model-signing",
+        "pyopenssl",
+    ];
+    let python = environment(&root.join("target/clients/supply"), &wanted)?;
+    for script in ["tests/clients/bom.py", "tests/clients/signing.py"] {
+        call(Command::new(&python).arg(script).arg(program).current_dir(root))?;
+    }
     Ok(())
 }
 

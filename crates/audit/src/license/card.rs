@@ -1,4 +1,4 @@
-//! Model cards: the YAML in front of a README, of which only what concerns licences and origins is read.
+//! Model cards: the YAML in front of a README, of which only what concerns licences, origins and uses is read.
 //!
 //! Owns that reading, event by event: nothing is expanded, nothing is kept that was not asked for, so that memory
 //! follows the bytes whatever the anchors and aliases say.
@@ -25,6 +25,16 @@ pub struct Card {
     pub base_model: Vec<String>,
     /// `base_model_relation`: `quantized`, `adapter`, `merge` or `finetune`.
     pub relation: Option<String>,
+    /// `datasets` that it was trained on.
+    pub datasets: Vec<String>,
+    /// `language`, one or several.
+    pub language: Vec<String>,
+    /// `tags`.
+    pub tags: Vec<String>,
+    /// `pipeline_tag`: the task.
+    pub pipeline_tag: Option<String>,
+    /// `library_name`.
+    pub library_name: Option<String>,
     /// Why the rest of the front matter could not be read.
     pub trouble: Option<String>,
 }
@@ -110,6 +120,11 @@ impl<'a> Reader<'a> {
                 "license_link" => card.license_link = text(&value),
                 "base_model" => card.base_model = list(value),
                 "base_model_relation" => card.relation = text(&value),
+                "datasets" => card.datasets = list(value),
+                "language" => card.language = list(value),
+                "tags" => card.tags = list(value),
+                "pipeline_tag" => card.pipeline_tag = text(&value),
+                "library_name" => card.library_name = text(&value),
                 _ => {}
             }
         }
@@ -212,6 +227,9 @@ mod tests {
         );
         assert_eq!(card.base_model, ["a/b", "c/d"]);
         assert_eq!((card.relation.as_deref(), card.license_name.as_deref()), (Some("merge"), Some("x")));
+        let card = read("datasets: [a/b, c]\nlanguage: en\npipeline_tag: text-generation\ntags:\n- x\n- y: z");
+        assert_eq!((&card.datasets[..], &card.language[..]), (&["a/b".into(), "c".into()][..], &["en".into()][..]));
+        assert_eq!((card.pipeline_tag.as_deref(), card.tags), (Some("text-generation"), vec!["x".to_string()]));
     }
 
     #[test]

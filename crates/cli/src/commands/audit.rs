@@ -1,6 +1,7 @@
 //! `audit`: whether a model or any one file is safe and sound, without running anything of it.
 //!
 //! Owns the flags, the drawing and the exit status. Does not own: the rules (`pondera-audit`).
+use super::sign::{bad, beside, read};
 use crate::{
     Context,
     error::{Error, Exit, Result},
@@ -10,7 +11,13 @@ use crate::{
     progress::Bar,
     view::{self, Sheet},
 };
-use pondera_audit::{Audit, KnownBad, Options, audit, findings::Severity, sarif, tensors};
+use pondera_audit::{
+    Audit, KnownBad, Options, audit_signed,
+    findings::Severity,
+    sarif,
+    signature::{Cert, Demand, Identity, PublicKey, Trust, TrustRoot},
+    tensors,
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -20,8 +27,10 @@ use std::{
 /// Look for code, hidden data and broken structure in a model or file
 #[derive(clap::Args)]
 #[command(after_help = "PATH may be a model, a folder, or any one file, .pkl, .pt, .bin, .ckpt, .npy and .npz included. \
-    Exit 3: an unsafe file; exit 4: refused for its licence.\n\nExamples:\n  pondera audit model/\n  \
+    Exit 3: an unsafe file; exit 4: refused for its licence or signature.\n\nExamples:\n  pondera audit model/\n  \
     pondera audit checkpoint.pt --json\n  pondera audit model/ --fail-on medium --sarif audit.sarif\n  \
+    pondera audit model/ --key publisher.pem\n  \
+    pondera audit model/ --identity me@example.org --issuer https://accounts.example.org --trust-root trusted_root.json\n  \
     pondera audit model/ --no-tensors --known-bad digests.txt")]
 pub struct Args {
     /// A model, a folder or any one file
@@ -39,6 +48,27 @@ pub struct Args {
     /// Do not read the values of tensors, only what files say of them
     #[arg(long)]
     no_tensors: bool,
+    /// Demand a signature, in this file [default: model.sig in the folder, FILE.sig beside a file]
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
+    /// Who must have signed: whoever has the key to this public one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["certificate_root", "identity"])]
+    key: Option<PathBuf>,
+    /// Who must have signed: somebody with a certificate under one of these roots
+    #[arg(long, value_name = "FILE", conflicts_with = "identity")]
+    certificate_root: Option<PathBuf>,
+    /// Who must have signed: this address or name, as --issuer knows it
+    #[arg(long, value_name = "NAME", requires_all = ["issuer", "trust_root"])]
+    identity: Option<String>,
+    /// The identity provider
+    #[arg(long, value_name = "URL", requires = "identity")]
+    issuer: Option<String>,
+    /// The Sigstore that vouches for identities: its trusted_root.json
+    #[arg(long, value_name = "FILE", requires = "identity")]
+    trust_root: Option<PathBuf>,
+    /// A path inside of the model that the signature need not cover
+    #[arg(long, value_name = "PATH")]
+    ignore: Vec<String>,
 }
 
 /// Writes the report.
@@ -48,6 +78,9 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         return Err(Error::usage("the built-in model is part of this program").hint("name a folder or file"));
     };
     let name = policy::hub_name(&path).map_or_else(|| args.model.clone(), |(name, _)| name);
+    let trust = trust(args)?;
+    let signature = args.signature.clone().unwrap_or_else(|| beside(&path));
+    let demand = trust.as_ref().map(|trust| Demand { signature: &signature, trust, ignored: &args.ignore });
     let known_bad = args.known_bad.as_deref().map(read_known_bad).transpose()?;
     let bar: Mutex<Option<Bar>> = Mutex::default();
     let progress = |done: u64, total: u64| {
@@ -63,8 +96,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             progress: Some(&progress),
         },
     };
-    let report = audit(&path, &name, &options)?;
-    drop(bar.into_inner());
+    let mut hashed: Option<Bar> = None;
+    let report = audit_signed(&path, &name, &options, demand.as_ref(), &mut |done, total| {
+        hashed.get_or_insert_with(|| Bar::bytes(context, "hashed", total)).set(done);
+    })?;
+    drop((bar.into_inner(), hashed));
     if let Some(file) = &args.sarif {
         let log = sarif(&report.findings, env!("CARGO_PKG_VERSION"));
         let text = serde_json::to_vec_pretty(&log).map_err(|e| Error::failed(format!("SARIF: {e}")))?;
@@ -81,6 +117,33 @@ fn read_known_bad(path: &Path) -> Result<KnownBad> {
     let error = |e: String| Error::usage(format!("--known-bad {}: {e}", path.display()));
     let text = fs::read_to_string(path).map_err(|e| error(e.to_string()).hint("name a list that can be read"))?;
     KnownBad::parse(&text).map_err(|e| error(e).hint("each line has a SHA-256 digest and what is known of the file"))
+}
+
+/// Who must have signed; none where no signature is demanded.
+fn trust(args: &Args) -> Result<Option<Trust>> {
+    if let Some(file) = &args.key {
+        let key = PublicKey::from_pem(&read(file, "--key")?).map_err(|what| bad("--key", file, what))?;
+        return Ok(Some(Trust::Key(key)));
+    }
+    if let Some(file) = &args.certificate_root {
+        let flag = "--certificate-root";
+        let roots = Cert::from_pem(&read(file, flag)?).map_err(|what| bad(flag, file, what))?;
+        if !roots.iter().any(Cert::is_root) {
+            return Err(bad(flag, file, "none of its certificates is a root: signed by itself"));
+        }
+        return Ok(Some(Trust::Certificates(roots)));
+    }
+    if let (Some(subject), Some(issuer), Some(file)) = (&args.identity, &args.issuer, &args.trust_root) {
+        let flag = "--trust-root";
+        let root = TrustRoot::parse(&read(file, flag)?).map_err(|what| bad(flag, file, what))?;
+        let identity = Identity { subject: subject.clone(), issuer: issuer.clone() };
+        return Ok(Some(Trust::Identity(identity, Box::new(root))));
+    }
+    match args.signature {
+        Some(_) => Err(Error::usage("--signature: nobody is named who must have signed")
+            .hint("give --key, --certificate-root, or --identity with --issuer and --trust-root")),
+        None => Ok(None),
+    }
 }
 
 /// Exit 3 for an unsafe file, 4 for a licence, from the given severity on.
@@ -114,6 +177,13 @@ fn draw(report: &Audit) -> String {
     }
     if let Some(l) = &report.license {
         s.line("licence", l.id.as_deref().unwrap_or("none that is known"));
+    }
+    if let Some(signature) = &report.signature {
+        s.line("signature", match (&signature.signer, signature.verified) {
+            (Some(signer), true) => format!("holds for {} files, by the {} {}", signature.files, signer.kind, signer.name),
+            (Some(signer), false) => format!("is the {} {}'s, and not of these files", signer.kind, signer.name),
+            (None, _) => "does not hold".into(),
+        });
     }
     for f in &report.findings {
         s.raw(&format!("\n{BOLD}{}{BOLD:#}  {}  {}\n", f.severity.name(), f.rule, f.file));

@@ -33,6 +33,8 @@ commands! {
     Audit in audit,
     License in license,
     Diff in diff,
+    Bom in bom,
+    Sign in sign,
     Models in models,
     Pull in pull,
     List in list,

@@ -89,7 +89,8 @@ fn kind(name: &str) -> String {
 }
 
 pub(super) fn layers(set: &Set<'_>, seen: &[Seen<'_>], findings: &mut Findings) {
-    let mut kinds: HashMap<(String, &[usize]), Vec<(&Seen, f64)>> = HashMap::new();
+    type Kind<'a> = (String, &'a [usize]);
+    let mut kinds: HashMap<Kind<'_>, Vec<(&Seen, f64)>> = HashMap::new();
     for s in seen {
         let matrix = s.info.shape.iter().filter(|d| **d > 1).count() > 1;
         let rms = s.stats.rms;

@@ -480,7 +480,8 @@ fn order(name: &str, a: &Matrix, b: &Matrix) -> Result<Order> {
     if same < 0.5 {
         return Ok(Order::Same);
     }
-    let widths = [32, 48, 64, 80, 96, 112, 128, 160, 192, 256, 8, 16].into_iter().filter(|d| a.out() % d == 0);
+    let widths =
+        [32, 48, 64, 80, 96, 112, 128, 160, 192, 256, 8, 16].into_iter().filter(|d| a.out().is_multiple_of(*d));
     let tried = widths.flat_map(|d| [Order::Pairs(d), Order::Halves(d)]);
     let best = tried.map(|o| (far(o, a.out().min(256)), o)).min_by(|x, y| x.0.total_cmp(&y.0));
     Ok(best.filter(|(e, _)| *e < same / 2.0).map_or(Order::Same, |b| b.1))

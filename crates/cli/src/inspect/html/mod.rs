@@ -253,9 +253,9 @@ fn memory(m: &ModelFacts) -> String {
     s += &plots::lines(&all, &tokens, &|v| bytes(v as u64), "tokens of one sequence");
     let row = |name: &str, v: u64| format!("<tr><td>{name}</td><td>{}</td></tr>", bytes(v));
     let k = &m.memory;
-    let _ = write!(
+    let _ = writeln!(
         s,
-        "<table><thead><tr><th>at {} tokens</th><th>bytes</th></tr></thead><tbody>{}{}{}{}{}{}</tbody></table>\n",
+        "<table><thead><tr><th>at {} tokens</th><th>bytes</th></tr></thead><tbody>{}{}{}{}{}{}</tbody></table>",
         k.ctx,
         row("weights", k.weights),
         row("cache f32", k.kv_f32),

@@ -66,7 +66,7 @@ fn sharded(folder: &Folder) -> Repo {
         let name = format!("model-{:05}-of-00030.safetensors", i + 1);
         // What a writer holds before the first tensor: length and header.
         let mut head = Vec::new();
-        drop(safetensors::Writer::new(&mut head, &[("format", "pt")], shard).unwrap());
+        let _ = safetensors::Writer::new(&mut head, &[("format", "pt")], shard).unwrap();
         let data: usize = shard.iter().map(|t| t.bytes().unwrap()).sum();
         lengths.insert(name.clone(), (head.len() + data) as u64);
         map.extend(shard.iter().map(|t| (t.name.clone(), json!(name))));

@@ -24,7 +24,7 @@ use std::{
 };
 
 /// Bytes that count as progress of a connection that broke off.
-const GAIN: u64 = 64 << 10;
+pub(crate) const GAIN: u64 = 64 << 10;
 /// Bytes a second below which a connection is given up once it had its time.
 pub(crate) const SLOW: u64 = 512;
 /// Times that the whole file is fetched before a digest that does not hold is final.

@@ -5,7 +5,7 @@
 //! Parts cannot be verified, for a digest is that of a whole file: only their place and length are.
 use crate::{
     Store,
-    blob::{SLOW, check_head, wrong_length},
+    blob::{GAIN, SLOW, check_head, wrong_length},
     choose::{Choice, RemoteFile, choose},
     config::Config,
     error::{Error, ErrorKind, Result, quoted},
@@ -162,7 +162,11 @@ impl Peek<'_> {
             }
             drop(locations);
             let span = Span { at, end, size, ranged };
-            match reply.and_then(|reply| self.receive(reply, &mut bytes, &span)) {
+            let got = reply.and_then(|reply| self.receive(reply, &mut bytes, &span));
+            if start + bytes.len() as u64 - at >= GAIN {
+                tries.progress();
+            }
+            match got {
                 Ok(()) => {}
                 Err(Trouble::Passing { error, after }) => tries.again(error.about(&file.path), after, &self.watcher)?,
                 Err(Trouble::Final(e)) => return Err(e.about(&file.path)),

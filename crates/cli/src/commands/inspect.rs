@@ -117,8 +117,9 @@ fn here(args: &Args, source: &Source, ctx: Option<usize>, context: &Context) -> 
         let a = found.loaded.as_ref().filter(|_| found.weights.is_some()).ok_or_else(|| no_model(&found.report))?;
         let b =
             original.loaded.as_ref().filter(|_| original.weights.is_some()).ok_or_else(|| no_model(&original.report))?;
+        let heads = values::heads(&a.model);
         let (a, b) = (values::of_model(&a.model), values::of_model(&b.model));
-        found.report.comparison = Some(values::compare(&a, &b, other.name(), threads, context)?);
+        found.report.comparison = Some(values::compare(&a, &b, &heads, other.name(), threads, context)?);
     }
     if let Some(weights) = &found.weights {
         weights.check()?;

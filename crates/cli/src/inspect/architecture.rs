@@ -26,7 +26,7 @@ pub enum Part {
     Experts,
     /// Experts that every token goes to.
     SharedExperts,
-    /// Norms between the others.
+    /// Norms around the others.
     Norm,
     /// From the last layer to logits.
     Head,
@@ -379,23 +379,27 @@ fn attention(c: &CacheSpec, config: &Map<String, Value>) -> AttentionFacts {
     }
 }
 
-/// Neighbours of one part make a block.
+/// The weights of a part make a block. Families name their weights in no order of computation, so that blocks stand in
+/// that of [`Part`].
 fn blocks(
     all: &[Named<'_>],
     attention: Option<&AttentionFacts>,
     config: &Map<String, Value>,
     d: &Description,
 ) -> Vec<Block> {
-    all.chunk_by(|a, b| a.0 == b.0)
-        .map(|run| {
-            let part = run.first().map_or(Part::Other, |r| r.0);
+    let mut by: BTreeMap<Part, Vec<&Named<'_>>> = BTreeMap::new();
+    for named in all {
+        by.entry(named.0).or_default().push(named);
+    }
+    by.into_iter()
+        .map(|(part, run)| {
             let mut amount = Amount::default();
             run.iter().for_each(|(_, t, _)| amount.add(t));
             let tensors = run
                 .iter()
                 .map(|(_, t, role)| BlockTensor { name: role.clone(), shape: t.shape, types: vec![t.format] })
                 .collect();
-            Block { part, text: text(part, run, attention, config, d), amount, tensors }
+            Block { part, text: text(part, &run, attention, config, d), amount, tensors }
         })
         .collect()
 }
@@ -403,7 +407,7 @@ fn blocks(
 /// What a block does, in a line.
 fn text(
     part: Part,
-    run: &[Named<'_>],
+    run: &[&Named<'_>],
     attention: Option<&AttentionFacts>,
     config: &Map<String, Value>,
     d: &Description,

@@ -22,18 +22,18 @@ pub fn architecture(a: &Architecture) -> String {
     let total: u64 = a.parts.iter().map(|p| p.amount.parameters).sum();
     arrow(&mut s, "tokens");
     for block in &a.before {
-        boxed(&mut s, "", std::slice::from_ref(block), total);
+        boxed(&mut s, "", std::slice::from_ref(block), 1, total);
     }
     for kind in a.layer_kinds.iter().take(KINDS) {
         arrow(&mut s, "");
-        boxed(&mut s, &title(kind, &a.layers), &kind.blocks, total);
+        boxed(&mut s, &title(kind, &a.layers), &kind.blocks, kind.layers.len(), total);
     }
     if a.layer_kinds.len() > KINDS {
         let _ = writeln!(s, "  {DIM}… and {} further kinds of layers{DIM:#}", a.layer_kinds.len() - KINDS);
     }
     if !a.after.is_empty() {
         arrow(&mut s, "");
-        boxed(&mut s, "", &a.after, total);
+        boxed(&mut s, "", &a.after, 1, total);
     }
     arrow(&mut s, if a.tied_embeddings { "logits (the table of tokens again)" } else { "logits" });
     let by_layer = |f: fn(&LayerFacts) -> u64| strip(&a.layers.iter().map(|l| f(l) as f32).collect::<Vec<_>>());
@@ -65,13 +65,15 @@ fn arrow(s: &mut String, text: &str) {
     };
 }
 
-fn boxed(s: &mut String, title: &str, blocks: &[Block], total: u64) {
+/// A box whose blocks stand `times` times in the model, of `total` weights.
+fn boxed(s: &mut String, title: &str, blocks: &[Block], times: usize, total: u64) {
     let title = cut(title, WIDTH - 8);
     let head = if title.is_empty() { String::new() } else { format!("┤ {BOLD}{title}{BOLD:#} ├") };
     let used = if title.is_empty() { 0 } else { title.width() + 4 };
-    let _ = writeln!(s, "  ╭──┴{head}{}╮", "─".repeat((WIDTH - 6).saturating_sub(used)));
+    let _ = writeln!(s, "  ╭──┴{head}{}╮", "─".repeat((WIDTH - 5).saturating_sub(used)));
     for block in blocks {
-        let figures = format!("{:>7} {:>5} ", count(block.amount.parameters), share(block.amount.parameters, total));
+        let all = block.amount.parameters.saturating_mul(times as u64);
+        let figures = format!("{:>7} {:>5} ", count(block.amount.parameters), share(all, total));
         let right = format!("{figures}{}", cut(&types(block), RIGHT - figures.width()));
         let room = WIDTH - 4 - NAME - RIGHT;
         let mut lines = wrap(&block.text, room - 1).into_iter();
@@ -89,7 +91,7 @@ fn boxed(s: &mut String, title: &str, blocks: &[Block], total: u64) {
             let _ = writeln!(s, "  │ {}{line}{} │", " ".repeat(NAME), pad(&line, room + RIGHT));
         }
     }
-    let _ = writeln!(s, "  ╰──┬{}╯", "─".repeat(WIDTH - 6));
+    let _ = writeln!(s, "  ╰──┬{}╯", "─".repeat(WIDTH - 5));
 }
 
 fn share(n: u64, total: u64) -> String {

@@ -14,7 +14,7 @@ const OF_FLOATS: [f64; 2] = [0.65, 0.89];
 const OF_INT8: [f64; 2] = [0.50, 0.61];
 /// The same where tiles (AMX) are the roof.
 const OF_TILES: [f64; 2] = [0.09, 0.16];
-/// Tokens of the prompt that prefill is predicted for.
+/// Tokens of the prompt that prefill is predicted for, and that decoding stands behind.
 const PROMPT: usize = 512;
 /// Memory that is read to measure how fast that goes: more than most caches hold, and soon done.
 const READ_BYTES: usize = 256 << 20;
@@ -30,8 +30,10 @@ pub struct Predicted {
     pub int8_gop_per_s: f64,
     /// Operations per second on floats, measured, in 10^9.
     pub f32_gop_per_s: f64,
-    /// One sequence, one token after the other, at half of `ctx`.
+    /// One sequence, one token after the other, behind 512 tokens.
     pub decode: Speed,
+    /// The same behind `ctx` tokens.
+    pub decode_at_ctx: Speed,
     /// A prompt of 512 tokens.
     pub prefill: Speed,
     /// Tokens of context that memory was planned for.
@@ -68,9 +70,8 @@ impl Predicted {
         let room = available_bytes.and_then(|n| usize::try_from(n / 4).ok()).unwrap_or(READ_BYTES);
         let ceiling = Ceiling::measure(threads.map_or(cores, usize::from), room.min(READ_BYTES));
         let count = |p: Phase| work(model.description(), config, model.caches(), KvType::F16, p);
-        let seen = ctx as f64 / 2.0;
-        let decode = count(Phase { rows: 1, tokens: 1, logits: 1, seen, sequences: 1 });
         let prompt = PROMPT.min(ctx.max(1));
+        let behind = |n: usize| count(Phase { rows: 1, tokens: 1, logits: 1, seen: n as f64, sequences: 1 });
         let prefill = count(Phase { rows: prompt, tokens: prompt, logits: 1, seen: prompt as f64 / 2.0, sequences: 1 });
         let tiles = ceiling.int8.iter().any(|r| r.name == "amx");
         let percent = |[low, high]: [f64; 2]| format!("{:.0} to {:.0} %", 100.0 * low, 100.0 * high);
@@ -79,7 +80,8 @@ impl Predicted {
             gb_per_s: ceiling.read / 1e9,
             int8_gop_per_s: ceiling.int8() / 1e9,
             f32_gop_per_s: ceiling.f32 / 1e9,
-            decode: speed(decode, &ceiling),
+            decode: speed(behind(prompt), &ceiling),
+            decode_at_ctx: speed(behind(ctx), &ceiling),
             prefill: speed(prefill, &ceiling),
             ctx,
             memory_bytes,
@@ -89,7 +91,7 @@ impl Predicted {
                 format!("kernels reach {} of the read bandwidth", percent(OF_BYTES)),
                 format!("{} of the int8 peak", percent(if tiles { OF_TILES } else { OF_INT8 })),
                 format!("{} of the f32 peak (docs/performance.md)", percent(OF_FLOATS)),
-                format!("decoding sees {} tokens, an f16 cache; prefill is of {prompt} tokens", seen as u64),
+                format!("a prompt of {prompt} tokens, an f16 cache"),
                 "all weights are in memory, and nothing else runs".into(),
             ],
         }

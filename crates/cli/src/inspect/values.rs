@@ -13,7 +13,7 @@ use pondera_quant::Matrix;
 use pondera_weights::{TensorInfo, Weights};
 use serde::Serialize;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     sync::{
         Mutex, PoisonError,
@@ -117,8 +117,8 @@ pub struct TensorError {
     pub relative_rms: f64,
     /// Greatest difference.
     pub max_abs: f64,
-    /// Whether rows are in the order of rotary pairs in one and of halves in the other, and were matched so.
-    pub rotary_pairs: bool,
+    /// Whether the rows of heads stand in another order in the original, and were matched so.
+    pub reordered: bool,
     #[serde(skip)]
     squares: [f64; 2],
 }
@@ -162,6 +162,13 @@ pub fn of_model(model: &Model) -> Vec<Item<'_>> {
             Item { name: t.name.clone(), layer, part, format: t.format, groups }
         })
         .collect()
+}
+
+/// Widths that heads have.
+pub fn heads(model: &Model) -> Vec<usize> {
+    let widths: BTreeSet<usize> = model.caches().iter().map(|c| c.k_dim).collect();
+    // Layers may differ; published models have two kinds.
+    widths.into_iter().take(8).collect()
 }
 
 /// The tensors of files that make no model.
@@ -350,10 +357,11 @@ fn histogram(layer: Option<usize>, cells: &[u64], reach: f64) -> Histogram {
     Histogram { layer, counts, outside }
 }
 
-/// Compares `items` with `originals`, matrix by matrix.
+/// Compares `items` with `originals`, matrix by matrix. `heads`: [`heads`] of either.
 pub fn compare(
     items: &[Item<'_>],
     originals: &[Item<'_>],
+    heads: &[usize],
     against: String,
     threads: usize,
     context: &Context,
@@ -363,7 +371,7 @@ pub fn compare(
         return Err(Error::file(format!("{against}: no weight of it has the shape of one here"))
             .hint("--against names the model that this one was quantized from"));
     }
-    let one = |pair: &(&Item<'_>, &Item<'_>)| error(pair.0, pair.1);
+    let one = |pair: &(&Item<'_>, &Item<'_>)| error(pair.0, pair.1, heads);
     let tensors = side_by_side(&pairs, threads, &|p| p.0.elements(), &one, context)?;
     let mut by: BTreeMap<usize, BTreeMap<Part, [f64; 2]>> = BTreeMap::new();
     for t in &tensors {
@@ -422,12 +430,12 @@ fn pairs<'a>(items: &'a [Item<'a>], originals: &'a [Item<'a>]) -> (Vec<(&'a Item
     (pairs, alone)
 }
 
-fn error(item: &Item<'_>, original: &Item<'_>) -> Result<TensorError> {
-    let (mut sums, mut max_abs, mut rotary_pairs) = ([0.0f64; 2], 0.0f64, false);
+fn error(item: &Item<'_>, original: &Item<'_>, heads: &[usize]) -> Result<TensorError> {
+    let (mut sums, mut max_abs, mut reordered) = ([0.0f64; 2], 0.0f64, false);
     for (a, b) in item.groups.iter().zip(&original.groups) {
         let (Group::Matrix(a), Group::Matrix(b)) = (a, b) else { continue };
-        let order = if item.part == Part::Attention { order(&item.name, a, b)? } else { Order::Same };
-        rotary_pairs |= order != Order::Same;
+        let order = if item.part == Part::Attention { order(&item.name, a, b, heads)? } else { Order::Same };
+        reordered |= order != Order::Same;
         let step = rows_of(&item.name, a.inp())?;
         for first in (0..a.out()).step_by(step) {
             let (more, top) = difference(a, b, first..(first + step).min(a.out()), order);
@@ -443,47 +451,63 @@ fn error(item: &Item<'_>, original: &Item<'_>) -> Result<TensorError> {
         original_type: original.format,
         relative_rms: ratio(sums[0], sums[1]),
         max_abs,
-        rotary_pairs,
+        reordered,
         squares: sums,
     })
 }
 
-/// Which row of the original a row is: llama.cpp's converter puts halves that are rotated together beside one another.
+/// Which row of the original a row is. llama.cpp's converter lays out the rows of some families anew.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Order {
     Same,
-    /// Heads of so many rows; the rows here are pairs, there halves.
+    /// Heads of so many rows: what is rotated together stands beside one another here, in halves there.
     Pairs(usize),
     /// The other way round.
     Halves(usize),
+    /// All queries, all keys, all values here; those of each head of so many rows there.
+    Apart(usize),
+    /// The other way round.
+    Beside(usize),
 }
 
 impl Order {
-    fn of(self, row: usize) -> usize {
+    /// Of `out` rows.
+    fn of(self, row: usize, out: usize) -> usize {
         match self {
             Order::Same => row,
             Order::Pairs(d) => row / d * d + row % 2 * (d / 2) + row % d / 2,
             Order::Halves(d) => row / d * d + row % (d / 2) * 2 + row % d / (d / 2),
+            Order::Apart(d) => (row / d % (out / 3 / d) * 3 + row / (out / 3)) * d + row % d,
+            Order::Beside(d) => (row / d % 3 * (out / 3 / d) + row / (3 * d)) * d + row % d,
         }
+    }
+
+    /// All that rows of heads of `d` may stand in.
+    fn all(d: usize, out: usize) -> impl Iterator<Item = Order> {
+        let rotated = d >= 2 && d % 2 == 0 && out.is_multiple_of(d);
+        let fused = d >= 1 && out.is_multiple_of(3 * d);
+        let pairs = [Order::Pairs(d), Order::Halves(d)].into_iter().filter(move |_| rotated);
+        pairs.chain([Order::Apart(d), Order::Beside(d)].into_iter().filter(move |_| fused))
     }
 }
 
-/// The order that is nearest in the first rows. Only where rows as they stand are nothing like one another is another tried.
-fn order(name: &str, a: &Matrix, b: &Matrix) -> Result<Order> {
+/// The order that is nearest in some rows. Only where rows as they stand are nothing like one another is another tried;
+/// `heads` are the widths that heads may have.
+fn order(name: &str, a: &Matrix, b: &Matrix, heads: &[usize]) -> Result<Order> {
+    const SAMPLE: usize = 256;
     rows_of(name, a.inp())?;
-    let far = |order: Order, rows: usize| {
-        let sums = (0..rows).map(|r| difference(a, b, r..r + 1, order).0);
+    let step = (a.out() / SAMPLE).max(1) | 1;
+    let far = |order: Order| {
+        let sums = (0..a.out()).step_by(step).map(|r| difference(a, b, r..r + 1, order).0);
         let [d, o] = sums.fold([0.0, 0.0], |[d, o], s| [d + s[0], o + s[1]]);
         ratio(d, o)
     };
-    let same = far(Order::Same, a.out().min(256));
+    let same = far(Order::Same);
     if same < 0.5 {
         return Ok(Order::Same);
     }
-    let widths =
-        [32, 48, 64, 80, 96, 112, 128, 160, 192, 256, 8, 16].into_iter().filter(|d| a.out().is_multiple_of(*d));
-    let tried = widths.flat_map(|d| [Order::Pairs(d), Order::Halves(d)]);
-    let best = tried.map(|o| (far(o, a.out().min(256)), o)).min_by(|x, y| x.0.total_cmp(&y.0));
+    let tried = heads.iter().flat_map(|d| Order::all(*d, a.out()));
+    let best = tried.map(|o| (far(o), o)).min_by(|x, y| x.0.total_cmp(&y.0));
     Ok(best.filter(|(e, _)| *e < same / 2.0).map_or(Order::Same, |b| b.1))
 }
 
@@ -493,7 +517,7 @@ fn difference(a: &Matrix, b: &Matrix, rows: Range<usize>, order: Order) -> ([f64
     let (mut x, mut y) = (vec![0.0; rows.len() * inp], vec![0.0; rows.len() * inp]);
     a.decode_rows(rows.clone(), &mut x);
     for (row, y) in rows.zip(y.chunks_exact_mut(inp.max(1))) {
-        let at = order.of(row);
+        let at = order.of(row, a.out());
         b.decode_rows(at..at + 1, y);
     }
     let (mut sums, mut top) = ([0.0; 2], 0.0f64);
@@ -575,12 +599,19 @@ mod tests {
     #[test]
     fn orders_undo_one_another() {
         for d in [8, 64] {
-            for row in 0..3 * d {
-                assert_eq!(Order::Halves(d).of(Order::Pairs(d).of(row)), row);
+            let out = 6 * d;
+            for row in 0..out {
+                assert_eq!(Order::Halves(d).of(Order::Pairs(d).of(row, out), out), row);
+                assert_eq!(Order::Beside(d).of(Order::Apart(d).of(row, out), out), row);
             }
         }
+        let rows = |o: Order, out: usize| (0..out).map(|r| o.of(r, out)).collect::<Vec<_>>();
         // Of a head of 8: the first rows of its halves stand beside one another.
-        assert_eq!((0..8).map(|r| Order::Pairs(8).of(r)).collect::<Vec<_>>(), [0, 4, 1, 5, 2, 6, 3, 7]);
+        assert_eq!(rows(Order::Pairs(8), 8), [0, 4, 1, 5, 2, 6, 3, 7]);
+        // Two heads of one row: queries, keys, values here; each head's three there.
+        assert_eq!(rows(Order::Apart(1), 6), [0, 3, 1, 4, 2, 5]);
+        assert_eq!(Order::all(8, 48).count(), 4);
+        assert_eq!((Order::all(8, 32).count(), Order::all(7, 32).count(), Order::all(0, 32).count()), (2, 0, 0));
     }
 
     #[test]
@@ -592,10 +623,10 @@ mod tests {
         };
         let (out, inp) = (64, 16);
         let b: Vec<f32> = (0..out * inp).map(|_| next()).collect();
-        let a: Vec<f32> = (0..out).flat_map(|r| b[Order::Pairs(32).of(r) * inp..][..inp].to_vec()).collect();
+        let a: Vec<f32> = (0..out).flat_map(|r| b[Order::Pairs(32).of(r, out) * inp..][..inp].to_vec()).collect();
         let (ma, mb) = (matrix(Format::F32, out, inp, &a), matrix(Format::F32, out, inp, &b));
-        assert_eq!(order("q", &ma, &mb).unwrap(), Order::Pairs(32));
-        assert_eq!(order("q", &mb, &ma).unwrap(), Order::Halves(32));
+        assert_eq!(order("q", &ma, &mb, &[64, 32]).unwrap(), Order::Pairs(32));
+        assert_eq!(order("q", &mb, &ma, &[64, 32]).unwrap(), Order::Halves(32));
         let (sums, top) = difference(&ma, &mb, 0..out, Order::Pairs(32));
         assert_eq!((sums[0], top), (0.0, 0.0));
         let off: Vec<f32> = b.iter().map(|v| v * 1.01).collect();

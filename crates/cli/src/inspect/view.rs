@@ -167,11 +167,14 @@ fn predicted(s: &mut Sheet, p: &Predicted) {
     let range =
         |v: &Speed| format!("{} to {} tokens a second, bound by {}", three(v.tps_min), three(v.tps_max), v.bound);
     s.line("decode", range(&p.decode));
+    s.line("decode, full", format!("{}, behind {} tokens", range(&p.decode_at_ctx), p.ctx));
     s.line("prefill", range(&p.prefill));
     if let (Some(have), Some(false)) = (p.available_bytes, p.fits) {
         s.line("does not fit", format!("{} are needed, {} are free", bytes(p.memory_bytes), bytes(have)));
     }
-    s.line("assumes", p.assumes.join("; "));
+    for (i, text) in p.assumes.iter().enumerate() {
+        s.line(if i == 0 { "assumes" } else { "" }, text);
+    }
 }
 
 /// `layers 0–7`, or `outside of layers`.

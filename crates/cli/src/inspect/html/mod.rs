@@ -124,11 +124,11 @@ fn types(r: &Report) -> String {
 fn architecture(a: &Architecture) -> String {
     let total: u64 = a.parts.iter().map(|p| p.amount.parameters).sum();
     let mut s = String::from("<div class=\"flow\">\n<div class=\"end\">tokens</div>\n");
-    a.before.iter().for_each(|b| block(&mut s, b, total));
+    a.before.iter().for_each(|b| block(&mut s, b, 1, total));
     for kind in a.layer_kinds.iter().take(24) {
         layers(&mut s, kind, total);
     }
-    a.after.iter().for_each(|b| block(&mut s, b, total));
+    a.after.iter().for_each(|b| block(&mut s, b, 1, total));
     let end = if a.tied_embeddings { "logits, by the table of tokens again" } else { "logits" };
     let _ = writeln!(s, "<div class=\"end\">{end}</div>\n</div>");
     if !a.positions.is_empty() {
@@ -147,12 +147,13 @@ fn layers(s: &mut String, kind: &LayerKind, total: u64) {
         "<div class=\"stack\"><div class=\"stack-head\"><b>{times}</b> <span class=\"soft\">{}</span></div>",
         escape(&ranges(&kind.layers))
     );
-    kind.blocks.iter().for_each(|b| block(s, b, total));
+    kind.blocks.iter().for_each(|b| block(s, b, kind.layers.len(), total));
     s.push_str("</div>\n");
 }
 
-fn block(s: &mut String, b: &Block, total: u64) {
-    let share = 100.0 * b.amount.parameters as f64 / total.max(1) as f64;
+/// A block that stands `times` times in the model, of `total` weights.
+fn block(s: &mut String, b: &Block, times: usize, total: u64) {
+    let share = 100.0 * b.amount.parameters as f64 * times as f64 / total.max(1) as f64;
     let share = if share < 0.05 { String::new() } else { format!(" · {share:.1} %") };
     let rows: String = b
         .tensors
@@ -211,7 +212,7 @@ fn amounts(m: &ModelFacts) -> String {
         })
         .collect();
     s += "<h3>Bytes by layer</h3>\n";
-    s += &plots::columns(&by_part, &unit, "bytes by layer and part");
+    s += &plots::columns(&by_part, &unit, 1024.0, "bytes by layer and part");
     let mut formats: Vec<&str> = Vec::new();
     for f in a.layers.iter().flat_map(|l| l.types.keys()) {
         if !formats.contains(f) {
@@ -234,7 +235,7 @@ fn amounts(m: &ModelFacts) -> String {
         .collect();
     s += "<h3>Types by layer</h3>\n";
     s += &plots::legend(&formats.iter().map(|f| (number(f), f.to_string())).collect::<Vec<_>>());
-    s + &plots::columns(&by_type, &unit, "bytes by layer and type")
+    s + &plots::columns(&by_type, &unit, 1024.0, "bytes by layer and type")
 }
 
 fn memory(m: &ModelFacts) -> String {
@@ -253,15 +254,15 @@ fn memory(m: &ModelFacts) -> String {
     s += &plots::lines(&all, &tokens, &|v| bytes(v as u64), "tokens of one sequence");
     let row = |name: &str, v: u64| format!("<tr><td>{name}</td><td>{}</td></tr>", bytes(v));
     let k = &m.memory;
+    let states = if k.states > 0 { row("recurrent states", k.states) } else { String::new() };
     let _ = writeln!(
         s,
-        "<table><thead><tr><th>at {} tokens</th><th>bytes</th></tr></thead><tbody>{}{}{}{}{}{}</tbody></table>",
+        "<table><thead><tr><th>at {} tokens</th><th>bytes</th></tr></thead><tbody>{}{}{}{}{states}{}</tbody></table>",
         k.ctx,
         row("weights", k.weights),
         row("cache f32", k.kv_f32),
         row("cache f16", k.kv_f16),
         row("cache q8", k.kv_q8),
-        row("recurrent states", k.states),
         row("weights, f16 cache and states", k.total_f16)
     );
     s
@@ -329,7 +330,7 @@ fn comparison(c: &Comparison) -> String {
             })
             .collect();
         let _ = writeln!(s, "<h3>{}</h3>", part.name());
-        s += &plots::columns(&all, &percent, &format!("relative error of {} by layer", part.name()));
+        s += &plots::columns(&all, &percent, 10.0, &format!("relative error of {} by layer", part.name()));
     }
     s += "<details><summary>Every matrix</summary><div class=\"wide\"><table><thead><tr><th>tensor</th><th>type</th>\
         <th>original</th><th>relative error</th><th>greatest</th></tr></thead><tbody>\n";

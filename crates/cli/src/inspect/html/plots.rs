@@ -69,8 +69,8 @@ fn step(top: f64) -> f64 {
         }
 }
 
-/// A column per layer, its marks one on the other. `unit` writes a value.
-pub fn columns(all: &[(usize, Vec<Mark>)], unit: &dyn Fn(f64) -> String, label: &str) -> String {
+/// A column per layer, its marks one on the other. `unit` writes a value; round values are so in powers of `base`.
+pub fn columns(all: &[(usize, Vec<Mark>)], unit: &dyn Fn(f64) -> String, base: f64, label: &str) -> String {
     const HEIGHT: f64 = 250.0;
     let top = all.iter().map(|(_, m)| m.iter().map(|m| m.value).sum::<f64>()).fold(0.0, f64::max);
     let mut s = open(HEIGHT, label);
@@ -78,7 +78,8 @@ pub fn columns(all: &[(usize, Vec<Mark>)], unit: &dyn Fn(f64) -> String, label: 
         return s + "</svg>\n";
     }
     let (inner, floor) = (HEIGHT - TOP - BOTTOM, HEIGHT - BOTTOM);
-    let every = step(top);
+    let scale = base.powf(top.log(base).floor());
+    let every = step(top / scale) * scale;
     let mut line = 0.0;
     while line <= top {
         let y = floor - line / top * inner;

@@ -74,12 +74,14 @@ pub fn read(path: &Path) -> Facts {
 
 /// A JSON file; none where there is none or it is broken, which an audit says.
 fn json(path: &Path) -> Option<Value> {
+    Config::parse(&bounded(path)?).ok()
+}
+
+/// The bytes of a configuration, as far as there are no more than any has.
+fn bounded(path: &Path) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     File::open(path).ok()?.take(CONFIG_MAX + 1).read_to_end(&mut text).ok()?;
-    if text.len() as u64 > CONFIG_MAX {
-        return None;
-    }
-    Config::parse(&text).ok()
+    (text.len() as u64 <= CONFIG_MAX).then_some(text)
 }
 
 impl Facts {
@@ -113,9 +115,9 @@ impl Facts {
                 Config::from_gguf(gguf)
             }
             (None, Some(value)) => Config::from_value(value).and_then(|c| {
-                match std::fs::read(weights.folder().join("hf_quant_config.json")) {
-                    Ok(text) => c.with_quantization_file(&text),
-                    Err(_) => Ok(c),
+                match bounded(&weights.folder().join("hf_quant_config.json")) {
+                    Some(text) => c.with_quantization_file(&text),
+                    None => Ok(c),
                 }
             }),
             (None, None) => {

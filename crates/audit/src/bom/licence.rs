@@ -24,7 +24,10 @@ impl Licence {
         if is_expression(id) {
             return Licence { id: id.into(), expression: id.into(), refs: Vec::new() };
         }
-        let (parts, all) = names::parts(id);
+        let (mut parts, all) = names::parts(id);
+        if parts.len() == 1 || parts.iter().any(String::is_empty) {
+            parts = vec![id.to_string()];
+        }
         let mut refs = Vec::new();
         let parts: Vec<String> = parts
             .iter()

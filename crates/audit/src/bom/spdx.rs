@@ -9,7 +9,7 @@ const VERSION: &str = "3.0.1";
 /// The one node that says who made the document and when.
 const CREATION: &str = "_:creation";
 /// The licence of which nothing is said.
-const NO_ASSERTION: &str = "expandedlicensing_NoAssertionLicense";
+const NO_ASSERTION: &str = "https://spdx.org/rdf/3.0.1/terms/ExpandedLicensing/NoAssertionLicense";
 
 /// The document, made at `created` (seconds since 1970).
 pub fn spdx(bill: &Bill, created: u64) -> Value {

@@ -1,6 +1,6 @@
 //! Chat templates, vocabularies and snapshots as attackers change them, and as publishers give them out.
 use pondera_audit::{
-    audit,
+    Options, audit,
     findings::{Finding, Severity},
 };
 use serde_json::json;
@@ -41,7 +41,7 @@ impl Drop for Folder {
 }
 
 fn findings(path: &Path) -> Vec<Finding> {
-    audit(path, "model", None).unwrap().findings
+    audit(path, "model", &Options::default()).unwrap().findings
 }
 
 fn of<'f>(found: &'f [Finding], group: &str) -> Vec<&'f Finding> {

@@ -2,7 +2,7 @@
 mod support;
 
 use pondera_audit::{
-    audit_signed,
+    Options, audit_signed,
     findings::{Finding, Findings},
     signature::{self, Cert, Demand, Identity, PublicKey, SecretKey, Signing, Trust, TrustRoot},
 };
@@ -120,7 +120,7 @@ fn a_signature_holds_for_its_files_and_for_no_others() {
     fs::remove_file(file("model.sig")).unwrap();
     assert_eq!(found(&folder, &key).1[0].0, "signature-missing");
     fs::write(file("model.sig"), bundle.to_string()).unwrap();
-    let report = audit_signed(&folder.join("m"), "m", None, None, &mut |_, _| {}).unwrap();
+    let report = audit_signed(&folder.join("m"), "m", &Options::default(), None, &mut |_, _| {}).unwrap();
     assert!(report.signature.is_none() && report.findings.iter().any(|f| f.rule == "signature-unverified"));
 }
 
@@ -156,7 +156,7 @@ fn one_file_is_a_model_too() {
     let verified = |path: &Path| {
         let trust = trusted(1);
         let demand = Demand { signature: &out, trust: &trust, ignored: &[] };
-        audit_signed(path, "x", None, Some(&demand), &mut |_, _| {}).unwrap().signature.unwrap().verified
+        audit_signed(path, "x", &Options::default(), Some(&demand), &mut |_, _| {}).unwrap().signature.unwrap().verified
     };
     assert!(verified(&file));
     assert!(!verified(folder.path()), "a file was signed, no folder");

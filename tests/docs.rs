@@ -41,6 +41,7 @@ fn every_example_does_what_the_page_says() {
     folder.write("chat.jinja", support::TEMPLATE);
     folder.write("card.md", "---\nlicense: apache-2.0\n---\n# A model\n");
     folder.write("policy.toml", "unknown = \"deny\"\nallow = [\"permissive\"]\n\n[use]\ncommercial = true\n");
+    folder.write("digests.txt", format!("# known to be bad\n{}  a file of an attack\n", "0".repeat(64)));
     folder.write("state.pkl", b"\x80\x02}q\0U\x01aK\x01s.");
     for (name, text) in
         [("key.pem", support::KEY), ("publisher.pem", support::PUBLIC_KEY), ("other.pem", support::OTHER_KEY)]

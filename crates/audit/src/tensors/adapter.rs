@@ -199,8 +199,9 @@ impl Announced<'_> {
             let name =
                 name.replace(".modules_to_save.default", "").replace(".modules_to_save", "").replace(".base_layer", "");
             let module = name.rsplit_once('.').map_or(&*name, |n| n.0);
-            // A module that is saved is saved with all that is in it.
-            saved.iter().any(|s| ends_with(module, s) || module.contains(&format!(".{s}.")) || module.starts_with(&format!("{s}.")))
+            // A module that is saved is saved with all that is in it. PEFT looks at the end of the name, whatever stands
+            // before: `norm` is every norm.
+            saved.iter().any(|s| !s.is_empty() && module.ends_with(s) || module.contains(&format!(".{s}.")) || module.starts_with(&format!("{s}.")))
                 || name.ends_with(".bias") && bias != "none"
                 || rows && name.contains("token_adapter")
                 // Beside the change of an embedding PEFT saves what is changed.

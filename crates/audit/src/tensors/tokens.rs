@@ -2,7 +2,7 @@
 //! where the embeddings of tokens lie that no text can contain.
 //!
 //! Owns the three signs. None of them proves anything: what is found is for a person to try out. The third one is used only
-//! where it tells few tokens from many (S. Land, M. Bartolo: "Fishing for Magikarp", 2024, has the idea of comparing with
+//! where unused tokens lie close together and most others far from them (S. Land, M. Bartolo: "Fishing for Magikarp", 2024, has the idea of comparing with
 //! tokens that are known to be unused).
 use super::{Set, model_metadata, statistics::row_sums};
 use crate::findings::{CONFIG_MISMATCH, Findings, Severity, UNTRAINED_TOKENS, shown};
@@ -31,8 +31,8 @@ const EMBEDDINGS: &[&str] = &[
 const TINY: f32 = 0.03;
 /// Fewer unused tokens say nothing of where such tokens lie.
 const UNUSED_MIN: usize = 8;
-/// Where nearness to unused tokens holds for more than this share of those with text, it says nothing.
-const NEAR_SHARE_MAX: f64 = 0.05;
+/// Unused tokens must lie this much closer together than those with a text lie to them, or nearness says nothing.
+const APART: f32 = 0.5;
 /// Tokens that a finding lists.
 const SHOWN_MAX: usize = 20;
 /// Smaller vocabularies are those of tests.
@@ -189,16 +189,19 @@ fn near(m: &Matrix, roles: &[Role], threads: usize) -> Vec<bool> {
     let mean: Vec<f32> = mean.iter().map(|s| (s / unused.len() as f64) as f32).collect();
     let distances = over_rows(m, threads, &|_, values| {
         values.iter_mut().zip(&mean).for_each(|(v, m)| *v -= m);
-        row_sums(values).0 as f32
+        row_sums(values).0.sqrt() as f32
     });
     let mut own: Vec<f32> = unused.iter().map(|o| distances[*o]).collect();
     // A tenth of the unused may have been used all the same.
     let reach = (own.len() - 1) * 9 / 10;
     let reach = *own.select_nth_unstable_by(reach, f32::total_cmp).1 * 1.02;
-    let near: Vec<bool> = distances.iter().zip(roles).map(|(d, r)| *r == Role::Text && *d <= reach).collect();
-    let texts = roles.iter().filter(|r| **r == Role::Text).count();
-    let share = near.iter().filter(|n| **n).count() as f64 / texts.max(1) as f64;
-    if share <= NEAR_SHARE_MAX { near } else { Vec::new() }
+    let is_text = |i: usize| roles[i] == Role::Text && distances[i].is_finite();
+    let mut texts: Vec<f32> = (0..roles.len()).filter(|i| is_text(*i)).map(|i| distances[i]).collect();
+    let middle = texts.len() / 2;
+    if texts.is_empty() || reach > APART * *texts.select_nth_unstable_by(middle, f32::total_cmp).1 {
+        return Vec::new();
+    }
+    (0..roles.len()).map(|i| is_text(i) && distances[i] <= reach).collect()
 }
 
 /// `f` of each row, decoded, by all threads.

@@ -55,6 +55,7 @@ fn a_part_costs_its_bytes_and_no_more() {
     let all = bytes(1, LONG);
     with(&hub, |peek, config, model| {
         assert_eq!(peek.whole(config, 100).unwrap(), b"{}");
+        served(&hub, 2);
         hub.forget();
         for (start, end) in [(0, 8), (0, 70_000), (1_000_000, 1_000_001), (LONG - 5, LONG), (7, 7)] {
             assert_eq!(peek.part(model, start as u64..end as u64).unwrap(), all[start..end]);

@@ -114,12 +114,12 @@ impl Facts {
                 self.gguf(gguf);
                 Config::from_gguf(gguf)
             }
-            (None, Some(value)) => Config::from_value(value).and_then(|c| {
-                match bounded(&weights.folder().join("hf_quant_config.json")) {
+            (None, Some(value)) => {
+                Config::from_value(value).and_then(|c| match bounded(&weights.folder().join("hf_quant_config.json")) {
                     Some(text) => c.with_quantization_file(&text),
                     None => Ok(c),
-                }
-            }),
+                })
+            }
             (None, None) => {
                 self.trouble = Some("there is no configuration beside the tensors".into());
                 return;

@@ -37,7 +37,7 @@ pub fn parse(text: &str) -> Option<u64> {
 }
 
 fn leap(year: u64) -> bool {
-    year % 4 == 0 && year % 100 != 0 || year % 400 == 0
+    year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400)
 }
 
 fn days_of_year(year: u64) -> u64 {

@@ -195,7 +195,7 @@ pub(super) fn verify(
     if !in_certificate_log(&leaf, issuer, root) {
         return Err(invalid("no trusted certificate log vouches for the signer's certificate"));
     }
-    if !names(&leaf).iter().any(|name| *name == identity.subject) {
+    if !names(&leaf).contains(&identity.subject) {
         return Err(invalid("the signer's certificate is of another identity"));
     }
     if provider(&leaf).as_deref() != Some(&identity.issuer) {

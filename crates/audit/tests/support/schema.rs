@@ -114,7 +114,8 @@ impl Schema<'_> {
                 }
                 "minimum" | "maximum" => {
                     let (Some(n), bound) = (v.as_f64(), arg.as_f64().unwrap()) else { continue };
-                    if if rule == "minimum" { n < bound } else { n > bound } {
+                    let holds = if rule == "minimum" { n >= bound } else { n <= bound };
+                    if !holds {
                         return fail(format!("{rule} {bound}, got {n}"));
                     }
                 }

@@ -483,9 +483,10 @@ fn positions(config: &Map<String, Value>) -> String {
     text
 }
 
-/// Powers of two up to the longest context, and that.
+/// Powers of two from some way below the longest context up to it, and that.
 fn cache(caches: &[CacheSpec], longest: usize) -> Vec<CachePoint> {
-    let mut points: Vec<usize> = (9..usize::BITS - 1).map(|e| 1usize << e).take_while(|n| *n < longest).collect();
+    let mut points: Vec<usize> =
+        (5..usize::BITS - 1).map(|e| 1usize << e).filter(|n| longest / n <= 256).take_while(|n| *n < longest).collect();
     points.push(longest);
     let at = |ctx: usize, kv| Description::kv_bytes(caches, ctx, kv);
     points

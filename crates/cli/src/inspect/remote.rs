@@ -26,11 +26,11 @@ const FIRST_GGUF: [u64; 2] = [64 << 10, 512 << 10];
 /// Most bytes that a GGUF header is read further by at a time: what is read in vain stays below it.
 const STEP_MAX: u64 = 6 << 20;
 /// Longest header of a GGUF file that is read from afar. Vocabularies of 256k tokens take 10 MiB.
-const GGUF_HEADER_MAX: u64 = 256 << 20;
+const GGUF_HEADER_MAX: u64 = 64 << 20;
 /// Longest configuration, vocabulary or card.
 const SMALL_MAX: u64 = 100_000_000;
-/// Longest tensor file that is taken for one.
-const FILE_MAX: u64 = 1 << 43;
+/// Longest tensor file that is laid out. Where files are read and not mapped, holes would become memory.
+const FILE_MAX: u64 = if cfg!(unix) { 1 << 43 } else { 1 << 30 };
 
 /// How the facts came over the network.
 #[derive(Debug, Default, Serialize)]
@@ -128,16 +128,17 @@ impl Mirror {
     /// Puts one file into the mirror; the bytes that were kept of it.
     fn fetch(&self, peek: &Peek<'_>, file: &RemoteFile, first: bool) -> Result<u64> {
         let size = file.size.unwrap_or(0);
-        let bytes = match Content::of(&file.path) {
+        let content = Content::of(&file.path);
+        if size > FILE_MAX && !matches!(content, Content::Pickle | Content::Other) {
+            return Err(Error::file(format!("{}: {size} bytes are too long to be described from afar", file.path))
+                .hint("if it is sound, `pondera pull` fetches it and inspects it here"));
+        }
+        let bytes = match content {
             Content::Pickle | Content::Other => return Ok(0),
             Content::Safetensors => safetensors_head(peek, file)?,
             Content::Gguf => gguf_head(peek, file, FIRST_GGUF[usize::from(first)])?,
             Content::Index | Content::Vocabulary | Content::Text => peek.whole(file, SMALL_MAX)?,
         };
-        if size > FILE_MAX {
-            return Err(Error::file(format!("{}: {size} bytes; no tensor file is so long", file.path))
-                .hint("do not use files from this source"));
-        }
         let path = self.folder.join(&file.path);
         let write = || {
             if let Some(parent) = path.parent() {

@@ -484,7 +484,7 @@ impl Order {
 
     /// All that rows of heads of `d` may stand in.
     fn all(d: usize, out: usize) -> impl Iterator<Item = Order> {
-        let rotated = d >= 2 && d % 2 == 0 && out.is_multiple_of(d);
+        let rotated = d >= 2 && d.is_multiple_of(2) && out.is_multiple_of(d);
         let fused = d >= 1 && out.is_multiple_of(3 * d);
         let pairs = [Order::Pairs(d), Order::Halves(d)].into_iter().filter(move |_| rotated);
         pairs.chain([Order::Apart(d), Order::Beside(d)].into_iter().filter(move |_| fused))

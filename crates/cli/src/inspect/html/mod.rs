@@ -281,7 +281,7 @@ fn values(v: &Values) -> String {
         })
         .collect();
     let mut s = String::from(
-        "<p class=\"soft\">The values of each layer's matrices: a row is a layer, the darker the more values (as square \
+        "<p class=\"soft\">The values of each layer's matrices: a row is a layer, the colour the stronger the more values (as square \
         roots, so that tails can be seen).</p>\n",
     );
     s += &plots::map(&rows, v.edges, &figure, "values by layer");

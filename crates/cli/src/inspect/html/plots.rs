@@ -10,6 +10,8 @@ const LEFT: f64 = 76.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 34.0;
+/// Widest column: that of a model with few layers.
+const COLUMN_MAX: f64 = 64.0;
 
 /// A mark of a stack: class of its colour, value, title.
 pub struct Mark {
@@ -88,7 +90,7 @@ pub fn columns(all: &[(usize, Vec<Mark>)], unit: &dyn Fn(f64) -> String, base: f
             writeln!(s, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", LEFT - 8.0, y + 4.0, unit(line));
         line += every;
     }
-    let room = (WIDTH - LEFT - RIGHT) / all.len() as f64;
+    let room = ((WIDTH - LEFT - RIGHT) / all.len() as f64).min(COLUMN_MAX);
     let wide = (room - if room > 4.0 { 1.5 } else { 0.0 }).max(0.3);
     let labels = (all.len() as f64 / 16.0).ceil().max(1.0) as usize;
     for (i, (layer, marks)) in all.iter().enumerate() {
@@ -185,7 +187,7 @@ pub fn lines(all: &[Line], x_unit: &dyn Fn(f64) -> String, y_unit: &dyn Fn(f64) 
 /// A row of the map: its name and the height of each bin from 0 to 1.
 pub type Row = (String, Vec<f64>);
 
-/// Histograms one below the other, a bin the darker the more it holds. `edges` are the ends of all.
+/// Histograms one below the other, a bin the stronger the more it holds. `edges` are the ends of all.
 pub fn map(rows: &[Row], edges: [f64; 2], unit: &dyn Fn(f64) -> String, label: &str) -> String {
     let each = (440.0 / rows.len().max(1) as f64).clamp(3.0, 16.0);
     let height = TOP + BOTTOM + each * rows.len() as f64;

@@ -104,7 +104,7 @@ mod tests {
             Stored::Ue4m3 => b[s.at] = float::f32_to_e4m3(v),
             Stored::Spread => (0..4).for_each(|i| {
                 let top = &mut b[s.at + 1 + 2 * i];
-                *top = *top & 15 | (half >> (4 * i) & 15) as u8 * 16;
+                *top = (*top & 15) | ((half >> (4 * i)) as u8 & 15) << 4;
             }),
             Stored::Exponent => {}
         }

@@ -203,7 +203,8 @@ fn an_honest_model_has_no_finding_and_each_change_has_its_own() {
 
 #[test]
 fn neighbours_of_odd_models_are_honest() {
-    let cases: &[(&str, fn(&mut Model))] = &[
+    type Case<'a> = (&'a str, fn(&mut Model));
+    let cases: &[Case<'_>] = &[
         ("the largest finite value in a mask", |m| {
             m.tensors.push(Tensor::new("model.layers.0.self_attn.rotary_emb.inv_freq", Format::F32, &[512]));
             let mut copy = m.tensors.last().unwrap().clone();
@@ -322,7 +323,9 @@ fn scales_beside_codes_are_read() {
 #[test]
 fn an_index_is_held_to_its_shards() {
     let t = |name: &str| Tensor::new(name, Format::F32, &[4, 4]);
-    let index = |change: &dyn Fn(&mut Value, &mut Vec<Tensor>, &mut Vec<Tensor>)| {
+    type Change<'a> = &'a dyn Fn(&mut Value, &mut Vec<Tensor>, &mut Vec<Tensor>);
+    type Case<'a> = (&'a str, Severity, &'a str, Change<'a>);
+    let index = |change: Change<'_>| {
         let (mut one, mut two) = (vec![t("a"), t("b")], vec![t("c"), t("d")]);
         let mut map = json!({ "weight_map": { "a": "1.safetensors", "b": "1.safetensors", "c": "2.safetensors", "d": "2.safetensors" } });
         change(&mut map, &mut one, &mut two);
@@ -336,7 +339,7 @@ fn an_index_is_held_to_its_shards() {
         found.iter().map(said).collect::<Vec<_>>()
     };
     assert_eq!(index(&|_, _, _| {}), []);
-    let cases: &[(&str, Severity, &str, &dyn Fn(&mut Value, &mut Vec<Tensor>, &mut Vec<Tensor>))] = &[
+    let cases: &[Case<'_>] = &[
         ("d", Severity::Medium, "it is in no shard", &|_, _, two| drop(two.pop())),
         ("b", Severity::Medium, "it is in 2.safetensors", &|_, one, two| two.extend(one.pop())),
         ("a", Severity::Low, "they are equal", &|_, one, two| two.push(one[0].clone())),

@@ -87,6 +87,18 @@ pub fn has_avx512_vnni() -> bool {
     avx512() && std::arch::is_x86_feature_detected!("avx512vnni")
 }
 
+/// Whether AMD made this CPU: of its vectors of integers, products and sums have ports of their own.
+#[cfg(target_arch = "x86_64")]
+pub fn is_amd() -> bool {
+    static FOUND: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *FOUND.get_or_init(|| {
+        #[allow(unused_unsafe)] // safe since some version of the compiler
+        // SAFETY: every x86-64 CPU has the instruction and leaf 0.
+        let leaf = unsafe { std::arch::x86_64::__cpuid(0) };
+        [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
+    })
+}
+
 /// Whether tiles of 8-bit integers are there and the system lets this process use them (asked once).
 #[cfg(target_arch = "x86_64")]
 pub fn has_amx_int8() -> bool {

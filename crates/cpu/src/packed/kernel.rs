@@ -19,7 +19,7 @@ use super::{
 use crate::{
     dot::{Out, Tokens},
     simd::{
-        Simd,
+        Simd, kept,
         outer::{self, Into},
     },
 };
@@ -229,7 +229,7 @@ unsafe fn sums<P: Packed, I: Int, const N: usize>(
 
 /// The rows of `range` (whole groups but for the matrix's end) for all tokens.
 #[inline(always)]
-pub unsafe fn run<P: Packed, I: Tiles>(
+pub unsafe fn run<P: Packed, I: Int, T: Tiles<I>>(
     s: I,
     w: Weights,
     range: Range<usize>,
@@ -265,7 +265,7 @@ pub unsafe fn run<P: Packed, I: Tiles>(
                 }
             }
         } else {
-            many::<P, I>(s, w, range, tokens, out, scratch);
+            many::<P, I, T>(s, w, range, tokens, out, scratch);
         }
     }
 }
@@ -328,9 +328,16 @@ impl Panel {
     const ALL: usize = Panel::HALVES + ROWS * 2 * (CHUNK / 32);
 }
 
-/// Unpacks blocks `blocks` of two vectors of rows, which lie from `rows` on (scales, words), to a panel.
+/// Unpacks blocks `blocks` of two vectors of rows, which lie from `rows` on (scales, words), to a panel; scales of
+/// sub-blocks as words where `whole`, else as [`Packed::JOIN`] takes them.
 #[inline(always)]
-unsafe fn unpack<P: Packed, I: Int>(s: I, rows: [(*const u8, *const u8); ROWS], blocks: Range<usize>, panel: *mut u8) {
+unsafe fn unpack<P: Packed, I: Int>(
+    s: I,
+    whole: bool,
+    rows: [(*const u8, *const u8); ROWS],
+    blocks: Range<usize>,
+    panel: *mut u8,
+) {
     let size = 4 * <I::S as Simd>::LANES;
     let l = P::LAYOUT;
     // SAFETY: the caller's promise: the blocks are there, the panel has room.
@@ -357,7 +364,7 @@ unsafe fn unpack<P: Packed, I: Int>(s: I, rows: [(*const u8, *const u8); ROWS], 
                 if P::JOIN != Join::One {
                     let scales = P::scales(s, p);
                     for (j, v) in scales.into_iter().enumerate().take(P::COUNT) {
-                        let v = if P::JOIN == Join::Int { v } else { s.simd().bits(s.float(v)) };
+                        let v = if whole || P::JOIN == Join::Int { v } else { s.simd().bits(s.float(v)) };
                         put(Panel::SCALES + j * ROWS + r, v);
                     }
                 }
@@ -474,8 +481,11 @@ unsafe fn tile<P: Packed, I: Int, const T: usize>(s: I, panel: *const u8, t: Til
     }
 }
 
-/// Which sizes of tiles a set has: as many accumulators as its registers hold.
-pub trait Tiles: Int {
+/// How a set makes tiles: as many accumulators as its registers hold.
+pub trait Tiles<I: Int>: 'static {
+    /// Whether scales of sub-blocks are words whatever [`Packed::JOIN`] says: all their sums are exact.
+    const WORDS: bool = false;
+
     /// Most tokens of a tile.
     fn tokens<P: Packed>() -> usize;
 
@@ -483,24 +493,27 @@ pub trait Tiles: Int {
     ///
     /// # Safety
     /// As [`tile`].
-    unsafe fn tile<P: Packed>(self, n: usize, panel: *const u8, t: Tile);
+    unsafe fn tile<P: Packed>(s: I, n: usize, panel: *const u8, t: Tile);
 }
+
+/// By the loop as it stands here.
+pub struct Plain;
 
 macro_rules! tiles {
     ($set:ty: $($n:literal)* | $most:literal) => {
-        impl Tiles for $set {
+        impl Tiles<$set> for Plain {
             #[inline(always)]
             fn tokens<P: Packed>() -> usize {
                 $most
             }
 
             #[inline(always)]
-            unsafe fn tile<P: Packed>(self, n: usize, panel: *const u8, t: Tile) {
+            unsafe fn tile<P: Packed>(s: $set, n: usize, panel: *const u8, t: Tile) {
                 // SAFETY: handed on.
                 unsafe {
                     match n {
-                        $($n => tile::<P, Self, $n>(self, panel, t),)*
-                        _ => tile::<P, Self, $most>(self, panel, t),
+                        $($n => tile::<P, $set, $n>(s, panel, t),)*
+                        _ => tile::<P, $set, $most>(s, panel, t),
                     }
                 }
             }
@@ -511,7 +524,10 @@ macro_rules! tiles {
 tiles!(Vnni256: 1 2 3 4 5 | 6);
 tiles!(Plain256: 1 2 3 | 4);
 
-impl Tiles for Vnni512 {
+/// By the loop of [`outer`] where sub-blocks are long.
+pub struct Wide;
+
+impl Tiles<Vnni512> for Wide {
     /// Where much is done between short sub-blocks it should stay in registers, so tiles are smaller.
     #[inline(always)]
     fn tokens<P: Packed>() -> usize {
@@ -519,19 +535,91 @@ impl Tiles for Vnni512 {
     }
 
     #[inline(always)]
-    unsafe fn tile<P: Packed>(self, n: usize, panel: *const u8, t: Tile) {
+    unsafe fn tile<P: Packed>(s: Vnni512, n: usize, panel: *const u8, t: Tile) {
         // SAFETY: handed on.
         unsafe {
             if Self::tokens::<P>() == outer::TOKENS {
-                return wide_tile::<P>(self, n, panel, t);
+                return wide_tile::<P>(s, n, panel, t);
             }
             match n {
-                1 => tile::<P, Self, 1>(self, panel, t),
-                2 => tile::<P, Self, 2>(self, panel, t),
-                3 => tile::<P, Self, 3>(self, panel, t),
-                4 => tile::<P, Self, 4>(self, panel, t),
-                5 => tile::<P, Self, 5>(self, panel, t),
-                _ => tile::<P, Self, 6>(self, panel, t),
+                1 => tile::<P, Vnni512, 1>(s, panel, t),
+                2 => tile::<P, Vnni512, 2>(s, panel, t),
+                3 => tile::<P, Vnni512, 3>(s, panel, t),
+                4 => tile::<P, Vnni512, 4>(s, panel, t),
+                5 => tile::<P, Vnni512, 5>(s, panel, t),
+                _ => tile::<P, Vnni512, 6>(s, panel, t),
+            }
+        }
+    }
+}
+
+/// By the loop of [`kept`], for sub-blocks of 32.
+pub struct Kept;
+
+impl Tiles<Vnni512> for Kept {
+    const WORDS: bool = true;
+
+    #[inline(always)]
+    fn tokens<P: Packed>() -> usize {
+        kept::TOKENS
+    }
+
+    #[inline(always)]
+    unsafe fn tile<P: Packed>(s: Vnni512, n: usize, panel: *const u8, t: Tile) {
+        // SAFETY: handed on.
+        unsafe { kept_tile::<P>(s, n, panel, t) }
+    }
+}
+
+/// [`tile`] for `tokens` tokens by the loop whose sums stay in registers.
+#[inline(always)]
+unsafe fn kept_tile<P: Packed>(s: Vnni512, tokens: usize, panel: *const u8, t: Tile) {
+    let f = s.simd();
+    let lds = t.ldx / P::SUB * 4;
+    // SAFETY: the caller's promise: a panel, all tokens of its blocks, their chains.
+    unsafe {
+        let get = |at: usize| panel.add(at * LINE);
+        let starts =
+            |b| if offset::<P, Vnni512>() == 0 { std::ptr::null() } else { t.side.at::<P>(0, b, t.ldx).starts };
+        let operands = |b: usize, subs: usize| kept::Operands {
+            w: get(b * P::COUNT * (P::SUB / 4) * ROWS),
+            x: t.x.add(b * P::LAYOUT.block),
+            ldx: t.ldx,
+            subs,
+            start: starts(b),
+            dx: t.d.add(b),
+            lds,
+            scales: get(if P::JOIN == Join::One { Panel::HALVES } else { Panel::SCALES }),
+        };
+        if P::JOIN == Join::One {
+            // A block is a sub-block, so scales and starts have the same step.
+            return if P::MIN == Min::Block {
+                let o = kept::Operands { start: t.side.at::<P>(0, 0, t.ldx).mins, ..operands(0, t.blocks) };
+                kept::chains::<true>(f, tokens, o, t.acc.cast())
+            } else {
+                kept::chains::<false>(f, tokens, operands(0, t.blocks), t.acc.cast())
+            };
+        }
+        let mut sums = [Line([0; LINE]); ROWS * kept::TOKENS];
+        let sums: *mut u8 = sums.as_mut_ptr().cast();
+        for b in 0..t.blocks {
+            kept::words(f, tokens, operands(b, P::COUNT), sums);
+            for r in 0..ROWS {
+                let mut mins = [s.splat(0); SUBS / 2];
+                if P::MIN == Min::Sub {
+                    for (i, m) in mins.iter_mut().enumerate().take(P::COUNT / 2) {
+                        *m = s.load(get(Panel::MINS + i * ROWS + r));
+                    }
+                }
+                let half = |i: usize| f.load(get(Panel::HALVES + (b * 2 + i) * ROWS + r).cast());
+                let d = [half(0), half(1)];
+                for n in 0..tokens {
+                    let dx = f.splat(*t.d.add(n * t.ldd + b));
+                    let sum = s.float(s.load(sums.add((n * ROWS + r) * LINE)));
+                    let chain = t.acc.add((n * ROWS + r) * GROUP);
+                    let min = min_sum::<P, Vnni512>(s, &mins, t.side.at::<P>(n, b, t.ldx));
+                    f.store(chain, step::<P, Vnni512>(s, f.load(chain), d, dx, sum, min));
+                }
             }
         }
     }
@@ -613,7 +701,7 @@ unsafe fn wide_tile<P: Packed>(s: Vnni512, tokens: usize, panel: *const u8, t: T
 
 /// The rows of `range` for many tokens.
 #[inline(always)]
-unsafe fn many<P: Packed, I: Tiles>(
+pub unsafe fn many<P: Packed, I: Int, T: Tiles<I>>(
     s: I,
     w: Weights,
     range: Range<usize>,
@@ -626,8 +714,8 @@ unsafe fn many<P: Packed, I: Tiles>(
     let (inp, blocks) = (tokens.inp, tokens.inp / l.block);
     let rows = ROWS * lanes;
     // Passes of nearly equal size, whole tiles.
-    let passes = tokens.n.div_ceil((RESIDENT / inp).clamp(4 * I::tokens::<P>(), 768));
-    let together = tokens.n.div_ceil(passes).next_multiple_of(I::tokens::<P>()).min(tokens.n);
+    let passes = tokens.n.div_ceil((RESIDENT / inp).clamp(4 * T::tokens::<P>(), 768));
+    let together = tokens.n.div_ceil(passes).next_multiple_of(T::tokens::<P>()).min(tokens.n);
     let panel = scratch.panel.at_least(Panel::ALL * 4 * lanes);
     let acc: *mut f32 = scratch.chains.at_least(together * rows * 4).cast();
     // SAFETY: the caller's promise: whole groups, all tokens.
@@ -646,8 +734,8 @@ unsafe fn many<P: Packed, I: Tiles>(
                 std::slice::from_raw_parts_mut(acc, n * rows).fill(0.0);
                 for b in (0..blocks).step_by(CHUNK / l.block) {
                     let some = (CHUNK / l.block).min(blocks - b);
-                    unpack::<P, I>(s, bases, b..b + some, panel);
-                    let tiles = n.div_ceil(I::tokens::<P>());
+                    unpack::<P, I>(s, T::WORDS, bases, b..b + some, panel);
+                    let tiles = n.div_ceil(T::tokens::<P>());
                     for i in 0..tiles {
                         let (from, to) = (i * n / tiles, (i + 1) * n / tiles);
                         let t = t0 + from;
@@ -669,7 +757,7 @@ unsafe fn many<P: Packed, I: Tiles>(
                             side: sides.at::<P>(from, b, inp),
                             acc: acc.add(from * rows),
                         };
-                        s.tile::<P>(to - from, panel, operands);
+                        T::tile::<P>(s, to - from, panel, operands);
                     }
                 }
                 for t in 0..n {

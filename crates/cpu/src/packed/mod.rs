@@ -200,7 +200,7 @@ pub struct Floats {
 /// Entry points of a set of instructions.
 #[cfg(target_arch = "x86_64")]
 macro_rules! entry {
-    ($name:ident, $token:path, $features:literal) => {
+    ($name:ident, $token:path, $tiles:path, $features:literal) => {
         /// # Safety
         /// As [`Kernel`].
         unsafe fn $name<P: formats::Packed>(w: Weights, r: Range<usize>, t: Tokens<'_>, out: Out, s: &mut Scratch) {
@@ -214,7 +214,7 @@ macro_rules! entry {
                 scratch: &mut Scratch,
             ) {
                 // SAFETY: handed on.
-                unsafe { kernel::run::<P, $token>(token, w, range, tokens, out, scratch) }
+                unsafe { kernel::run::<P, $token, $tiles>(token, w, range, tokens, out, scratch) }
             }
             let token = <$token>::new().expect("the kernel was asked for");
             // SAFETY: the token is the proof of the instructions; the rest is handed on.
@@ -250,15 +250,42 @@ macro_rules! float_entry {
 }
 
 #[cfg(target_arch = "x86_64")]
-entry!(vnni512, x86::Vnni512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi1,bmi2");
+entry!(vnni512, x86::Vnni512, kernel::Wide, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi1,bmi2");
 #[cfg(target_arch = "x86_64")]
-entry!(vnni256, x86::Vnni256, "avxvnni,avx2,fma,f16c,bmi1,bmi2");
+entry!(vnni256, x86::Vnni256, kernel::Plain, "avxvnni,avx2,fma,f16c,bmi1,bmi2");
 #[cfg(target_arch = "x86_64")]
-entry!(avx2, x86::Plain256, "avx2,fma,f16c,bmi1,bmi2");
+entry!(avx2, x86::Plain256, kernel::Plain, "avx2,fma,f16c,bmi1,bmi2");
 #[cfg(target_arch = "x86_64")]
 float_entry!(float512, x86::Vnni512, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,bmi1,bmi2");
 #[cfg(target_arch = "x86_64")]
 float_entry!(float256, x86::Plain256, "avx2,fma,f16c,bmi1,bmi2");
+
+/// [`vnni512`], but for many tokens with sums that stay in registers.
+///
+/// # Safety
+/// As [`Kernel`].
+#[cfg(target_arch = "x86_64")]
+unsafe fn kept512<P: formats::Packed>(w: Weights, r: Range<usize>, t: Tokens<'_>, out: Out, s: &mut Scratch) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi1,bmi2")]
+    unsafe fn inner<P: formats::Packed>(
+        token: x86::Vnni512,
+        w: Weights,
+        range: Range<usize>,
+        tokens: Tokens<'_>,
+        out: Out,
+        scratch: &mut Scratch,
+    ) {
+        // SAFETY: handed on.
+        unsafe { kernel::many::<P, x86::Vnni512, kernel::Kept>(token, w, range, tokens, out, scratch) }
+    }
+    // SAFETY: the token is the proof of the instructions; the rest is handed on.
+    unsafe {
+        if t.n <= kernel::FEW {
+            return vnni512::<P>(w, r, t, out, s);
+        }
+        inner::<P>(x86::Vnni512::new().expect("the kernel was asked for"), w, r, t, out, s)
+    }
+}
 
 /// The table of formats with int8 activations: runs `$do` with each name, which is the same in [`Format`] and in
 /// [`formats`].
@@ -280,6 +307,9 @@ macro_rules! each_float {
 pub enum Set {
     /// Tiles for many tokens, [`Set::Vnni512`] for few.
     Amx,
+    /// As [`Set::Vnni512`], for CPUs that add beside their products: sums of many tokens stay in registers where sub-blocks have 32
+    /// weights.
+    Kept512,
     /// 512-bit vectors with VNNI.
     Vnni512,
     /// 256-bit vectors with VNNI.
@@ -290,12 +320,13 @@ pub enum Set {
 
 impl Set {
     /// All of them.
-    pub const ALL: [Set; 4] = [Set::Amx, Set::Vnni512, Set::Vnni256, Set::Avx2];
+    pub const ALL: [Set; 5] = [Set::Amx, Set::Kept512, Set::Vnni512, Set::Vnni256, Set::Avx2];
 
     /// The fastest that the machine has within `isa`.
     pub fn of(isa: Isa) -> Option<Set> {
         let within = |s: &Set| match s {
             Set::Amx => isa == Isa::Amx,
+            Set::Kept512 => (isa == Isa::Amx || isa == Isa::Avx512) && crate::isa::is_amd(),
             Set::Vnni512 => isa == Isa::Amx || isa == Isa::Avx512,
             Set::Vnni256 | Set::Avx2 => isa == Isa::Amx || isa == Isa::Avx512 || isa == Isa::Avx2,
         };
@@ -306,7 +337,7 @@ impl Set {
     pub fn isa(self) -> Isa {
         match self {
             Set::Amx => Isa::Amx,
-            Set::Vnni512 => Isa::Avx512,
+            Set::Kept512 | Set::Vnni512 => Isa::Avx512,
             Set::Vnni256 | Set::Avx2 => Isa::Avx2,
         }
     }
@@ -319,7 +350,7 @@ impl Set {
             Set::Amx => amx::Amx::new().is_some(),
             #[cfg(not(target_os = "linux"))]
             Set::Amx => false,
-            Set::Vnni512 => x86::Vnni512::new().is_some(),
+            Set::Kept512 | Set::Vnni512 => x86::Vnni512::new().is_some(),
             Set::Vnni256 => x86::Vnni256::new().is_some(),
             Set::Avx2 => x86::Plain256::new().is_some(),
         };
@@ -331,8 +362,18 @@ impl Set {
     pub fn kernel(self, format: Format) -> Option<Kernel> {
         #[cfg(target_arch = "x86_64")]
         {
-            // Formats without tiles take vectors.
-            let set = if self == Set::Amx { Set::Vnni512 } else { self };
+            // Formats without tiles take vectors, those whose sums do not stay in registers the other loop.
+            let set = if matches!(self, Set::Amx | Set::Kept512) { Set::Vnni512 } else { self };
+            let kept = match format {
+                Format::Q4K => Some(kept512::<formats::Q4K> as Kernel),
+                Format::Q5K => Some(kept512::<formats::Q5K> as Kernel),
+                Format::Q8_0 => Some(kept512::<formats::Q8_0> as Kernel),
+                Format::Q4_0 => Some(kept512::<formats::Q4_0> as Kernel),
+                Format::Q4_1 => Some(kept512::<formats::Q4_1> as Kernel),
+                Format::Q5_0 => Some(kept512::<formats::Q5_0> as Kernel),
+                Format::Q5_1 => Some(kept512::<formats::Q5_1> as Kernel),
+                _ => None,
+            };
             macro_rules! of {
                 ($($name:ident),*) => {
                     match (format, set) {
@@ -362,7 +403,11 @@ impl Set {
             #[cfg(not(target_os = "linux"))]
             let tiles = None;
             each!(of)
-                .map(|vectors| if self == Set::Amx { tiles.unwrap_or(vectors) } else { vectors })
+                .map(|vectors| match self {
+                    Set::Amx => tiles.unwrap_or(vectors),
+                    Set::Kept512 => kept.unwrap_or(vectors),
+                    _ => vectors,
+                })
                 .filter(|_| self.supported())
         }
         #[cfg(not(target_arch = "x86_64"))]
@@ -378,8 +423,10 @@ impl Set {
         {
             let kernel = match (kind, self) {
                 (Apart::Mxfp4, _) => return self.float_kernel(Format::Mxfp4),
-                (Apart::Fp8Blocks, Set::Amx | Set::Vnni512) => float512::<floats::Fp8Blocks> as FloatKernel,
-                (Apart::Fp8Rows, Set::Amx | Set::Vnni512) => float512::<floats::Fp8Rows>,
+                (Apart::Fp8Blocks, Set::Amx | Set::Kept512 | Set::Vnni512) => {
+                    float512::<floats::Fp8Blocks> as FloatKernel
+                }
+                (Apart::Fp8Rows, Set::Amx | Set::Kept512 | Set::Vnni512) => float512::<floats::Fp8Rows>,
                 (Apart::Fp8Blocks, _) => float256::<floats::Fp8Blocks>,
                 (Apart::Fp8Rows, _) => float256::<floats::Fp8Rows>,
             };
@@ -400,7 +447,7 @@ impl Set {
                 ($($name:ident),*) => {
                     match (format, self) {
                         $(
-                            (Format::$name, Set::Amx | Set::Vnni512) => Some(float512::<floats::$name> as FloatKernel),
+                            (Format::$name, Set::Amx | Set::Kept512 | Set::Vnni512) => Some(float512::<floats::$name> as FloatKernel),
                             (Format::$name, Set::Vnni256 | Set::Avx2) => Some(float256::<floats::$name> as FloatKernel),
                         )*
                         _ => None,

@@ -24,6 +24,8 @@ use std::ops::Range;
 const RV_FEW: usize = 4;
 /// Tokens up to which the tiles for few are used.
 const FEW: usize = 3;
+/// The same over panels in place: registers of AVX-512 hold one more, and lines are read in the order in which they lie.
+const FEW_WIDE: usize = 4;
 /// Tokens that share a pass over a group of panels: their block of x stays in L2.
 const TOKENS: usize = 96;
 /// Bytes of a cache line.
@@ -495,6 +497,8 @@ fn tile_tokens(level: Level, rv: usize) -> usize {
         Level::Avx512(_) if rv == 2 => 12,
         #[cfg(target_arch = "aarch64")]
         Level::Neon(_) => 6,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(_) if rv == RV_FEW => FEW_WIDE,
         _ if rv == RV_FEW => FEW,
         _ => 6,
     }
@@ -529,7 +533,6 @@ unsafe fn sweep<E: Elem>(level: Level, rv: usize, mut t: Tile, n: usize) {
                 (4, 1) => tile::<E, 4, 1>(level, &t),
                 (4, 2) => tile::<E, 4, 2>(level, &t),
                 (4, 3) => tile::<E, 4, 3>(level, &t),
-                #[cfg(target_arch = "aarch64")]
                 (4, 4) => tile::<E, 4, 4>(level, &t),
                 #[cfg(target_arch = "aarch64")]
                 (4, 5) => tile::<E, 4, 5>(level, &t),
@@ -565,7 +568,8 @@ pub const STRIP: usize = 2 * MAX_LANES;
 /// As [`sweep`], for these columns of panel and `y`.
 pub unsafe fn strips<E: Elem>(level: Level, columns: Range<usize>, t: Tile, n: usize) {
     let wide = RV_FEW * level.lanes();
-    let rv = if n <= FEW && columns.len().is_multiple_of(wide) { RV_FEW } else { many_rv(level) };
+    let few = n <= tile_tokens(level, RV_FEW).min(FEW_WIDE);
+    let rv = if few && columns.len().is_multiple_of(wide) { RV_FEW } else { many_rv(level) };
     for c in columns.step_by(rv * level.lanes()) {
         // SAFETY: the caller's promise.
         unsafe {

@@ -506,7 +506,9 @@ fn names_out_of_files_move_no_cursor_and_forge_no_line() {
     config["odd\u{7}key\n"] = json!("a\u{8}\r\u{9b}2J\nlicence          MIT\u{202e}");
     folder.write("llama/config.json", config.to_string());
     folder.write("llama/README.md", "---\nlicense: other\nlicense_name: \"x\\nlicence           MIT\\x07\"\n---\n");
-    for args in [&["inspect", "llama"][..], &["license", "llama"], &["audit", "llama"], &["diff", "llama", "model.gguf"]] {
+    for args in
+        [&["inspect", "llama"][..], &["license", "llama"], &["audit", "llama"], &["diff", "llama", "model.gguf"]]
+    {
         let ran = run(folder.path(), args);
         let odd = |c: char| c.is_control() && !matches!(c, '\n' | '\t') || c == '\u{202e}';
         assert!(!ran.out.contains(odd) && !ran.err.contains(odd), "{args:?}: {ran:?}");

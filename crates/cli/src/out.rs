@@ -106,8 +106,7 @@ pub fn shown(text: &str) -> Cow<'_, str> {
 
 /// Whether a terminal does something other than to show it: control characters, and those that order text anew.
 fn moves(c: char) -> bool {
-    c.is_control() && !matches!(c, '\n' | '\t')
-        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control() && !matches!(c, '\n' | '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The same on one line: line breaks and tabs are escapes, too.

@@ -559,7 +559,10 @@ impl Worker {
                     Ok(id) => {
                         self.tickets.insert(ticket, id);
                         let submitted = Instant::now();
-                        self.sinks.insert(id, Sink { ticket, events, submitted, last: None, prompt, unread: prompt, stopped: None });
+                        self.sinks.insert(
+                            id,
+                            Sink { ticket, events, submitted, last: None, prompt, unread: prompt, stopped: None },
+                        );
                         self.metrics.submitted();
                     }
                     Err(e) => {

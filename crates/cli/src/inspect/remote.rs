@@ -147,8 +147,12 @@ impl Mirror {
         };
         let kept = self.kept.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
         if kept > TOTAL_MAX {
-            return Err(Error::file(format!("{}: headers and vocabularies of more than {} MiB", self.facts.reference, TOTAL_MAX >> 20))
-                .hint("if it is sound, `pondera pull` fetches it and inspects it here"));
+            return Err(Error::file(format!(
+                "{}: headers and vocabularies of more than {} MiB",
+                self.facts.reference,
+                TOTAL_MAX >> 20
+            ))
+            .hint("if it is sound, `pondera pull` fetches it and inspects it here"));
         }
         let path = self.folder.join(&file.path);
         let write = || {

@@ -172,14 +172,17 @@ pub(super) fn copied_page(s: &mut Suite) {
                 let k = [(); 2].map(|()| s.random.values(n * kv_heads * qk_dim));
                 let vs = stored.map(|v| [(); 2].map(|()| s.random.values(n * kv_heads * v)));
                 for cache in 0..2 {
-                    s.check(&format!("copied page {heads}/{kv_heads} {qk_dim} {v:?} {kv:?} step {i} cache {cache}"), |o| {
-                        if (i, cache) == (1, 0) {
-                            o.copy_page(7, 9);
-                        }
-                        let vs = vs.as_ref().map(|v| o.input(n, v[cache].len() / n, &v[cache]));
-                        o.append(cache, &o.input(n, kv_heads * qk_dim, &k[cache]), vs.as_ref(), &b);
-                        o.attention(&a(cache), &o.input(n, heads * qk_dim, &q), &b)
-                    });
+                    s.check(
+                        &format!("copied page {heads}/{kv_heads} {qk_dim} {v:?} {kv:?} step {i} cache {cache}"),
+                        |o| {
+                            if (i, cache) == (1, 0) {
+                                o.copy_page(7, 9);
+                            }
+                            let vs = vs.as_ref().map(|v| o.input(n, v[cache].len() / n, &v[cache]));
+                            o.append(cache, &o.input(n, kv_heads * qk_dim, &k[cache]), vs.as_ref(), &b);
+                            o.attention(&a(cache), &o.input(n, heads * qk_dim, &q), &b)
+                        },
+                    );
                 }
             }
         }

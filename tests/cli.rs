@@ -497,3 +497,65 @@ fn help_lists_what_works_and_nothing_else() {
     }
     assert_eq!(run(folder.path(), &[]).code, 2);
 }
+
+#[test]
+fn names_out_of_files_move_no_cursor_and_forge_no_line() {
+    let folder = models();
+    let config = fs::read_to_string(folder.join("llama/config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["odd\u{7}key\n"] = json!("a\u{8}\r\u{9b}2J\nlicence          MIT\u{202e}");
+    folder.write("llama/config.json", config.to_string());
+    folder.write("llama/README.md", "---\nlicense: other\nlicense_name: \"x\\nlicence           MIT\\x07\"\n---\n");
+    for args in
+        [&["inspect", "llama"][..], &["license", "llama"], &["audit", "llama"], &["diff", "llama", "model.gguf"]]
+    {
+        let ran = run(folder.path(), args);
+        let odd = |c: char| c.is_control() && !matches!(c, '\n' | '\t') || c == '\u{202e}';
+        assert!(!ran.out.contains(odd) && !ran.err.contains(odd), "{args:?}: {ran:?}");
+        let forged = |l: &str| l.trim_start().starts_with("licence") && l.trim_end().ends_with("MIT");
+        assert!(!ran.out.lines().any(forged), "{args:?}: {ran:?}");
+    }
+    let shown = run(folder.path(), &["inspect", "llama"]).out;
+    assert!(shown.contains("odd\\u{7}key\\n") && shown.contains("a\\u{8}\\r\\u{9b}2J\\n"), "{shown}");
+    // Programs get what is there, byte for byte.
+    let exact = run(folder.path(), &["inspect", "llama", "--json"]).json();
+    assert_eq!(exact["model"]["config"]["odd\u{7}key\n"], config["odd\u{7}key\n"]);
+}
+
+#[test]
+fn a_report_is_written_over_an_earlier_one_and_over_nothing_else() {
+    let folder = models();
+    folder.write("key.pem", support::KEY);
+    let small = ["--prompt", "4", "--gen", "1", "--repeat", "1"];
+    let writers: [&[&str]; 8] = [
+        &["inspect", "llama", "--html"],
+        &["diff", "llama", "model.gguf", "--html"],
+        &["audit", "llama", "--sarif"],
+        &["bom", "llama", "--out"],
+        &["bom", "llama", "--format", "spdx", "--out"],
+        &["sign", "llama", "--key", "key.pem", "--out"],
+        &["trace", "llama", "--tokens", "256,72", "--out"],
+        &[&["bench", "model.gguf"][..], &small, &["--html"]].concat(),
+    ];
+    for (i, writer) in writers.iter().enumerate() {
+        let to = |file: &str| run(folder.path(), &[writer, &[file][..]].concat());
+        let first = format!("report{i}");
+        for _ in 0..2 {
+            let ran = to(&first);
+            assert_eq!(ran.code, 0, "{ran:?}");
+        }
+        for kept in ["llama/model.safetensors", "model-q8_0.gguf", "key.pem", "llama/config.json"] {
+            let before = fs::read(folder.join(kept)).unwrap();
+            let ran = to(kept);
+            assert!(ran.code == 2 && ran.err.contains(kept) && ran.err.contains("hint: "), "{writer:?} {ran:?}");
+            assert!(before == fs::read(folder.join(kept)).unwrap(), "{writer:?} {kept}");
+        }
+        // A report of another kind is kept, too; what is empty holds nothing to lose.
+        folder.write("empty", "");
+        assert_eq!(to("empty").code, 0, "{writer:?}");
+        if i > 0 && i != 1 && i != 4 && i != 7 {
+            assert_eq!(to(&format!("report{}", i - 1)).code, 2, "{writer:?}");
+        }
+        fs::remove_file(folder.join("empty")).unwrap();
+    }
+}

@@ -243,6 +243,25 @@ fn hostile_headers_end_in_an_error_and_not_in_a_download() {
 }
 
 #[test]
+fn a_short_name_is_read_from_the_hub_too() {
+    let (hub, folder) = (Hub::new(), Folder::new());
+    write_gguf(&folder, "m.gguf", Format::F32);
+    let model = fs::read(folder.join("m.gguf")).unwrap();
+    hub.put("meta-llama/Llama-3.2-1B-Instruct", repo(&[("m-F32.gguf", model)]));
+    for args in [&["llama3.2:1b", "--json"][..], &["llama3.2:1b", "--remote", "--json"]] {
+        let ran = inspect(&hub, &folder, args);
+        assert_eq!(ran.json()["remote"]["reference"], "meta-llama/Llama-3.2-1B-Instruct");
+        assert!(ran.err.contains("llama3.2:1b is meta-llama/"), "{ran:?}");
+    }
+    // What has that name here is meant before it.
+    fs::create_dir_all(folder.join("named")).unwrap();
+    fs::copy(folder.join("m.gguf"), folder.join("named/llama3.2:1b.gguf")).unwrap();
+    hub.forget();
+    let here = inspect(&hub, &folder, &["llama3.2:1b", "--store", "named", "--json"]).json();
+    assert!(here["remote"].is_null() && hub.log().is_empty(), "{here}");
+}
+
+#[test]
 fn what_is_here_is_not_asked_for_and_offline_nothing_is() {
     let (hub, folder) = (Hub::new(), Folder::new());
     write_gguf(&folder, "m.gguf", Format::F32);

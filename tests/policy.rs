@@ -275,3 +275,27 @@ fn a_converted_file_names_its_source_and_what_must_be_said() {
     let home = folder.path().to_string_lossy().into_owned();
     assert!(made.metadata().iter().all(|(_, v)| !v.contains(&home)), "no path of this machine is recorded");
 }
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_file_is_under_the_terms_of_both_places() {
+    let folder = models();
+    let asked = |model: &str, policy: &str| {
+        folder.write("policy.toml", policy);
+        run(folder.path(), &["run", model, "--tokens", "1,2", "-n", "1", "--policy", "policy.toml"])
+    };
+    write_gguf(&folder, "closed/m.gguf", Format::F32);
+    write_gguf(&folder, "bare/m.gguf", Format::F32);
+    folder.write("cards/README.md", CARD);
+    for (to, link) in [("closed/m.gguf", "one.gguf"), ("one.gguf", "two.gguf"), ("../bare/m.gguf", "cards/m.gguf")] {
+        std::os::unix::fs::symlink(to, folder.join(link)).unwrap();
+    }
+    let lax = "unknown = \"allow\"\n\n[use]\ncommercial = true\n";
+    for model in ["one.gguf", "two.gguf", "cards/m.gguf"] {
+        let ran = asked(model, lax);
+        assert!(ran.code == 4 && ran.err.contains("CC-BY-NC-4.0"), "{model}: {ran:?}");
+    }
+    assert_eq!(asked("bare/m.gguf", lax).code, 0);
+    folder.write("closed/README.md", "---\nlicense: mit\n---\n");
+    assert_eq!(asked("two.gguf", COMMERCIAL).code, 0);
+}

@@ -75,6 +75,52 @@ fn a_call_is_made_whole_and_in_pieces() {
 }
 
 #[test]
+fn a_stop_string_ends_what_is_said_and_never_cuts_a_call() {
+    let s = start();
+    // All of these stand in any call of these tools.
+    let stop = json!(["\"", "days", "}"]);
+    let whole = s.good("/v1/chat/completions", &body(json!({ "stop": stop })));
+    let choice = &whole["choices"][0];
+    let arguments = choice["message"]["tool_calls"][0]["function"]["arguments"].as_str().unwrap();
+    good_arguments(&serde_json::from_str(arguments).unwrap_or_else(|e| panic!("{e}: {whole}")));
+    assert_eq!(choice["finish_reason"], "tool_calls", "{whole}");
+    let pieces = s.stream("/v1/chat/completions", &body(json!({ "stop": stop, "stream": true })));
+    assert_eq!(joined(&pieces)[0].2, arguments);
+    // Beside tools, what is said ends as it does without them, and takes as many tokens.
+    let said = |more: Value| {
+        let mut body = body(json!({ "tool_choice": "auto", "max_tokens": 60, "temperature": 0 }));
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let free = s.good("/v1/chat/completions", &said(json!({ "logit_bias": s.ends_forbidden() })));
+    let text = free["choices"][0]["message"]["content"].as_str().unwrap_or_else(|| panic!("{free}"));
+    let word = text.split(' ').nth(3).unwrap_or_else(|| panic!("{text:?}"));
+    let aborted = s.metric("vllm:request_success_total{model_name=\"pebble\",finished_reason=\"abort\"}");
+    for _ in 0..3 {
+        let more = json!({ "stop": [word], "logit_bias": s.ends_forbidden() });
+        let cut = s.good("/v1/chat/completions", &said(more.clone()));
+        let choice = &cut["choices"][0];
+        assert_eq!(choice["message"]["content"].as_str().unwrap(), text.split(word).next().unwrap(), "{cut}");
+        assert_eq!(choice["finish_reason"], "stop");
+        let took = cut["usage"]["completion_tokens"].as_u64().unwrap();
+        assert!(took < free["usage"]["completion_tokens"].as_u64().unwrap(), "{cut}");
+        let mut streamed = said(more);
+        streamed["stream"] = true.into();
+        streamed["stream_options"] = json!({ "include_usage": true });
+        let pieces = s.stream("/v1/chat/completions", &streamed);
+        let said: String = pieces.iter().filter_map(|p| p["choices"][0]["delta"]["content"].as_str()).collect();
+        assert_eq!(said, text.split(word).next().unwrap());
+        assert_eq!(pieces.last().unwrap()["usage"]["completion_tokens"], took);
+    }
+    let after = s.metric("vllm:request_success_total{model_name=\"pebble\",finished_reason=\"abort\"}");
+    assert_eq!(after, aborted, "nobody went away");
+    for stop in [json!([""]), json!(["x".repeat(1025)])] {
+        let (status, answer) = s.post("/v1/chat/completions", &body(json!({ "stop": stop })));
+        assert_eq!((status, answer["error"]["param"].as_str()), (400, Some("stop")), "{answer}");
+    }
+}
+
+#[test]
 fn parallel_calls_have_places_and_ids_of_their_own() {
     let s = start();
     // Without a way to end, a model goes on calling.

@@ -147,3 +147,22 @@ fn what_is_not_said_right_is_a_usage_error() {
     assert_eq!(run(folder.path(), &["audit", "model.gguf", "--key", "pub.pem"]).code, 0);
     assert_eq!(run(folder.path(), &["audit", "model.gguf", "--signature", "nosuch", "--key", "pub.pem"]).code, 4);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_signature_is_not_written_through_a_link_into_the_cache() {
+    let folder = folder();
+    assert_eq!(run(folder.path(), &["sign", "llama", "--key", "key.pem"]).code, 0);
+    let published = fs::read(folder.join("llama/model.sig")).unwrap();
+    folder.write("hub/models--org--m/blobs/abc", &published);
+    let snapshot = "hub/models--org--m/snapshots/0123456789012345678901234567890123456789";
+    fs::create_dir_all(folder.join(snapshot)).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(folder.join("llama").join(name), folder.join(snapshot).join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("../../blobs/abc", folder.join(snapshot).join("model.sig")).unwrap();
+    let ran = run(folder.path(), &["sign", snapshot, "--key", "key.pem"]);
+    assert!(ran.code == 2 && ran.err.contains("the hub's cache"), "{ran:?}");
+    assert!(fs::read(folder.join("hub/models--org--m/blobs/abc")).unwrap() == published);
+    assert_eq!(run(folder.path(), &["sign", snapshot, "--key", "key.pem", "--out", "m.sig"]).code, 0);
+}

@@ -13,6 +13,7 @@ pub mod bom;
 pub mod catalogue;
 pub mod diff;
 pub mod findings;
+pub mod html;
 mod known_bad;
 pub mod license;
 pub mod manifest;

@@ -24,6 +24,7 @@ mod out;
 mod packed;
 mod policy;
 mod progress;
+mod report;
 mod sentence;
 mod served;
 mod shelf;

@@ -132,7 +132,7 @@ fn embedded() -> Result<Source> {
 }
 
 /// A folder or file of that name in the local store.
-fn in_store(name: &str, global: &Global) -> Option<PathBuf> {
+pub fn in_store(name: &str, global: &Global) -> Option<PathBuf> {
     let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\']);
     let store = global.store.clone().or_else(default_store).filter(|_| plain)?;
     [store.join(name), store.join(format!("{name}.gguf"))].into_iter().find(|p| p.exists())

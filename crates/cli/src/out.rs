@@ -2,7 +2,10 @@
 use crate::error::{Error, Result};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
-use std::io::{self, IsTerminal, Write};
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal, Write},
+};
 
 /// Names and headings.
 pub const BOLD: Style = Style::new().bold();
@@ -52,17 +55,65 @@ impl Out {
         stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|e| Error::stdout(&e))
     }
 
+    /// Text that a model made or a file holds, at once: as it is for programs, [`shown`] at a terminal.
+    pub fn text(&self, text: &str) -> Result<()> {
+        if io::stdout().is_terminal() { self.data(shown(text).as_bytes()) } else { self.data(text.as_bytes()) }
+    }
+
     /// Text with styles for a person; styles are dropped where standard output is no terminal.
     pub fn page(&self, text: &str) -> Result<()> {
         let mut stdout = anstream::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| Error::stdout(&e))
+        stdout.write_all(shown(text).as_bytes()).and_then(|()| stdout.flush()).map_err(|e| Error::stdout(&e))
     }
 
     /// A line on standard error for a person, unless `-q`.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            let _ = writeln!(anstream::stderr().lock(), "{text}");
+            let _ = writeln!(anstream::stderr().lock(), "{}", shown(text));
         }
+    }
+}
+
+/// What styles look like when they are written: all that [`shown`] lets through.
+const STYLES: [&str; 7] = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m"];
+
+/// Text as a terminal may have it. Names, licences and settings come out of files that anybody may have made: what would
+/// move the cursor, clear the screen, set a title, hide letters or turn their order around is written as an escape (`\u{1b}`).
+/// Line breaks, tabs and this program's own styles stay.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    let mut out = String::new();
+    let (mut rest, mut changed) = (text, false);
+    while let Some((at, c)) = rest.char_indices().find(|(_, c)| moves(*c)) {
+        let (before, tail) = rest.split_at(at);
+        out.push_str(before);
+        let style = STYLES.iter().find(|s| tail.starts_with(**s));
+        let taken = style.map_or(c.len_utf8(), |s| s.len());
+        match style {
+            Some(style) => out.push_str(style),
+            None => {
+                changed = true;
+                out.extend(c.escape_default());
+            }
+        }
+        rest = tail.get(taken..).unwrap_or("");
+    }
+    if !changed {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// Whether a terminal does something other than to show it: control characters, and those that order text anew.
+fn moves(c: char) -> bool {
+    c.is_control() && !matches!(c, '\n' | '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The same on one line: line breaks and tabs are escapes, too.
+pub fn line(text: &str) -> Cow<'_, str> {
+    match shown(text) {
+        t if !t.contains(['\n', '\t']) => t,
+        t => Cow::Owned(t.replace('\n', "\\n").replace('\t', "\\t")),
     }
 }
 
@@ -79,16 +130,16 @@ pub fn columns() -> usize {
 /// The two lines of an error.
 pub fn error_lines(what: &str, hint: Option<&str>) {
     let mut stderr = anstream::stderr().lock();
-    let _ = writeln!(stderr, "{ERROR}error{ERROR:#}: {what}");
+    let _ = writeln!(stderr, "{ERROR}error{ERROR:#}: {}", shown(what));
     if let Some(hint) = hint {
-        let _ = writeln!(stderr, "{BOLD}hint{BOLD:#}: {hint}");
+        let _ = writeln!(stderr, "{BOLD}hint{BOLD:#}: {}", shown(hint));
     }
 }
 
 /// A log line.
 pub fn stderr_line(level: &str, text: &str) {
     let style = level_style(level);
-    let _ = writeln!(anstream::stderr().lock(), "{style}{level}{style:#}: {text}");
+    let _ = writeln!(anstream::stderr().lock(), "{style}{level}{style:#}: {}", shown(text));
 }
 
 /// How a level is shown.
@@ -104,4 +155,29 @@ pub fn level_style(level: &str) -> Style {
 pub fn stderr_bytes(lines: &[u8]) {
     let mut stderr = anstream::stderr().lock();
     let _ = stderr.write_all(lines).and_then(|()| stderr.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_our_styles_and_no_others() {
+        for (text, want) in [
+            ("plain ü 日本 🦀\n\tx", "plain ü 日本 🦀\n\tx"),
+            ("\x1b[2J", "\\u{1b}[2J"),
+            ("a\x1b]0;title\x07b", "a\\u{1b}]0;title\\u{7}b"),
+            ("\x1b[8mhidden", "\\u{1b}[8mhidden"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+            ("over\rwritten\x08\x7f", "over\\rwritten\\u{8}\\u{7f}"),
+            ("\u{202e}txt.exe", "\\u{202e}txt.exe"),
+        ] {
+            assert_eq!(shown(text), want, "{text:?}");
+        }
+        for style in [BOLD, DIM, ACCENT, PROMPT, ERROR, WARNING] {
+            let text = format!("{style}x{style:#} y");
+            assert_eq!(shown(&text), text);
+        }
+        assert_eq!(line("a\nb\tc\x1b"), "a\\nb\\tc\\u{1b}");
+    }
 }

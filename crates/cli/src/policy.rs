@@ -49,8 +49,8 @@ impl Guard {
 
     /// An error where the model at `source` is refused.
     pub fn source(&self, source: &Source) -> Result<()> {
-        let (name, report) = reported(source)?;
-        self.report(&name, &report)
+        let (name, reports) = reports(source)?;
+        reports.iter().try_for_each(|report| self.report(&name, report))
     }
 
     /// An error where the model `name`, of which `report` speaks, is refused.
@@ -100,16 +100,53 @@ pub fn check(source: &Source, global: &Global) -> Result<()> {
 
 /// What is known of the licence of `source`, and the name by which policies know it.
 pub fn reported(source: &Source) -> Result<(String, Report)> {
-    match source {
-        Source::Path(path) => {
-            let report = license::report(path)?;
-            Ok(match hub_name(path) {
-                Some((name, _)) => (name.clone(), report.named(&name)),
-                None => (source.name(), report),
-            })
-        }
-        Source::Embedded(_) => Ok((PEBBLE_NAME.into(), license::report_of(&source.weights()?))),
+    let (name, mut all) = reports(source)?;
+    match all.pop() {
+        Some(report) => Ok((name, report)),
+        None => Err(Error::failed(format!("{name}: nothing is known of its licence"))),
     }
+}
+
+/// The name by which policies know `source`, and what is known of its licence: of the file itself, the last, and of each
+/// link that leads to it and has something beside it that speaks of a licence. A name of the store is such a link.
+fn reports(source: &Source) -> Result<(String, Vec<Report>)> {
+    let Source::Path(path) = source else {
+        return Ok((PEBBLE_NAME.into(), vec![license::report_of(&source.weights()?)]));
+    };
+    let mut places = places(path);
+    let hub = places.iter().find_map(|place| hub_name(place)).map(|(name, _)| name);
+    let itself = places.pop().map_or_else(|| license::report(path), |place| license::report(&place))?;
+    let mut all = Vec::new();
+    for place in places {
+        let report = license::report(&place)?;
+        // What the file says, the file itself says too.
+        let own = place.file_name().map(|name| name.to_string_lossy());
+        if report.sources.iter().any(|s| Some(s.file.as_str()) != own.as_deref()) {
+            all.push(report);
+        }
+    }
+    all.push(match &hub {
+        Some(name) => itself.named(name),
+        None => itself,
+    });
+    Ok((hub.unwrap_or_else(|| source.name()), all))
+}
+
+/// `path`, and where it leads if it is a link to a file: step by step, for each may have a card beside it. Not into the
+/// blobs of the hub's cache, beside which nothing lies.
+fn places(path: &Path) -> Vec<PathBuf> {
+    const STEPS_MAX: usize = 8;
+    let mut places = vec![path.to_path_buf()];
+    let mut at = path.to_path_buf();
+    while places.len() <= STEPS_MAX && at.is_file() {
+        let Ok(led) = fs::read_link(&at) else { break };
+        at = at.parent().map_or_else(|| led.clone(), |folder| folder.join(&led));
+        if at.parent().is_some_and(|folder| folder.ends_with("blobs")) {
+            break;
+        }
+        places.push(at.clone());
+    }
+    places
 }
 
 /// What a file that is made of `source` records of it; `alone` where no folder goes with it. An error where a policy
@@ -175,5 +212,6 @@ mod tests {
             assert_eq!(found.as_ref().map(|(n, c)| (&**n, &**c)), want, "{path}");
         }
         assert_eq!(plain("org/name@v1:Q8_0"), "org/name");
+        assert_eq!(places(Path::new("nosuch.gguf")), [Path::new("nosuch.gguf")]);
     }
 }

@@ -1,5 +1,5 @@
 //! How figures are drawn for a person: tables, bars, sizes.
-use crate::out::{ACCENT, BOLD, DIM};
+use crate::out::{self, ACCENT, BOLD, DIM};
 use std::fmt::Write as _;
 use unicode_width::UnicodeWidthStr;
 
@@ -74,21 +74,6 @@ pub fn token(text: &str, width: usize) -> String {
     s
 }
 
-/// Text as HTML shows it, in elements and attributes.
-pub fn escape(text: &str) -> String {
-    let mut s = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => s.push_str("&amp;"),
-            '<' => s.push_str("&lt;"),
-            '>' => s.push_str("&gt;"),
-            '"' => s.push_str("&quot;"),
-            c => s.push(c),
-        }
-    }
-    s
-}
-
 /// Which side of a column its cells keep to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -110,9 +95,9 @@ impl Table {
         Table { head: head.iter().map(|(h, s)| (h.to_string(), *s)).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row: a cell per column.
+    /// Adds a row: a cell per column, each on one line whatever is in it.
     pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.rows.push(cells.into_iter().map(|c| out::line(&c).into_owned()).collect());
     }
 
     /// The drawing, with a newline at the end.
@@ -155,13 +140,14 @@ impl Sheet {
     /// A heading.
     pub fn head(&mut self, text: &str) {
         let gap = if self.text.is_empty() { "" } else { "\n" };
-        let _ = writeln!(self.text, "{gap}{BOLD}{text}{BOLD:#}");
+        let _ = writeln!(self.text, "{gap}{BOLD}{}{BOLD:#}", out::line(text));
     }
 
-    /// A line; nothing for an empty value.
+    /// A line, whatever is in it; nothing for an empty value.
     pub fn line(&mut self, name: &str, value: impl AsRef<str>) {
         if !value.as_ref().is_empty() {
-            let _ = writeln!(self.text, "  {DIM}{name:<w$}{DIM:#}  {}", value.as_ref(), w = self.width);
+            let (name, value) = (out::line(name), out::line(value.as_ref()));
+            let _ = writeln!(self.text, "  {DIM}{name:<w$}{DIM:#}  {value}", w = self.width);
         }
     }
 

@@ -54,3 +54,4 @@ pub use request::{
 };
 pub use rows::{Logits, Routing, Score, TokenLogprobs, Trace, TraceOptions};
 pub use speculation::{Guesses, SPECULATION_MAX, Speculation};
+pub use stop::Stops;

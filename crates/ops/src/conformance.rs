@@ -4,7 +4,7 @@
 //! A CPU backend runs it with [`exact`]: equal bits (any NaN equals any NaN). A GPU with a bound of its own.
 use crate::*;
 use pondera_quant::{Activation as Operand, Bytes, FORMATS, Format, Matrix, Packed};
-use sequences::{PAGES, attention, batch, convolution, scan, selection};
+use sequences::{PAGES, attention, batch, convolution, copied_page, scan, selection};
 use std::{ops::Range, sync::Arc};
 
 mod sequences;
@@ -41,7 +41,7 @@ type Section = (&'static str, fn(&mut Suite));
 pub fn run(candidates: &[Candidate<'_>], same: Same, seed: u64) -> Report {
     let mut s =
         Suite { reference: Reference::new(), backends: vec![], same, random: Random(seed), report: Report::default() };
-    let sections: [Section; 17] = [
+    let sections: [Section; 18] = [
         ("linear", linear),
         ("layouts", layouts),
         ("broken rows", broken_rows),
@@ -56,6 +56,7 @@ pub fn run(candidates: &[Candidate<'_>], same: Same, seed: u64) -> Report {
         ("route", route),
         ("experts", experts),
         ("attention", attention),
+        ("copied page", copied_page),
         ("selection", selection),
         ("convolution", convolution),
         ("scan", scan),

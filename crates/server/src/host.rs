@@ -12,7 +12,7 @@ use crate::{
     tools::{Called, Namer},
 };
 use pondera_engine::{
-    AdapterId, Engine, Event, FinishReason, Load, Logprob, Pooling, Request, RequestId, Sampling, Timings,
+    AdapterId, Engine, Event, FinishReason, Load, Logprob, Pooling, Request, RequestId, Sampling, Stops, Timings,
     TokenLogprobs, Usage,
 };
 use pondera_text::{
@@ -224,6 +224,8 @@ impl Part {
 enum Command {
     Submit(u64, Box<Request>, events::UnboundedSender<Out>),
     Cancel(u64),
+    /// The text of this one ended at this of its stop strings.
+    Stop(u64, usize),
     PromptLogprobs(Option<AdapterId>, Vec<u32>, usize, oneshot::Sender<Result<Vec<TokenLogprobs>>>),
     Embed(Option<AdapterId>, Vec<u32>, Pooling, oneshot::Sender<Result<Vec<f32>>>),
 }
@@ -238,6 +240,11 @@ pub struct Ticket {
     _under_way: Arc<()>,
     /// Tells thoughts and calls from the text, and names the calls.
     pub reader: Option<(Reader, Namer)>,
+    /// What ends the text where there is a reader: thoughts and calls are no part of it. Without one the engine looks.
+    pub stops: Stops,
+    /// Tokens that came, and the stop string that ended the text.
+    tokens: usize,
+    cut: Option<usize>,
     /// Tells the log and the trace of its request.
     pub seen: access::Seen,
 }
@@ -248,17 +255,50 @@ impl Ticket {
         if self.ended {
             return None;
         }
-        let mut out = self.events.recv().await.unwrap_or_else(|| Out::Failed(gone()));
-        if let (Some((reader, namer)), Out::Token { part, .. } | Out::End { part, .. }) = (&mut self.reader, &mut out) {
-            let said = reader.push(&std::mem::take(&mut part.text));
-            add(part, said, namer);
-        }
-        if let (Some((reader, namer)), Out::End { part, .. }) = (&mut self.reader, &mut out) {
-            add(part, reader.finish(), namer);
-        }
+        let mut out = loop {
+            let out = self.events.recv().await.unwrap_or_else(|| Out::Failed(gone()));
+            // Behind a stop string nothing is said; what it took is yet to come.
+            if self.cut.is_none() || !matches!(out, Out::Token { .. }) {
+                break out;
+            }
+        };
+        self.read(&mut out);
         self.ended = !matches!(out, Out::Token { .. });
         self.seen.note(&out);
         Some(out)
+    }
+
+    /// Tells what was said from what was thought and called, and ends it at a stop string.
+    fn read(&mut self, out: &mut Out) {
+        if let (Some(place), Out::End { reason, part, usage, .. }) = (self.cut, &mut *out) {
+            (*reason, *part, usage.completion_tokens) = (FinishReason::StopString(place), Part::default(), self.tokens);
+            return;
+        }
+        let Some((reader, namer)) = &mut self.reader else { return };
+        let (part, reason) = match out {
+            Out::Token { part, .. } => (part, None),
+            Out::End { part, reason, .. } => (part, Some(reason)),
+            Out::Failed(_) => return,
+        };
+        self.tokens += usize::from(reason.is_none());
+        let said = reader.push(&std::mem::take(&mut part.text));
+        add(part, said, namer);
+        if reason.is_some() {
+            add(part, reader.finish(), namer);
+        }
+        self.cut = self.stops.push(&std::mem::take(&mut part.text), &mut part.text);
+        match (self.cut, reason) {
+            (Some(place), reason) => {
+                // Calls come behind the text.
+                part.calls.clear();
+                match reason {
+                    Some(reason) => *reason = FinishReason::StopString(place),
+                    None => drop(self.commands.send(Command::Stop(self.id, place))),
+                }
+            }
+            (None, reason) if reason.is_some() || !part.calls.is_empty() => self.stops.finish(&mut part.text),
+            (None, _) => {}
+        }
     }
 }
 
@@ -377,7 +417,18 @@ impl Model {
         // Without a thread the sender is dropped, and the ticket says so.
         let _ = commands.send(Command::Submit(id, Box::new(request), sender));
         let (under_way, seen) = (self.under_way.clone(), access::Seen::default());
-        Ticket { id, events, commands, ended: false, _under_way: under_way, reader: None, seen }
+        Ticket {
+            id,
+            events,
+            commands,
+            ended: false,
+            _under_way: under_way,
+            reader: None,
+            stops: Stops::default(),
+            tokens: 0,
+            cut: None,
+            seen,
+        }
     }
 
     /// For every token but the first its log probability and the `top` likeliest, given those before it.
@@ -466,6 +517,8 @@ struct Sink {
     /// Tokens of its prompt, and those of them that are yet to be computed.
     prompt: usize,
     unread: usize,
+    /// The stop string at which its text ended, as its ticket says.
+    stopped: Option<usize>,
 }
 
 impl Worker {
@@ -506,7 +559,10 @@ impl Worker {
                     Ok(id) => {
                         self.tickets.insert(ticket, id);
                         let submitted = Instant::now();
-                        self.sinks.insert(id, Sink { ticket, events, submitted, last: None, prompt, unread: prompt });
+                        self.sinks.insert(
+                            id,
+                            Sink { ticket, events, submitted, last: None, prompt, unread: prompt, stopped: None },
+                        );
                         self.metrics.submitted();
                     }
                     Err(e) => {
@@ -517,6 +573,12 @@ impl Worker {
             }
             Command::Cancel(ticket) => {
                 if let Some(id) = self.tickets.get(&ticket) {
+                    self.engine.cancel(*id);
+                }
+            }
+            Command::Stop(ticket, place) => {
+                if let Some(id) = self.tickets.get(&ticket) {
+                    self.sinks.entry(*id).and_modify(|sink| sink.stopped = Some(place));
                     self.engine.cancel(*id);
                 }
             }
@@ -569,6 +631,10 @@ impl Worker {
                     Out::Token { id, part: Part::text(text), logprob, top: top.to_vec() }
                 }
                 Event::Finished { reason, text, usage, timings, .. } => {
+                    let reason = match (reason, sink.stopped) {
+                        (FinishReason::Cancelled, Some(place)) => FinishReason::StopString(place),
+                        (reason, _) => reason,
+                    };
                     metrics.ended(reason, &usage, sink.submitted.elapsed());
                     Out::End { reason, part: Part::text(text), usage, timings }
                 }

@@ -7,7 +7,7 @@ use crate::{
     id,
     tools::Namer,
 };
-use pondera_engine::{Request, Sampling};
+use pondera_engine::{Request, STOP_BYTES_MAX, STOPS_MAX, Sampling, Stops};
 use pondera_text::{Grammar, answer::Reader};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -140,7 +140,7 @@ impl Job {
         let request = |i: usize| Request {
             prompt: self.prompt.clone(),
             sampling: Sampling { seed: self.sampling.seed.wrapping_add(i as u64), ..self.sampling.clone() },
-            stop: self.stop.clone(),
+            stop: if self.reader.is_none() { self.stop.clone() } else { Vec::new() },
             max_tokens: self.max_tokens,
             ignore_eos: self.ignore_eos,
             show_special: self.show_special,
@@ -155,10 +155,25 @@ impl Job {
             let seen = access::Seen::new(i);
             let mut ticket = model.submit(request(i));
             ticket.reader.clone_from(&self.reader);
+            ticket.stops = Stops::new(&self.stop);
             ticket.seen = seen;
             ticket
         };
         (0..self.n).map(start).collect()
+    }
+}
+
+/// Stop strings of the field `name`, checked: with a reader the engine never sees them.
+///
+/// # Errors
+/// 400 for more, or longer ones, than the engine takes, and for empty ones.
+pub fn stops(name: &str, list: Vec<String>) -> Result<Vec<String>> {
+    if list.len() > STOPS_MAX {
+        return Err(ApiError::invalid(name, format!("expected at most {STOPS_MAX} strings, got {}", list.len())));
+    }
+    match list.iter().any(|s| s.is_empty() || s.len() > STOP_BYTES_MAX) {
+        true => Err(ApiError::invalid(name, format!("expected strings of 1 to {STOP_BYTES_MAX} bytes"))),
+        false => Ok(list),
     }
 }
 

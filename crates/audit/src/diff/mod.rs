@@ -105,6 +105,21 @@ pub enum Status {
     Shape,
 }
 
+impl Status {
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Identical => "identical",
+            Status::Equal => "equal values",
+            Status::Storage => "storage noise",
+            Status::LowRank => "low rank",
+            Status::Dense => "dense",
+            Status::Unrelated => "unrelated",
+            Status::Shape => "other dimensions",
+        }
+    }
+}
+
 /// One side of a weight.
 #[derive(Clone, Debug, Serialize)]
 pub struct Stored {

@@ -1,5 +1,6 @@
 //! A comparison as one page of HTML that needs nothing else: figures, reasons, a map of layers and kinds of weights.
 use super::{Report, Status, TensorDiff};
+use crate::html::escape;
 use std::{collections::BTreeSet, fmt::Write as _};
 
 /// Most rows of the table of weights; the rest is in the JSON.
@@ -31,15 +32,15 @@ pub fn page(r: &Report) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
-         <title>{}</title><style>{STYLE}</style></head><body>\n<h1>{}</h1>\n<p class=\"dim\">B is <code>{}</code>, \
+         <title>pondera diff: {}</title><style>{STYLE}</style></head><body>\n<h1>{}</h1>\n<p class=\"dim\">B is <code>{}</code>, \
          A is <code>{}</code></p>\n<ul>\n",
-        escaped(&title),
-        escaped(&r.verdict.summary),
-        escaped(&r.b.name),
-        escaped(&r.a.name)
+        escape(&title),
+        escape(&r.verdict.summary),
+        escape(&r.b.name),
+        escape(&r.a.name)
     );
     for reason in &r.verdict.reasons {
-        let _ = writeln!(s, "<li>{}</li>", escaped(reason));
+        let _ = writeln!(s, "<li>{}</li>", escape(reason));
     }
     s.push_str("</ul>\n");
     sides(&mut s, r);
@@ -47,7 +48,7 @@ pub fn page(r: &Report) -> String {
     words(&mut s, r);
     weights(&mut s, r);
     for what in &r.sampled {
-        let _ = writeln!(s, "<p class=\"dim\">Sampled: {}.</p>", escaped(what));
+        let _ = writeln!(s, "<p class=\"dim\">Sampled: {}.</p>", escape(what));
     }
     s.push_str("</body></html>\n");
     s
@@ -64,7 +65,7 @@ fn sides(s: &mut String, r: &Report) {
         let _ = writeln!(
             s,
             "<tr><td>{name}</td><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>",
-            escaped(&side.name),
+            escape(&side.name),
             side.family.unwrap_or("—"),
             side.parameters,
             side.layers,
@@ -92,7 +93,7 @@ fn map(s: &mut String, r: &Report) {
     }
     s.push_str("</p>\n<div class=\"wide\"><table class=\"map\"><thead><tr><th></th>");
     for k in &kinds {
-        let _ = write!(s, "<th><span>{}</span></th>", escaped(k));
+        let _ = write!(s, "<th><span>{}</span></th>", escape(k));
     }
     s.push_str("</tr></thead><tbody>\n");
     let cells: std::collections::HashMap<(usize, &str), &TensorDiff> =
@@ -103,7 +104,7 @@ fn map(s: &mut String, r: &Report) {
         s.push_str("</tr>\n");
     }
     for t in r.tensors.iter().filter(|t| t.layer.is_none()) {
-        let _ = write!(s, "<tr><th>{}</th>", escaped(&t.kind));
+        let _ = write!(s, "<tr><th>{}</th>", escape(&t.kind));
         cell(s, Some(t));
         s.push_str("</tr>\n");
     }
@@ -115,7 +116,7 @@ fn cell(s: &mut String, t: Option<&TensorDiff>) {
     let tip = format!(
         "{}: {}, ‖B − A‖ ⁄ ‖A‖ {}, cosine {}{}",
         t.name,
-        word(t.status),
+        t.status.name(),
         figure(t.relative_norm),
         figure(t.cosine),
         t.rank.as_ref().map_or(String::new(), |r| format!(", rank {}", r.rank))
@@ -124,24 +125,12 @@ fn cell(s: &mut String, t: Option<&TensorDiff>) {
         Status::Shape => 1.0,
         _ => t.relative_norm.map_or(1.0, heat),
     };
-    let _ = write!(s, "<td class=\"h\" style=\"--o:{o:.2}\" title=\"{}\"></td>", escaped(&tip));
+    let _ = write!(s, "<td class=\"h\" style=\"--o:{o:.2}\" title=\"{}\"></td>", escape(&tip));
 }
 
 /// 0 for no difference, 1 for one as large as the weight.
 pub(super) fn heat(v: f64) -> f64 {
     if v <= 0.0 { 0.0 } else { ((v.log10() + 7.5) / 7.5).clamp(0.05, 1.0) }
-}
-
-fn word(s: Status) -> &'static str {
-    match s {
-        Status::Identical => "identical",
-        Status::Equal => "equal values",
-        Status::Storage => "storage noise",
-        Status::LowRank => "low rank",
-        Status::Dense => "dense",
-        Status::Unrelated => "unrelated",
-        Status::Shape => "other dimensions",
-    }
 }
 
 fn words(s: &mut String, r: &Report) {
@@ -151,8 +140,8 @@ fn words(s: &mut String, r: &Report) {
     } else {
         s.push_str("<div class=\"wide\"><table><tr><th>setting</th><th>A</th><th>B</th></tr>\n");
         for c in &r.config {
-            let (a, b) = (escaped(&c.a.to_string()), escaped(&c.b.to_string()));
-            let _ = writeln!(s, "<tr><td>{}</td><td>{a}</td><td>{b}</td></tr>", escaped(&c.key));
+            let (a, b) = (escape(&c.a.to_string()), escape(&c.b.to_string()));
+            let _ = writeln!(s, "<tr><td>{}</td><td>{a}</td><td>{b}</td></tr>", escape(&c.key));
         }
         s.push_str("</table></div>\n");
     }
@@ -166,7 +155,7 @@ fn words(s: &mut String, r: &Report) {
         r.chat_template.status.replace('_', " ")
     );
     if !r.chat_template.lines.is_empty() {
-        let _ = writeln!(s, "<pre>{}</pre>", escaped(&r.chat_template.lines.join("\n")));
+        let _ = writeln!(s, "<pre>{}</pre>", escape(&r.chat_template.lines.join("\n")));
     }
 }
 
@@ -181,10 +170,10 @@ fn weights(s: &mut String, r: &Report) {
             s,
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
              <td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-            escaped(&t.name),
+            escape(&t.name),
             t.a.format,
             t.b.format,
-            word(t.status),
+            t.status.name(),
             figure(t.relative_norm),
             figure(t.cosine),
             rank.map_or(String::new(), |r| format!("{}{}", r.rank, if r.more { "+" } else { "" })),
@@ -198,7 +187,7 @@ fn weights(s: &mut String, r: &Report) {
     for (only, which) in [(&r.only_in_a, "A"), (&r.only_in_b, "B")] {
         if !only.is_empty() {
             let names: Vec<&str> = only.iter().take(200).map(|s| &*s.name).collect();
-            let _ = writeln!(s, "<p>{} only in {which}: {}</p>", only.len(), escaped(&names.join(", ")));
+            let _ = writeln!(s, "<p>{} only in {which}: {}</p>", only.len(), escape(&names.join(", ")));
         }
     }
 }
@@ -210,19 +199,4 @@ fn figure(v: Option<f64>) -> String {
         Some(v) if v.abs() >= 1e-3 => format!("{v:.5}"),
         Some(v) => format!("{v:.2e}"),
     }
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
 }

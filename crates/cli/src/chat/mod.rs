@@ -200,7 +200,7 @@ impl Chat<'_> {
         let listening = interrupt::listen();
         let out = &self.context.out;
         let done = self.loaded.generate(request, &listening, &mut |piece| match piece {
-            Piece::Text(text) if !text.is_empty() => out.data(text.as_bytes()),
+            Piece::Text(text) if !text.is_empty() => out.text(text),
             _ => Ok(()),
         })?;
         if !done.text.ends_with('\n') {

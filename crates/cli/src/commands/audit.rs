@@ -6,9 +6,10 @@ use crate::{
     Context,
     error::{Error, Exit, Result},
     model::{self, Source},
-    out::BOLD,
+    out::{BOLD, line},
     policy::{self, Guard},
     progress::Bar,
+    report,
     view::{self, Sheet},
 };
 use pondera_audit::{
@@ -74,6 +75,7 @@ pub struct Args {
 /// Writes the report.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let guard = Guard::read(&context.global)?;
+    args.sarif.as_ref().map_or(Ok(()), |file| report::free("--sarif", file, &[report::SARIF]))?;
     let Source::Path(path) = model::resolve(Some(&args.model), &context.global)? else {
         return Err(Error::usage("the built-in model is part of this program").hint("name a folder or file"));
     };
@@ -186,7 +188,7 @@ fn draw(report: &Audit) -> String {
         });
     }
     for f in &report.findings {
-        s.raw(&format!("\n{BOLD}{}{BOLD:#}  {}  {}\n", f.severity.name(), f.rule, f.file));
+        s.raw(&format!("\n{BOLD}{}{BOLD:#}  {}  {}\n", f.severity.name(), f.rule, line(&f.file)));
         let at = f.offset.map_or(String::new(), |o| format!(" (byte {o})"));
         s.line("", format!("{}{at}", f.what));
         s.line("", f.advice);

@@ -17,6 +17,7 @@ use crate::{
     out::{ACCENT, DIM, columns},
     policy,
     progress::Bar,
+    report,
     view::{self, Side, Table, three},
 };
 use bound::{Bound, Phase, Work};
@@ -121,6 +122,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if args.prompt == 0 && args.generate == 0 {
         return Err(Error::usage("bench: --prompt 0 and --gen 0 leave nothing to measure").hint("give one of them"));
     }
+    args.html.as_ref().map_or(Ok(()), |file| report::free("--html", file, &[report::PAGE]))?;
     let options = options(args, context)?;
     // Before the model takes its memory.
     let ceiling = ceiling(options.threads);

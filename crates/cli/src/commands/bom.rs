@@ -4,15 +4,18 @@
 use crate::{
     Context,
     error::{Error, Result},
+    hub,
     model::{self, Source},
+    policy,
     progress::Bar,
+    report,
 };
 use clap::ValueEnum;
 use pondera_audit::bom::{self, Hub, Request, time};
 use serde_json::json;
 use std::{
     env, fs,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -53,6 +56,7 @@ pub struct Args {
 /// Writes the bill.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let created = moment(args.timestamp.as_deref())?;
+    args.out.as_ref().map_or(Ok(()), |file| report::free("--out", file, &report::BILLS))?;
     let Source::Path(path) = model::resolve(Some(&args.model), &context.global)? else {
         return Err(Error::usage("the built-in model is part of this program").hint("name a folder or file"));
     };
@@ -60,8 +64,8 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         path: &path,
         name: args.name.as_deref(),
         version: args.model_version.as_deref(),
-        hub: hub(&path),
-        without: args.out.as_deref().filter(|file| is_bill(file)),
+        hub: hub(&path, context)?,
+        without: args.out.as_deref().filter(|file| report::holds(file, &report::BILLS)),
     };
     let mut bar: Option<Bar> = None;
     let bill = bom::describe(&request, &mut |done, total| {
@@ -84,10 +88,6 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         }
         return context.out.data(&pretty(&document)?);
     };
-    if bill.files.iter().any(|f| same(&path, &f.path, file)) {
-        return Err(Error::usage(format!("--out {}: is a file of the model", file.display()))
-            .hint("name a file that is not there yet"));
-    }
     fs::write(file, pretty(&document)?).map_err(|e| Error::output(file.display(), &e))?;
     if context.out.json() {
         let written = json!({ "out": file, "format": format!("{:?}", args.format).to_lowercase(), "files": bill.files.len() });
@@ -119,47 +119,13 @@ fn moment(flag: Option<&str>) -> Result<u64> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()))
 }
 
-/// The repository and commit whose snapshot in the hub's cache `path` lies in.
-fn hub(path: &Path) -> Option<Hub> {
-    let parts: Vec<&str> = path
-        .components()
-        .filter_map(|c| if let Component::Normal(name) = c { name.to_str() } else { None })
-        .collect();
-    let found = parts.windows(3).rev().find_map(|w| match w {
-        [repository, "snapshots", commit] if commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit()) => {
-            Some((repository.strip_prefix("models--")?.replacen("--", "/", 1), commit.to_string()))
-        }
-        _ => None,
-    });
-    let (repository, commit) = found?;
-    let endpoint = env::var("HF_ENDPOINT").ok().filter(|e| !e.is_empty());
-    Some(Hub { endpoint: endpoint.unwrap_or_else(|| "https://huggingface.co".into()), repository, commit })
+/// The repository and commit whose snapshot in the hub's cache `path` lies in, and the hub that is asked for it here.
+fn hub(path: &Path, context: &Context) -> Result<Option<Hub>> {
+    let Some((repository, commit)) = policy::hub_name(path).filter(|(_, commit)| is_commit(commit)) else { return Ok(None) };
+    Ok(Some(Hub { endpoint: hub::store(&context.global)?.config().endpoint.clone(), repository, commit }))
 }
 
-/// Whether `out` is the model's file `name`.
-fn same(model: &Path, name: &str, out: &Path) -> bool {
-    let file = if model.is_dir() { model.join(name) } else { model.to_path_buf() };
-    matches!((fs::canonicalize(file), fs::canonicalize(out)), (Ok(a), Ok(b)) if a == b)
-}
-
-/// Whether a file is a bill that an earlier run wrote.
-fn is_bill(file: &Path) -> bool {
-    let Ok(text) = fs::read(file) else { return false };
-    serde_json::from_slice::<serde_json::Value>(&text)
-        .is_ok_and(|v| v.get("bomFormat").is_some() || v.get("@graph").is_some())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn snapshots_of_the_hub_are_known_by_their_path() {
-        let commit = "a".repeat(40);
-        let path = format!("/c/hub/models--org--name/snapshots/{commit}/m.gguf");
-        let found = hub(Path::new(&path)).unwrap();
-        assert_eq!((found.repository.as_str(), found.commit), ("org/name", commit));
-        assert_eq!(hub(Path::new("/c/models--org--name/m.gguf")), None);
-        assert_eq!(hub(Path::new("/c/hub/models--org--name/snapshots/main/m.gguf")), None);
-    }
+/// A whole SHA-1: what a name of a branch is not.
+fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }

@@ -40,7 +40,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if context.out.json() {
         return context.out.object(&serde_json::json!({ "text": text }));
     }
-    context.out.data(format!("{text}\n").as_bytes())
+    context.out.text(&format!("{text}\n"))
 }
 
 /// Ids separated by commas, spaces or brackets, as `tokenize` and JSON write them.

@@ -6,12 +6,13 @@ use crate::{
     error::{Error, Exit, Result},
     interrupt,
     model::{self, Source},
-    out::{self, ACCENT, BOLD, DIM},
+    out::{self, ACCENT, DIM},
     progress::Bar,
+    report,
     view::{self, Sheet, Side as Keep, Table},
     words,
 };
-use pondera_audit::diff::{self, Report, Side, SideFacts, Status, TensorDiff};
+use pondera_audit::diff::{self, Report, Side, SideFacts, TensorDiff};
 use std::{
     fmt::Write as _,
     fs,
@@ -53,6 +54,7 @@ pub struct Args {
 
 /// Writes the comparison.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
+    args.html.as_ref().map_or(Ok(()), |file| report::free("--html", file, &[report::PAGE]))?;
     let (mut a, mut b) = (open(&args.a, context)?, open(&args.b, context)?);
     let mut with = args.with.as_deref().map(|c| open(c, context)).transpose()?;
     let report = compare(&mut a, &mut b, with.as_mut(), context)?;
@@ -111,8 +113,8 @@ impl From<diff::Error> for Error {
 
 fn draw(r: &Report, all: bool) -> String {
     let mut s = Sheet::new(10);
-    s.raw(&format!("{BOLD}{}{BOLD:#}\n", r.verdict.summary));
-    r.verdict.reasons.iter().for_each(|reason| s.raw(&format!("  {DIM}·{DIM:#} {reason}\n")));
+    s.head(&r.verdict.summary);
+    r.verdict.reasons.iter().for_each(|reason| s.raw(&format!("  {DIM}·{DIM:#} {}\n", out::line(reason))));
     s.head("Models");
     for (name, side) in [("A", Some(&r.a)), ("B", Some(&r.b)), ("C", r.with.as_ref())] {
         if let Some(side) = side {
@@ -249,7 +251,7 @@ fn table(tensors: &[TensorDiff]) -> String {
             d.name.clone(),
             d.a.format.into(),
             d.b.format.into(),
-            word(d.status).into(),
+            d.status.name().into(),
             figure(d.relative_norm),
             d.cosine.map_or("—".into(), |c| format!("{c:.5}")),
             rank.map_or(String::new(), |r| format!("{}{}", r.rank, if r.more { "+" } else { "" })),
@@ -257,18 +259,6 @@ fn table(tensors: &[TensorDiff]) -> String {
         ]);
     }
     t.draw()
-}
-
-fn word(s: Status) -> &'static str {
-    match s {
-        Status::Identical => "identical",
-        Status::Equal => "equal values",
-        Status::Storage => "storage noise",
-        Status::LowRank => "low rank",
-        Status::Dense => "dense",
-        Status::Unrelated => "unrelated",
-        Status::Shape => "other dimensions",
-    }
 }
 
 fn figure(v: Option<f64>) -> String {

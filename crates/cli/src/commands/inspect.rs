@@ -2,8 +2,10 @@
 use crate::{
     Context,
     error::{Error, Result},
+    hub,
     inspect::{Inspected, Report, html, inspect, inspect_mirror, predict::Predicted, remote::Mirror, values, view},
     model::{self, Source},
+    report,
 };
 use pondera_store::{ErrorKind, Reference};
 use std::path::{Path, PathBuf};
@@ -45,6 +47,7 @@ pub struct Args {
 /// Writes the report.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
     let ctx = args.ctx.map(|n| n as usize);
+    args.html.as_ref().map_or(Ok(()), |file| report::free("--html", file, &[report::PAGE]))?;
     let mut report = match source(args, context)? {
         Where::Here(source) => here(args, &source, ctx, context)?,
         Where::Hub(reference) => {
@@ -80,7 +83,11 @@ enum Where {
 
 fn source(args: &Args, context: &Context) -> Result<Where> {
     let name = args.model.as_deref();
-    let reference = name.filter(|n| !Path::new(n).exists()).and_then(|n| n.parse::<Reference>().ok());
+    let elsewhere = name.filter(|n| !Path::new(n).exists() && model::in_store(n, &context.global).is_none());
+    let reference = elsewhere.and_then(|n| hub::reference(n).ok());
+    if let (Some(name), Some(reference)) = (elsewhere.filter(|n| model::alias(n).is_some()), &reference) {
+        context.out.note(&format!("{name} is {reference}"));
+    }
     if args.remote {
         let name = name.unwrap_or("the built-in model");
         return reference.map(Where::Hub).ok_or_else(|| {
@@ -88,7 +95,7 @@ fn source(args: &Args, context: &Context) -> Result<Where> {
         });
     }
     let Some(reference) = reference else { return model::resolve(name, &context.global).map(Where::Here) };
-    let store = crate::hub::store(&context.global)?;
+    let store = hub::store(&context.global)?;
     match store.resolve(&reference) {
         Ok(path) => Ok(Where::Here(Source::Path(path))),
         // Offline the answer is the store's: what is missing, and how to fetch it.

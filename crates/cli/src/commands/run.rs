@@ -201,7 +201,7 @@ fn answer(args: &Args, mut loaded: Loaded, text: Option<&str>, tokens: Vec<u32>,
         }
         Piece::Text(text) => {
             bar = None;
-            if json || text.is_empty() { Ok(()) } else { out.data(text.as_bytes()) }
+            if json || text.is_empty() { Ok(()) } else { out.text(text) }
         }
     })?;
     if json {

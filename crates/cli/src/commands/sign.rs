@@ -6,9 +6,10 @@ use crate::{
     error::{Error, Result},
     model::{self, Source},
     progress::Bar,
+    report,
 };
 use pondera_audit::signature::{self, Cert, DEFAULT_NAME, SecretKey, Signing};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -50,10 +51,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
         return Err(Error::usage("the built-in model is part of this program").hint("name a folder or file"));
     };
     let out = args.out.clone().unwrap_or_else(|| beside(&path));
-    if out.exists() && !is_bundle(&out) {
-        return Err(Error::usage(format!("--out {}: is no signature", out.display()))
-            .hint("name a file that is not there yet, or an earlier signature"));
-    }
+    report::free("--out", &out, &report::SIGNATURES)?;
     let mut bar: Option<Bar> = None;
     let what =
         Signing { path: &path, out: &out, key: &key, certificates: &certificates, ignored: &args.ignore };
@@ -90,9 +88,4 @@ pub(super) fn beside(model: &Path) -> PathBuf {
     let mut name = model.as_os_str().to_os_string();
     name.push(".sig");
     name.into()
-}
-
-fn is_bundle(file: &Path) -> bool {
-    let value = fs::read(file).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
-    value.is_some_and(|v| v.get("mediaType").and_then(Value::as_str).is_some_and(|m| m.contains("sigstore.bundle")))
 }

@@ -61,7 +61,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     if context.out.json() {
         return context.out.object(&serde_json::json!({ "text": text }));
     }
-    context.out.data(text.as_bytes())
+    context.out.text(&text)
 }
 
 fn read(path: &Path) -> Result<String> {

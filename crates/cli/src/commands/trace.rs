@@ -8,6 +8,7 @@ use crate::{
     model,
     out::{self, DIM},
     progress::Spinner,
+    report,
     view::{Side, Table, strip, token},
     words,
 };
@@ -49,6 +50,7 @@ pub struct Args {
 
 /// Runs the pass and shows or writes what it showed.
 pub fn run(args: &Args, context: &Context) -> Result<()> {
+    args.out.as_ref().map_or(Ok(()), |file| report::free("--out", file, &[report::TRACE]))?;
     let source = model::resolve(args.model.as_deref(), &context.global)?;
     let mut compute = args.compute.clone();
     // The trace finds its own room; a long default context would only take memory.

@@ -16,6 +16,7 @@ use std::{
     fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
 
@@ -29,6 +30,8 @@ const STEP_MAX: u64 = 6 << 20;
 const GGUF_HEADER_MAX: u64 = 64 << 20;
 /// Longest configuration, vocabulary or card.
 const SMALL_MAX: u64 = 100_000_000;
+/// Most bytes that are kept of a repository: the headers of a thousand shards take less.
+const TOTAL_MAX: u64 = 1 << 30;
 /// Longest tensor file that is laid out. Where files are read and not mapped, holes would become memory.
 const FILE_MAX: u64 = if cfg!(unix) { 1 << 43 } else { 1 << 30 };
 
@@ -54,6 +57,8 @@ pub struct RemoteFacts {
 /// The files of a repository, with holes. Removed when dropped.
 pub struct Mirror {
     folder: PathBuf,
+    /// Bytes that are kept.
+    kept: AtomicU64,
     /// What to open: the folder, or a GGUF file.
     pub model: PathBuf,
     /// Path in the repository and true length of everything that a pull would fetch.
@@ -85,6 +90,7 @@ impl Mirror {
         let mut mirror = Mirror {
             model: folder.clone(),
             folder,
+            kept: AtomicU64::new(0),
             files: files.iter().map(|f| (f.path.clone(), f.size.unwrap_or(0))).collect(),
             blind: files.iter().any(|f| Content::of(&f.path) == Content::Pickle),
             facts: RemoteFacts {
@@ -139,6 +145,15 @@ impl Mirror {
             Content::Gguf => gguf_head(peek, file, FIRST_GGUF[usize::from(first)])?,
             Content::Index | Content::Vocabulary | Content::Text => peek.whole(file, SMALL_MAX)?,
         };
+        let kept = self.kept.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
+        if kept > TOTAL_MAX {
+            return Err(Error::file(format!(
+                "{}: headers and vocabularies of more than {} MiB",
+                self.facts.reference,
+                TOTAL_MAX >> 20
+            ))
+            .hint("if it is sound, `pondera pull` fetches it and inspects it here"));
+        }
         let path = self.folder.join(&file.path);
         let write = || {
             if let Some(parent) = path.parent() {

@@ -135,6 +135,72 @@ fn encode(s: &mut Suite, (heads, kv_heads, qk_dim, v): Shape, kv: KvType, mask: 
     });
 }
 
+/// A page that two sequences share until one of them writes on: copied, in all caches, and nothing of the copy is the
+/// original's any more.
+pub(super) fn copied_page(s: &mut Suite) {
+    let shapes: [Shape; 4] = [(4, 2, 16, Ok(16)), (3, 3, 7, Ok(5)), (5, 1, 48, Err(32)), (2, 2, 33, Err(33))];
+    for (heads, kv_heads, qk_dim, v) in shapes {
+        for kv in [KvType::F32, KvType::F16, KvType::Q8] {
+            let (v_dim, stored) = v.map_or_else(|v| (v, None), |v| (v, Some(v)));
+            let spec = CacheSpec { kv_heads, k_dim: qk_dim, v_dim: stored, window: None };
+            s.reserve(&[spec, spec], kv);
+            let a = |cache| Attention {
+                cache,
+                heads,
+                kv_heads,
+                qk_dim,
+                v_dim,
+                scale: 0.3,
+                mask: Mask::Causal,
+                softcap: None,
+                sinks: None,
+                slopes: None,
+            };
+            // The second page is part full when it is copied; then each sequence has rows of its own.
+            let begun = PAGE + PAGE / 3;
+            let (own, twin) = (vec![3, 7], vec![3, 9]);
+            let steps = [
+                vec![(own.clone(), 0, begun)],
+                vec![(own.clone(), begun, 2), (twin.clone(), begun, 3)],
+                vec![(own, begun + 2, 1)],
+                vec![(twin, begun + 3, 1)],
+            ];
+            for (i, step) in steps.iter().enumerate() {
+                let b = on_pages(step);
+                let n = b.len();
+                let q = s.random.values(n * heads * qk_dim);
+                let k = [(); 2].map(|()| s.random.values(n * kv_heads * qk_dim));
+                let vs = stored.map(|v| [(); 2].map(|()| s.random.values(n * kv_heads * v)));
+                for cache in 0..2 {
+                    s.check(
+                        &format!("copied page {heads}/{kv_heads} {qk_dim} {v:?} {kv:?} step {i} cache {cache}"),
+                        |o| {
+                            if (i, cache) == (1, 0) {
+                                o.copy_page(7, 9);
+                            }
+                            let vs = vs.as_ref().map(|v| o.input(n, v[cache].len() / n, &v[cache]));
+                            o.append(cache, &o.input(n, kv_heads * qk_dim, &k[cache]), vs.as_ref(), &b);
+                            o.attention(&a(cache), &o.input(n, heads * qk_dim, &q), &b)
+                        },
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Sequences on these pages, each with its first position and its rows.
+fn on_pages(parts: &[(Vec<u32>, usize, usize)]) -> Batch {
+    let mut b = Batch::default();
+    for (pages, start, n) in parts {
+        let first = b.tokens.len();
+        b.tokens.resize(first + n, 0);
+        b.positions.extend((*start..start + n).map(|p| p as u32));
+        b.sequences.push(Sequence { rows: first..first + n, pages: pages.clone(), ..Sequence::default() });
+    }
+    b
+}
+
 /// The best positions, and attention to them alone; scores with ties.
 pub(super) fn selection(s: &mut Suite) {
     for (heads, dim, top_k) in [(1, 1, 3), (4, 16, 1), (5, 33, 40), (16, 64, 100), (3, 8, 400)] {

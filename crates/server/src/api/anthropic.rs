@@ -6,13 +6,13 @@ use crate::{
     error::{ApiError, Result},
     host::{Model, Out, Ticket},
     id,
-    job::{Choice, Job, short},
+    job::{Choice, Job, short, stops},
     route::Call,
     sse::{self, Events},
     tools::{self, Answer, Called, Function, Tools},
 };
 use axum::response::Response;
-use pondera_engine::{FinishReason, STOPS_MAX, Usage};
+use pondera_engine::{FinishReason, Usage};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -78,13 +78,7 @@ pub async fn answer(mut call: Call) -> Result<Response> {
     let mut body: Body = parse(&call.body)?;
     let model = call.app.model(&body.model).await?;
     let limits = call.app.options.limits;
-    let stops = body.stop_sequences.take().unwrap_or_default();
-    if stops.len() > STOPS_MAX {
-        return Err(ApiError::invalid(
-            "stop_sequences",
-            format!("expected at most {STOPS_MAX} strings, got {}", stops.len()),
-        ));
-    }
+    let stops = stops("stop_sequences", body.stop_sequences.take().unwrap_or_default())?;
     let max_tokens = count("max_tokens", body.max_tokens, 1)?;
     let max_tokens = max_tokens.ok_or_else(|| ApiError::invalid("max_tokens", "expected a number"))?;
     if let Some(t) = body.temperature.filter(|t| !(0.0..=1.0).contains(t)) {

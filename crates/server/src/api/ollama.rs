@@ -7,7 +7,7 @@ use crate::{
     grammars::{Form, grammar, object},
     host::{Card, Model, Out, Part, Ticket},
     id,
-    job::{Choice, Job},
+    job::{Choice, Job, stops},
     library::Held,
     models::{Keep, Resident},
     route::Call,
@@ -15,7 +15,7 @@ use crate::{
     tools::{Answer, Call as ToolCall, Called, Tools, collect},
 };
 use axum::response::Response;
-use pondera_engine::{FinishReason, STOPS_MAX, Timings, Usage};
+use pondera_engine::{FinishReason, Timings, Usage};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -412,10 +412,7 @@ fn job(options: Option<Options>, model: &Model) -> Result<Job> {
             format!("{n} is more than the {} that the server was started with", model.ctx),
         ));
     }
-    let stop = o.stop.unwrap_or_default();
-    if stop.len() > STOPS_MAX {
-        return Err(ApiError::invalid("stop", format!("expected at most {STOPS_MAX} strings, got {}", stop.len())));
-    }
+    let stop = stops("stop", o.stop.unwrap_or_default())?;
     let choice = Choice {
         seed: o.seed,
         temperature: o.temperature,

@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderValue, header},
     response::Response,
 };
-use pondera_engine::{FinishReason, Logprob, STOPS_MAX, Usage};
+use pondera_engine::{FinishReason, Logprob, Usage};
 use pondera_text::Tokenizer;
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -111,11 +111,7 @@ pub fn effort(effort: &Value, param: &str, kwargs: &mut Map<String, Value>) -> R
 
 /// `stop`, checked.
 pub fn stops(stop: Option<Strings>) -> Result<Vec<String>> {
-    let list = stop.map(Strings::list).unwrap_or_default();
-    if list.len() > STOPS_MAX {
-        return Err(ApiError::invalid("stop", format!("expected at most {STOPS_MAX} strings, got {}", list.len())));
-    }
-    Ok(list)
+    crate::job::stops("stop", stop.map(Strings::list).unwrap_or_default())
 }
 
 /// `n`, checked.
@@ -181,7 +177,7 @@ pub async fn following(
 pub fn finish_reason(reason: FinishReason, called: bool) -> &'static str {
     match reason {
         FinishReason::Length => "length",
-        FinishReason::Stop if called => "tool_calls",
+        FinishReason::Stop | FinishReason::StopString(_) if called => "tool_calls",
         FinishReason::Stop | FinishReason::StopString(_) | FinishReason::Cancelled => "stop",
     }
 }

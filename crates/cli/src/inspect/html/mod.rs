@@ -10,8 +10,9 @@ use super::{
     values::{Comparison, Values},
     view::{figure, percent},
 };
-use crate::view::{bytes, count, escape, three};
+use crate::view::{bytes, count, three};
 use plots::{Line, Mark};
+use pondera_audit::html::escape;
 use std::fmt::Write as _;
 
 /// Most rows of the table of tensors: a page of more helps nobody, and `--json` has them all.
@@ -25,6 +26,7 @@ pub fn page(r: &Report) -> String {
     let mut s = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+        <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
         <title>pondera inspect: {title}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n<main>\n\
         <header><h1>{title}</h1>\n<p class=\"soft\">{}</p></header>\n",
         escape(&subtitle(r))

@@ -2,7 +2,7 @@
 //!
 //! Colours are classes (`c0` … `c9`), so that the page's style sheet decides them for light and dark. Every mark has a title
 //! that says its figures. Does not own: which figures are plotted.
-use crate::view::escape;
+use pondera_audit::html::escape;
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 860.0;

@@ -199,6 +199,18 @@ fn a_server_asks_about_what_it_fetches_and_opens() {
     // It was here before the policy was.
     let (status, answer) = ask("den/later");
     assert!(status == 403 && answer.to_string().contains("CC-BY-NC-4.0"), "{status} {answer}");
+    // Another name changes no terms, nor does a name of a name.
+    for (from, to) in [("den/later", "a"), ("a", "b"), ("den/open", "c"), ("c", "d")] {
+        let copied = s.ask("POST", "/api/copy", "", &json!({ "source": from, "destination": to }).to_string());
+        assert_eq!(copied.0, 200, "{from} {to}");
+    }
+    for name in ["a", "b"] {
+        let (status, answer) = ask(name);
+        let said = answer.to_string();
+        assert!(status == 403 && said.contains("CC-BY-NC-4.0") && !said.contains("blobs"), "{name}: {status} {said}");
+    }
+    assert_eq!(s.ask("DELETE", "/api/delete", "", &json!({ "model": "c" }).to_string()).0, 200);
+    assert_eq!(ask("d").0, 200, "its own name is left");
 }
 
 /// The model of [`models`] under the licence that excludes commercial use.

@@ -75,9 +75,9 @@ impl Library for Shelf {
 
     fn find(&self, name: &str) -> Result<Option<ModelSpec>, LibraryError> {
         let Some((name, path)) = self.lead(name)? else { return Ok(None) };
-        let source = Source::Path(path);
+        let source = Source::Path(path.clone());
         if let Some(guard) = &self.guard {
-            guard.source(&source).map_err(|e| refused(&e))?;
+            guard.source(&source).map_err(|e| refused(&e, &name, &path))?;
         }
         spec(name, source, &self.options).map(Some).map_err(|e| failed(&e))
     }
@@ -125,8 +125,8 @@ impl Library for Shelf {
         let link = self.named(&plain)?.is_some();
         // Of a repository all goes that is in its folder.
         let inside = |p: &&Path| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("models--"));
-        let root = path.ancestors().find(inside).unwrap_or(&path);
-        let root = fs::canonicalize(root).unwrap_or_else(|_| root.to_path_buf());
+        let whole = fs::canonicalize(&path).unwrap_or(path);
+        let root = whole.ancestors().find(inside).unwrap_or(&whole).to_path_buf();
         Ok(Some(Placed { root, link }))
     }
 
@@ -181,11 +181,17 @@ fn told(e: &Error) -> LibraryError {
     LibraryError { kind, message }
 }
 
-/// What a client is told of a refusal: model, licence and clause. Where the policy lies is the log's.
-fn refused(e: &error::Error) -> LibraryError {
+/// What a client is told of a refusal: model, as `name`, licence and clause. Where the policy and the model lie is the
+/// log's.
+fn refused(e: &error::Error, name: &str, path: &Path) -> LibraryError {
     tracing::warn!("the policy: {} ({})", e.what(), e.hint_text().unwrap_or_default());
     let (kind, message) = match e.exit() {
-        Exit::Refused => (LibraryErrorKind::Refused, e.what().to_string()),
+        Exit::Refused => {
+            let whole = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+            let places = [whole.display().to_string(), path.display().to_string()];
+            let what = places.iter().fold(e.what().to_string(), |what, place| what.replace(place.as_str(), name));
+            (LibraryErrorKind::Refused, what)
+        }
         _ => (LibraryErrorKind::Failed, "the model cannot be served; the server's log says why".into()),
     };
     LibraryError { kind, message }

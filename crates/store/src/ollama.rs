@@ -101,15 +101,16 @@ impl Store {
     }
 
     /// Gives the file or folder at `target` a name of its own: a link in our folder. The name must be free, or the same
-    /// link already.
+    /// link already. It leads to `target` as it stands, a link of the cache included, for what lies beside that speaks of
+    /// the model; of another of our names to what that one leads to.
     pub fn name(&self, name: &str, target: &Path) -> Result<PathBuf> {
         let folder = self.named_folder()?;
         if !plain(name) {
             return Err(Error::new(ErrorKind::Invalid, format!("`{}` is no name for a model", quoted(name)))
                 .hint("letters, digits, `-`, `_` and `.`"));
         }
-        let target = fs::canonicalize(target).at(target)?;
         fs::create_dir_all(folder).at(folder)?;
+        let target = as_it_stands(target, folder)?;
         let at = folder.join(if target.is_dir() { name.to_string() } else { format!("{name}.gguf") });
         match fs::symlink_metadata(&at) {
             Ok(m) if m.is_symlink() => {}
@@ -137,17 +138,14 @@ impl Store {
         fs::remove_file(&at).at(&at)
     }
 
-    /// Names in our folder with what they stand for.
+    /// Names in our folder with the links that they are.
     pub fn named(&self) -> Result<Vec<(String, PathBuf)>> {
         let Some(folder) = &self.config().named else { return Ok(vec![]) };
         let mut all = Vec::new();
         for name in crate::local::names_in(folder)?.into_iter().filter(|n| plain(n)) {
             let at = folder.join(&name);
             if at.is_dir() || name.ends_with(".gguf") || name.ends_with(".safetensors") {
-                all.push((
-                    name.strip_suffix(".gguf").unwrap_or(&name).to_string(),
-                    fs::canonicalize(&at).unwrap_or(at),
-                ));
+                all.push((name.strip_suffix(".gguf").unwrap_or(&name).to_string(), at));
             }
         }
         Ok(all)
@@ -157,6 +155,21 @@ impl Store {
         self.config().named.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::Missing, "there is no folder for names").hint("name one with --store DIR")
         })
+    }
+}
+
+/// `target` with its folder resolved and itself not, unless it is one of the names in `folder`.
+fn as_it_stands(target: &Path, folder: &Path) -> Result<PathBuf> {
+    fs::metadata(target).at(target)?;
+    let whole = |path: &Path| -> Result<PathBuf> {
+        let Some(name) = path.file_name() else { return fs::canonicalize(path).at(path) };
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok(fs::canonicalize(parent).at(parent)?.join(name))
+    };
+    let (at, folder) = (whole(target)?, fs::canonicalize(folder).at(folder)?);
+    match fs::read_link(&at) {
+        Ok(leads) if at.starts_with(&folder) => whole(&folder.join(leads)),
+        _ => Ok(at),
     }
 }
 

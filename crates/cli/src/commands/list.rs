@@ -16,7 +16,10 @@ pub struct Args {}
 /// Writes the table.
 pub fn run(_: &Args, context: &Context) -> Result<()> {
     let store = hub::store(&context.global)?;
-    let (models, named, ollama) = (store.list()?, store.named()?, store.ollama_models()?);
+    let (models, mut named, ollama) = (store.list()?, store.named()?, store.ollama_models()?);
+    for (_, path) in &mut named {
+        *path = std::fs::canonicalize(&*path).unwrap_or_else(|_| path.clone());
+    }
     if context.out.json() {
         return context.out.object(&json!({
             "cache": store.config().cache,

@@ -9,7 +9,7 @@ use crate::{
     hub,
     layout::Layout,
     lock::Lock,
-    partial,
+    oci, partial,
     reference::Reference,
 };
 use std::{
@@ -224,7 +224,7 @@ impl Store {
         approve: Approve<'_>,
     ) -> Result<Pulled> {
         let config = self.config();
-        let client = Client::new(config)?;
+        let client = Client::new(config, reference)?;
         let watcher = Watcher::new(watch);
         let layout = Layout::new(&config.cache, reference);
         let mut listing = hub::list(&client, config, reference, &watcher)?;
@@ -240,7 +240,11 @@ impl Store {
         let fetch =
             Fetch { client: &client, config, reference, layout: &layout, watcher: &watcher, recheck: options.recheck };
         let about = |e: Error| e.about(&reference.to_string());
-        let paths = match choose(&listing.files, reference.quant(), &options.include, None).map_err(about)? {
+        let chosen = match reference.registry() {
+            Some(_) => oci::choose(&listing, &options.include),
+            None => choose(&listing.files, reference.quant(), &options.include, None),
+        };
+        let paths = match chosen.map_err(about)? {
             Choice::Files(paths) => paths,
             Choice::Index(path) => {
                 let index = index(&fetch, &listing.commit, &mut listing.files, &path)?;
@@ -281,7 +285,7 @@ fn job(fetch: &Fetch<'_>, commit: &str, files: &mut [RemoteFile], path: &str) ->
         hub::complete(fetch.client, fetch.config, fetch.reference, commit, file, fetch.watcher)?;
     }
     let (Some(size), Some(digest)) = (file.size, file.digest.clone()) else { return Err(absent()) };
-    Ok(Job { path: path.into(), url: hub::file_url(fetch.config, fetch.reference, commit, path), size, digest })
+    Ok(Job { path: path.into(), url: hub::file_url(fetch.config, fetch.reference, commit, file), size, digest })
 }
 
 /// Fetches the shard index and reads it.

@@ -198,10 +198,12 @@ fn an_artefact_of_a_registry_runs() {
     assert!(before.code == 3 && before.err.contains(&format!("pondera pull {tagged}")), "{before:?}");
     let offline = run(&hub, &folder, &["--offline", "pull", &tagged]);
     assert!(offline.code == 1 && hub.log().is_empty(), "{offline:?}");
+    let seen = run(&hub, &folder, &["inspect", &tagged, "--json"]).json();
+    assert!(seen.to_string().contains("llama"), "a look at it takes no pull: {seen}");
     let policy = folder.write("policy.toml", "deny = [\"mit\"]\n");
     let policed = run(&hub, &folder, &["--policy", policy.to_str().unwrap(), "pull", &tagged]);
     assert!(policed.code == 4 && policed.err.contains(&name), "{policed:?}");
-    assert!(!run(&hub, &folder, &["list"]).out.contains("oci://"));
+    assert_eq!(run(&hub, &folder, &["show", &tagged]).code, 3, "what was refused is not here");
     let pulled = run(&hub, &folder, &["pull", &tagged, "--json"]).json();
     assert_eq!(format!("sha256:{}", pulled["commit"].as_str().unwrap()), digest);
     assert_eq!(pulled["files"].as_array().unwrap().len(), 4, "{pulled}");

@@ -269,14 +269,14 @@ fn answer(
         return Err(Trouble::Passing { error, after: retry_after(&headers) });
     }
     if code == 416 {
-        let error = Error::new(ErrorKind::Corrupt, "the file is shorter than the hub promises");
+        let error = Error::new(ErrorKind::Corrupt, "the file is shorter than was promised");
         return Err(Trouble::Passing { error: error.hint("a mirror or proxy changes it"), after: None });
     }
     if !home {
         // Addresses that the hub signs hold for a while only: it may give another one.
         let kind = if code == 404 { ErrorKind::Remote } else { ErrorKind::Denied };
-        let error = Error::new(kind, format!("{place}, where the hub sends us, answers {code}"));
-        return Err(Trouble::Passing { error: error.hint("run it again later, or ask the hub"), after: None });
+        let error = Error::new(kind, format!("{place}, where we were sent, answers {code}"));
+        return Err(Trouble::Passing { error: error.hint("run it again later"), after: None });
     }
     let own = |name: &str| quoted(text(&headers, name).unwrap_or_default());
     Err(Trouble::Refused { status: code, code: own("x-error-code"), message: own("x-error-message") })

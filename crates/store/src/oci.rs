@@ -432,3 +432,101 @@ pub(crate) fn shown(mut files: Vec<RemoteFile>, extra: &BTreeSet<String>) -> Vec
 fn is_own(path: &str) -> bool {
     path == MANIFEST || path == CONFIG
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_are_read_and_asked() {
+        for (text, want) in [
+            (
+                r#"Bearer realm="https://auth.example/token",service="registry.example",scope="repository:a/b:pull""#,
+                Some("https://auth.example/token?service=registry.example&scope=repository%3Aa%2Fb%3Apull"),
+            ),
+            (r#"bearer  realm=https://a/t , scope="""#, Some("https://a/t?scope=own")),
+            (
+                r#"Bearer realm="https://a/t?x=1#f",service="s&y=2""#,
+                Some("https://a/t?x=1&service=s%26y%3D2&scope=own"),
+            ),
+            (r#"Bearer scope="a,b",realm="https://a/t""#, Some("https://a/t?scope=a%2Cb")),
+            (r#"Basic realm="https://a/t""#, None),
+            (r#"Bearer service="s""#, None),
+            (r#"Bearer realm="https://a"#, None),
+            ("Bearer", None),
+            ("", None),
+        ] {
+            assert_eq!(Challenge::parse(text).map(|c| c.url("own")).as_deref(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_asked_without_encryption() {
+        for (text, want) in [
+            ("oci://registry.example/a/b", Some("https://registry.example")),
+            ("oci://registry.example:80/a/b", Some("https://registry.example:80")),
+            ("oci://docker.io/ai/m", Some("https://registry-1.docker.io")),
+            ("oci://127.0.0.1:5000/a", Some("http://127.0.0.1:5000")),
+            ("oci://10.0.0.1:5000/a", Some("https://10.0.0.1:5000")),
+            ("oci://localhost.example/a", Some("https://localhost.example")),
+            ("org/name", None),
+        ] {
+            assert_eq!(endpoint(&text.parse().unwrap()).as_deref(), want, "{text}");
+        }
+    }
+
+    /// Changes of a sound manifest, byte by byte: a list or an error, no panic, and no name that leaves.
+    #[test]
+    fn no_manifest_panics_or_leaves() {
+        let (a, b) = ("a".repeat(64), "b".repeat(64));
+        let sound = format!(
+            r#"{{"mediaType": "{OCI_MANIFEST}", "config": {{"mediaType": "c", "digest": "sha256:{a}", "size": 2}}, "layers": [
+            {{"mediaType": "{MODEL_PACK}weight.v1.raw", "digest": "sha256:{b}", "size": 7, "annotations": {{"{}": "a/m.gguf"}}}},
+            {{"mediaType": "{MODEL_PACK}code.v1.raw", "digest": "sha256:{a}", "size": 2, "annotations": {{"{}": "b"}}}},
+            {{"mediaType": "{DOCKER_AI}license", "digest": "sha256:{b}", "size": 7}}]}}"#,
+            PATHS[0], PATHS[1]
+        );
+        let paths = |l: &Listing| l.files.iter().map(|f| f.path.clone()).collect::<Vec<_>>();
+        let whole = files(&read(sound.as_bytes()).unwrap(), &a, 9).unwrap();
+        assert_eq!(paths(&whole), [CONFIG, MANIFEST, "LICENSE", "a/m.gguf", "b"]);
+        assert_eq!(whole.extra.iter().collect::<Vec<_>>(), ["b"]);
+        let pieces: [&[u8]; 12] = [
+            b"..",
+            b"/",
+            b"\\\\",
+            b"\\u0000",
+            b"\"",
+            b"{",
+            b"]",
+            b"-1",
+            b"1e999",
+            b"null",
+            b"\xff",
+            b"18446744073709551616",
+        ];
+        let (mut listed, mut state) = (0, 1u64);
+        let mut next = |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % n
+        };
+        for _ in 0..50_000 {
+            let mut bytes = sound.clone().into_bytes();
+            for _ in 0..1 + next(3) {
+                let at = next(bytes.len());
+                match next(3) {
+                    0 => bytes[at] = next(256) as u8,
+                    1 => drop(bytes.splice(at..at, pieces[next(pieces.len())].iter().copied())),
+                    _ => drop(bytes.drain(at..(at + 1 + next(9)).min(bytes.len()))),
+                }
+            }
+            let Ok(list) = read(&bytes).and_then(|d| files(&d, &a, 9)) else { continue };
+            listed += 1;
+            for file in list.files {
+                assert!(!file.path.split('/').any(|p| ["", ".", ".."].contains(&p)), "{:?}", file.path);
+                assert!(!file.path.contains(['\\', '\0']) && file.size.is_some());
+                assert!(matches!(file.digest, Some(Digest::Sha256(d)) if d.len() == 64));
+            }
+        }
+        assert!(listed > 1000, "{listed}");
+    }
+}

@@ -136,7 +136,7 @@ impl Peek<'_> {
                 return Ok(bytes);
             }
         }
-        let what = format!("{}: its bytes are not those that the hub promises", quoted(&file.path));
+        let what = format!("{}: its bytes are not those that were promised", quoted(&file.path));
         Err(Error::new(ErrorKind::Corrupt, what).hint("a mirror or proxy on the way changes the file"))
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct Job {
     pub url: String,
     pub size: u64,
     pub digest: Digest,
+    /// Whether its bytes are an archive, whose files are what is wanted.
+    pub archive: bool,
 }
 
 /// What fetching needs to know.

@@ -33,6 +33,8 @@ pub(crate) struct Listing {
     pub files: Vec<RemoteFile>,
     /// Paths of those that are fetched only where they are named: code and data of an OCI artefact.
     pub extra: BTreeSet<String>,
+    /// Paths of those that are archives, whose files are what is wanted.
+    pub archives: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -171,7 +173,7 @@ fn read_answer(answer: Answer, repository: &str) -> Result<Listing> {
     {
         return Err(Error::new(ErrorKind::Unsafe, format!("{repository}: {} stands twice in the list", quoted(twice))));
     }
-    Ok(Listing { commit: answer.sha, files, extra: BTreeSet::new() })
+    Ok(Listing { commit: answer.sha, files, extra: BTreeSet::new(), archives: BTreeSet::new() })
 }
 
 /// Size and digest from a file's own headers, where the list lacks them: mirrors leave them out.

@@ -33,6 +33,7 @@ mod peek;
 mod pull;
 mod reference;
 mod remove;
+mod unpack;
 
 pub use choose::{Choice, RemoteFile, choose};
 pub use config::{Config, Proxies, Token};

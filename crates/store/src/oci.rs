@@ -28,6 +28,8 @@ const CONFIG_MAX: u64 = 16 << 20;
 /// Longest answer that holds a token.
 const TOKEN_MAX: u64 = 1 << 20;
 /// Where a snapshot keeps the manifest and the artefact's configuration, to be verified with the rest.
+/// The folder of these.
+const OWN: &str = ".oci";
 const MANIFEST: &str = ".oci/manifest.json";
 const CONFIG: &str = ".oci/config.json";
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -299,7 +301,7 @@ fn pick(entries: &[Descriptor]) -> Result<&Descriptor> {
 /// What a layer is by its media type.
 enum Layer {
     /// A file as it is; its name where the manifest says none.
-    File { role: Role, name: Option<&'static str> },
+    File { role: Role, name: Option<&'static str>, archive: bool },
     /// Nothing of a model.
     Other,
 }
@@ -317,7 +319,7 @@ enum Role {
 fn layer(media_type: &str) -> Result<Layer> {
     let refused = |what: String| {
         Error::new(ErrorKind::Choice, what)
-            .hint("ask its owner for an artefact with raw layers, as `modctl build --raw` makes them")
+            .hint("ask its owner for an artefact whose layers are raw files or plain archives")
     };
     if let Some(rest) = media_type.strip_prefix(MODEL_PACK) {
         let (kind, form) = rest.split_once(".v1.").unwrap_or((rest, ""));
@@ -328,7 +330,7 @@ fn layer(media_type: &str) -> Result<Layer> {
             _ => return Err(refused(format!("layers of type {} are not known here", quoted(media_type)))),
         };
         return match form {
-            "raw" => Ok(Layer::File { role, name: None }),
+            "raw" | "tar" => Ok(Layer::File { role, name: None, archive: form == "tar" }),
             _ => Err(refused(format!("layers of type {} cannot be unpacked here", quoted(media_type)))),
         };
     }
@@ -340,7 +342,17 @@ fn layer(media_type: &str) -> Result<Layer> {
         _ => return Err(refused(format!("layers of type {} are not known here", quoted(media_type)))),
     };
     let role = if rest == "gguf.v3" { Role::Weights } else { Role::Beside };
-    Ok(Layer::File { role, name: Some(name) })
+    Ok(Layer::File { role, name: Some(name), archive: false })
+}
+
+/// Refuses a file's path that leaves the folder, or that is where the store keeps what it writes itself.
+pub(crate) fn check_file(path: &str) -> Result<()> {
+    check_path(path)?;
+    check_portable(path)?;
+    match path.split('/').next().is_some_and(|p| p.eq_ignore_ascii_case(OWN)) {
+        true => Err(hostile(format!("the file name `{}` is not an artefact's to give", quoted(path)))),
+        false => Ok(()),
+    }
 }
 
 /// The files that a manifest names.
@@ -354,10 +366,10 @@ fn files(document: &Document, digest: &str, size: u64) -> Result<Listing> {
         vec![own(MANIFEST, size, Digest::Sha256(digest.into())), own(CONFIG, config.size, config.digest()?)];
     let layers = document.layers.as_deref().unwrap_or_default();
     let ggufs = layers.iter().filter(|l| l.media_type == format!("{DOCKER_AI}gguf.v3")).count();
-    let (mut weights, mut extra) = (0, BTreeSet::new());
+    let (mut weights, mut extra, mut archives) = (0, BTreeSet::new(), BTreeSet::new());
     let (mut counts, mut others) = (BTreeMap::new(), Vec::new());
     for described in layers {
-        let Layer::File { role, name } = layer(&described.media_type)? else {
+        let Layer::File { role, name, archive } = layer(&described.media_type)? else {
             others.push(quoted(&described.media_type));
             continue;
         };
@@ -368,10 +380,13 @@ fn files(document: &Document, digest: &str, size: u64) -> Result<Listing> {
             (None, Some("model.gguf")) if ggufs > 1 => format!("model-{number:05}-of-{ggufs:05}.gguf"),
             (None, Some(name)) if *number > 1 => format!("{name}-{number}"),
             (None, Some(name)) => name.into(),
+            (None, None) if archive => format!("layer-{}.tar", described.digest()?.as_str()),
             (None, None) => return Err(hostile(format!("layer {} has no {}", quoted(&described.digest), PATHS[0]))),
         };
-        check_path(&path)?;
-        check_portable(&path)?;
+        check_file(&path)?;
+        if archive {
+            archives.insert(path.clone());
+        }
         match role {
             Role::Weights => weights += 1,
             Role::Extra => drop(extra.insert(path.clone())),
@@ -384,17 +399,17 @@ fn files(document: &Document, digest: &str, size: u64) -> Result<Listing> {
         return Err(Error::new(ErrorKind::Choice, format!("holds no weights of a model{others}"))
             .hint("artefacts of the ModelPack specification and of Docker Model Runner can be fetched"));
     }
-    apart(&files)?;
+    apart(&files.iter().filter_map(|f| Some((f.path.as_str(), f.size?, f.digest.as_ref()?))).collect::<Vec<_>>())?;
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(Listing { commit: digest.into(), files, extra })
+    Ok(Listing { commit: digest.into(), files, extra, archives })
 }
 
 /// Refuses paths that are one file, or a file and a folder, on some system; and digests of two sizes.
-fn apart(files: &[RemoteFile]) -> Result<()> {
+pub(crate) fn apart(files: &[(&str, u64, &Digest)]) -> Result<()> {
     let mut paths: BTreeSet<String> = BTreeSet::new();
-    for file in files {
-        if !paths.insert(file.path.to_lowercase()) {
-            return Err(hostile(format!("{} stands twice in the manifest", quoted(&file.path))));
+    for (path, ..) in files {
+        if !paths.insert(path.to_lowercase()) {
+            return Err(hostile(format!("{} stands twice in the artefact", quoted(path))));
         }
     }
     let folder = |p: &str| p.match_indices('/').any(|(at, _)| p.get(..at).is_some_and(|f| paths.contains(f)));
@@ -402,9 +417,9 @@ fn apart(files: &[RemoteFile]) -> Result<()> {
         return Err(hostile(format!("{} lies in what is a file", quoted(both))));
     }
     let mut sizes = BTreeMap::new();
-    for file in files {
-        if *sizes.entry(&file.digest).or_insert(file.size) != file.size {
-            return Err(hostile(format!("{} has two sizes", quoted(&file.path))));
+    for (path, size, digest) in files {
+        if sizes.entry(digest).or_insert(size) != &size {
+            return Err(hostile(format!("{} has two sizes", quoted(path))));
         }
     }
     Ok(())
@@ -478,7 +493,7 @@ mod tests {
     /// Changes of a sound manifest, byte by byte: a list or an error, no panic, and no name that leaves.
     #[test]
     fn no_manifest_panics_or_leaves() {
-        let (a, b) = ("a".repeat(64), "b".repeat(64));
+        let (a, b, c) = ("a".repeat(64), "b".repeat(64), "c".repeat(64));
         let sound = format!(
             r#"{{"mediaType": "{OCI_MANIFEST}", "config": {{"mediaType": "c", "digest": "sha256:{a}", "size": 2}}, "layers": [
             {{"mediaType": "{MODEL_PACK}weight.v1.raw", "digest": "sha256:{b}", "size": 7, "annotations": {{"{}": "a/m.gguf"}}}},
@@ -487,7 +502,7 @@ mod tests {
             PATHS[0], PATHS[1]
         );
         let paths = |l: &Listing| l.files.iter().map(|f| f.path.clone()).collect::<Vec<_>>();
-        let whole = files(&read(sound.as_bytes()).unwrap(), &a, 9).unwrap();
+        let whole = files(&read(sound.as_bytes()).unwrap(), &c, 9).unwrap();
         assert_eq!(paths(&whole), [CONFIG, MANIFEST, "LICENSE", "a/m.gguf", "b"]);
         assert_eq!(whole.extra.iter().collect::<Vec<_>>(), ["b"]);
         let pieces: [&[u8]; 12] = [
@@ -519,7 +534,7 @@ mod tests {
                     _ => drop(bytes.drain(at..(at + 1 + next(9)).min(bytes.len()))),
                 }
             }
-            let Ok(list) = read(&bytes).and_then(|d| files(&d, &a, 9)) else { continue };
+            let Ok(list) = read(&bytes).and_then(|d| files(&d, &c, 9)) else { continue };
             listed += 1;
             for file in list.files {
                 assert!(!file.path.split('/').any(|p| ["", ".", ".."].contains(&p)), "{:?}", file.path);

@@ -51,6 +51,10 @@ impl Store {
         let client = Client::new(config, reference)?;
         let watcher = Watcher::new(watch);
         let listing = hub::list(&client, config, reference, &watcher)?;
+        if !listing.archives.is_empty() {
+            let what = format!("{reference}: its layers are archives, into which only a pull can look");
+            return Err(Error::new(ErrorKind::Choice, what).hint(format!("pondera pull {reference}")));
+        }
         Ok(Peek {
             config,
             reference,

@@ -67,6 +67,7 @@ fn put(registry: &mut Registry, tags: &[&str], media_type: &str, document: &Valu
 }
 
 const WEIGHT: &str = "application/vnd.cncf.model.weight.v1.raw";
+const TAR: &str = "application/vnd.cncf.model.weight.v1.tar";
 const DOC: &str = "application/vnd.cncf.model.doc.v1.raw";
 const CODE: &str = "application/vnd.cncf.model.code.v1.raw";
 
@@ -289,7 +290,8 @@ fn hostile_manifests_are_refused() {
         ("/layers", json!("x"), ErrorKind::Corrupt),
         ("/mediaType", json!(INDEX), ErrorKind::Unsafe),
         ("/layers/0/mediaType", json!("application/vnd.cncf.model.weight.v1.tar+gzip"), ErrorKind::Choice),
-        ("/layers/0/mediaType", json!("application/vnd.cncf.model.weight.v1.tar"), ErrorKind::Choice),
+        ("/layers/0/mediaType", json!("application/vnd.cncf.model.weight.v1.tar+zstd"), ErrorKind::Choice),
+        ("/layers/0/mediaType", json!(TAR), ErrorKind::Corrupt),
         ("/layers/0/mediaType", json!("application/vnd.cncf.model.other.v1.raw"), ErrorKind::Choice),
     ] {
         let e = refused(|_, m| *m.pointer_mut(pointer).unwrap() = value.clone());
@@ -374,4 +376,150 @@ fn documents_come_first_and_offline_asks_nobody() {
     let offline = Store::new(Config { offline: true, ..Config::new(folder.path()) });
     let e = offline.pull(&reference(&hub, ""), &PullOptions::default(), &|_| ControlFlow::Continue(())).unwrap_err();
     assert_eq!((e.kind(), hub.log().len()), (ErrorKind::Offline, 0));
+}
+
+/// An archive's entry: its header, its bytes, and what they are filled up with.
+fn entry(name: &[u8], kind: u8, content: &[u8]) -> Vec<u8> {
+    let mut header = [0u8; 512];
+    header[..name.len()].copy_from_slice(name);
+    header[100..108].copy_from_slice(b"0000644\0");
+    header[124..136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
+    header[156] = kind;
+    header[257..265].copy_from_slice(b"ustar\x0000");
+    let mut all = summed(header);
+    all.extend(content);
+    all.resize(all.len().next_multiple_of(512), 0);
+    all
+}
+
+/// A header with its sum.
+fn summed(mut header: [u8; 512]) -> Vec<u8> {
+    header[148..156].copy_from_slice(b"        ");
+    let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header.to_vec()
+}
+
+fn archive(entries: &[Vec<u8>]) -> Vec<u8> {
+    [entries.concat(), vec![0; 1024]].concat()
+}
+
+#[test]
+fn archives_become_their_files_and_are_fetched_once() {
+    let (hub, folder) = (Hub::new(), Folder::new());
+    let mut registry = Registry { open: true, ..Registry::default() };
+    let (content, long) = (bytes(9, 70_001), format!("texts/{}.md", "x".repeat(120)));
+    let attribute = |key: &str, value: &str| {
+        let rest = format!(" {key}={value}\n");
+        let digits = (1..).find(|d| (rest.len() + d).to_string().len() == *d).unwrap();
+        format!("{}{rest}", rest.len() + digits).into_bytes()
+    };
+    // A size beyond octal digits is written in binary.
+    let mut binary: [u8; 512] = entry(b"added_tokens.json", b'0', b"")[..512].try_into().unwrap();
+    binary[124..136].copy_from_slice(&[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+    let weights = archive(&[
+        entry(b"./", b'5', b""),
+        entry(b"pax", b'g', &attribute("comment", "c")),
+        entry(b"./m.gguf", b'0', &content),
+        entry(b"pax", b'x', &attribute("path", &long)),
+        entry(b"cut", b'0', b"long"),
+        entry(b"././@LongLink", b'L', b"texts/other.md\0"),
+        entry(b"cut", 0, b""),
+        [summed(binary), b"{}".to_vec(), vec![0; 510]].concat(),
+    ]);
+    let layers = [
+        layer(&mut registry, TAR, Some("m.gguf"), &weights),
+        layer(
+            &mut registry,
+            "application/vnd.cncf.model.doc.v1.tar",
+            Some("README.md"),
+            &archive(&[entry(b"README.md", b'0', b"# m")]),
+        ),
+        layer(
+            &mut registry,
+            "application/vnd.cncf.model.code.v1.tar",
+            None,
+            &archive(&[entry(b"x.py", b'0', b"pass")]),
+        ),
+    ];
+    let document = manifest(&mut registry, &layers);
+    put(&mut registry, &["latest"], MANIFEST, &document);
+    hub.registry(registry);
+    let (store, seen) = (store(folder.path()), AtomicU64::new(0));
+    let approve = |early: &pondera_store::Early| {
+        seen.fetch_add(1, Ordering::SeqCst);
+        let card = early.files.iter().find(|f| f.0 == "README.md").unwrap();
+        assert_eq!(fs::read(&card.1).unwrap(), b"# m", "the card, not its archive");
+        assert_eq!(early.whole, early.files.len() > 1);
+        Ok(())
+    };
+    let go = |_: &pondera_store::Progress<'_>| ControlFlow::Continue(());
+    let pulled = store.pull_approved(&reference(&hub, ""), &PullOptions::default(), &go, &approve).unwrap();
+    assert_eq!(seen.load(Ordering::SeqCst), 2);
+    let (path, files) = (pulled.path, pulled.files);
+    assert_eq!(fs::read(&path).unwrap(), content);
+    let snapshot = path.parent().unwrap();
+    for (name, want) in
+        [(long.as_str(), "long"), ("texts/other.md", ""), ("added_tokens.json", "{}"), ("README.md", "# m")]
+    {
+        assert_eq!(fs::read_to_string(snapshot.join(name)).unwrap(), want, "{name}");
+    }
+    assert_eq!(files.len(), 9, "{files:?}");
+    let verified = store.verify(&reference(&hub, ""), &go).unwrap();
+    assert_eq!((verified.good, verified.bad.len(), verified.unknown.len()), (9, 0, 0));
+    let model = &store.list().unwrap()[0];
+    assert!(model.bytes < weights.len() as u64 + 5000 && model.unfinished == 0, "archives do not stay: {model:?}");
+    hub.forget();
+    let again = pull(&hub, folder.path(), "").unwrap();
+    assert_eq!((again.fetched, again.files.len()), (0, 9));
+    assert!(hub.log().iter().all(|r| !r.is_body()), "nothing is fetched twice");
+    // What no longer holds is fetched again.
+    let blob = fs::canonicalize(&path).unwrap();
+    fs::write(&blob, vec![0; content.len()]).unwrap();
+    let options = PullOptions { recheck: true, ..PullOptions::default() };
+    store.pull(&reference(&hub, ""), &options, &go).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), content);
+    store.remove(&reference(&hub, "")).unwrap();
+    assert!(store.list().unwrap().is_empty());
+}
+
+#[test]
+fn hostile_archives_are_refused() {
+    let sound = entry(b"m.gguf", b'0', b"GGUF");
+    let mut unsummed = sound.clone();
+    unsummed[0] = b'n';
+    let mut longer: [u8; 512] = sound[..512].try_into().unwrap();
+    longer[124..136].copy_from_slice(b"77777777777\0");
+    let mut enormous = longer;
+    enormous[124..136].copy_from_slice(&[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+    let record = format!(".oci/layers/{}.json", "a".repeat(64));
+    let pax = |text: &str| archive(&[entry(b"pax", b'x', text.as_bytes()), sound.clone()]);
+    for (name, content, kind) in [
+        ("link", archive(&[sound.clone(), entry(b"a", b'2', b"")]), ErrorKind::Unsafe),
+        ("hard link", archive(&[sound.clone(), entry(b"a", b'1', b"")]), ErrorKind::Unsafe),
+        ("device", archive(&[sound.clone(), entry(b"a", b'3', b"")]), ErrorKind::Unsafe),
+        ("sparse", archive(&[entry(b"m.gguf", b'S', b"GGUF")]), ErrorKind::Unsafe),
+        ("up", archive(&[entry(b"../m.gguf", b'0', b"GGUF")]), ErrorKind::Unsafe),
+        ("absolute", archive(&[entry(b"/m.gguf", b'0', b"GGUF")]), ErrorKind::Unsafe),
+        ("no name", archive(&[entry(b"", b'0', b"GGUF")]), ErrorKind::Unsafe),
+        ("no text", archive(&[entry(b"\xff", b'0', b"GGUF")]), ErrorKind::Unsafe),
+        ("twice", archive(&[sound.clone(), sound.clone()]), ErrorKind::Unsafe),
+        ("another layer's", archive(&[entry(b"readme.md", b'0', b"GGUF")]), ErrorKind::Unsafe),
+        ("a record", archive(&[entry(record.as_bytes(), b'0', b"[]")]), ErrorKind::Unsafe),
+        ("sum", archive(&[unsummed]), ErrorKind::Corrupt),
+        ("too long", archive(&[summed(longer)]), ErrorKind::Corrupt),
+        ("enormous", archive(&[summed(enormous)]), ErrorKind::Corrupt),
+        ("cut", sound[..514].to_vec(), ErrorKind::Corrupt),
+        ("no end", sound.clone(), ErrorKind::Corrupt),
+        ("empty", vec![], ErrorKind::Corrupt),
+        ("attribute up", pax("16 path=../../x\n"), ErrorKind::Unsafe),
+        ("attribute sparse", pax("22 GNU.sparse.major=1\n"), ErrorKind::Unsafe),
+        ("attribute size", pax("11 size=-1\n"), ErrorKind::Unsafe),
+        ("attribute length", pax("99999 path=x\n"), ErrorKind::Unsafe),
+        ("attribute short", pax("3 path=x\n"), ErrorKind::Unsafe),
+        ("attribute of all", archive(&[entry(b"g", b'g', b"10 path=x\n"), sound.clone()]), ErrorKind::Unsafe),
+    ] {
+        let e = refused(|r, m| m["layers"][0] = layer(r, TAR, Some("m.gguf"), &content));
+        assert_eq!(e.kind(), kind, "{name}: {e}");
+    }
 }

@@ -523,3 +523,41 @@ fn hostile_archives_are_refused() {
         assert_eq!(e.kind(), kind, "{name}: {e}");
     }
 }
+
+/// Changes of a sound archive's headers, byte by byte: a model or an error, no panic, and nothing outside the snapshot.
+#[test]
+fn no_archive_panics_or_leaves() {
+    let (hub, folder) = (Hub::new(), Folder::fast());
+    let sound = archive(&[entry(b"pax", b'x', b"12 path=a/b\n"), entry(b"m", b'0', b"GGUF"), entry(b"c", b'0', b"{}")]);
+    let (mut random, mut whole) = (hub::Random(11), 0);
+    for i in 0..400 {
+        let mut content = sound.clone();
+        for _ in 0..1 + random.below(2) {
+            let block = [0, 1, 2, 4][random.below(4) as usize] * 512;
+            content[block + random.below(512) as usize] = *b"\0/.0x25\xff"[random.below(8) as usize..].first().unwrap();
+            // Half of the headers have the right sum.
+            if block != 512 && i % 2 == 0 {
+                let header: [u8; 512] = content[block..block + 512].try_into().unwrap();
+                content[block..block + 512].copy_from_slice(&summed(header));
+            }
+        }
+        let mut registry = Registry { open: true, ..Registry::default() };
+        let weights = layer(&mut registry, TAR, None, &content);
+        let document = manifest(&mut registry, &[weights]);
+        put(&mut registry, &["latest"], MANIFEST, &document);
+        hub.registry(registry);
+        let cache = folder.path().join("cache");
+        match pull(&hub, &cache, "") {
+            Ok(pulled) => {
+                whole += 1;
+                for file in pulled.files {
+                    assert!(!file.path.split('/').any(|p| ["", ".", ".."].contains(&p)), "{:?}", file.path);
+                }
+            }
+            Err(e) => assert!([ErrorKind::Unsafe, ErrorKind::Corrupt].contains(&e.kind()), "{e}"),
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let _ = fs::remove_dir_all(&cache);
+    }
+    assert!(whole > 20, "{whole}");
+}

@@ -176,7 +176,8 @@ fn a_model_of_ollamas_is_used_where_it_lies() {
 fn an_artefact_of_a_registry_runs() {
     let (hub, folder) = (Hub::new(), Folder::new());
     write_gguf(&folder, "a.gguf", Format::Q8_0);
-    let (weights, card) = (fs::read(folder.join("a.gguf")).unwrap(), b"---\nlicense: mit\n---\n".to_vec());
+    let (weights, card) =
+        (fs::read(folder.join("a.gguf")).unwrap(), b"# A model that says nothing of its licence\n".to_vec());
     let mut registry = Registry::default();
     let layers: Vec<_> = [("weight", "m.gguf", &weights), ("doc", "README.md", &card)]
         .into_iter()
@@ -186,10 +187,11 @@ fn an_artefact_of_a_registry_runs() {
                 "size": content.len(), "annotations": { "org.cncf.model.filepath": path } })
         })
         .collect();
-    let config = registry.blob("org/m", b"{}");
+    let licensed = br#"{"descriptor":{"licenses":["MIT"]}}"#;
+    let config = registry.blob("org/m", licensed);
     let kind = "application/vnd.oci.image.manifest.v1+json";
     let manifest = json!({ "schemaVersion": 2, "mediaType": kind, "layers": layers,
-        "config": { "mediaType": "application/vnd.cncf.model.config.v1+json", "digest": config, "size": 2 } });
+        "config": { "mediaType": "application/vnd.cncf.model.config.v1+json", "digest": config, "size": licensed.len() } });
     let digest = registry.manifest("org/m", &["v1"], kind, manifest.to_string().as_bytes());
     hub.registry(registry);
     let name = format!("oci://{}/org/m", hub.address.trim_start_matches("http://"));

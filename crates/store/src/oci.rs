@@ -31,7 +31,7 @@ const TOKEN_MAX: u64 = 1 << 20;
 /// The folder of these.
 const OWN: &str = ".oci";
 const MANIFEST: &str = ".oci/manifest.json";
-const CONFIG: &str = ".oci/config.json";
+pub(crate) const CONFIG: &str = ".oci/config.json";
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";

@@ -91,6 +91,12 @@ fn what_goes_wrong_with_a_pull_is_said_and_can_be_done_again() {
         assert_eq!(got, status, "{name}: {answer}");
         assert!(answer["error"].is_string(), "{answer}");
     }
+    // Clients do not choose whom this machine connects to.
+    hub.forget();
+    let registry = format!("oci://{}/org/m", hub.address.trim_start_matches("http://"));
+    let (got, answer) = s.post("/api/pull", &json!({ "model": registry, "stream": false }));
+    assert!(got == 400 && answer["error"].as_str().unwrap().contains("pondera pull"), "{got} {answer}");
+    assert!(hub.log().is_empty());
     // Within a stream an error is its last line.
     let (status, told) = lines(&s, "/api/pull", &json!({ "model": "den/none" }));
     assert!(status == 200 && told.last().unwrap()["error"].is_string(), "{told:?}");

@@ -3,8 +3,9 @@
 mod hub;
 mod support;
 
-use hub::{Fault, Hub, Repo, TOKEN, bytes, repo};
+use hub::{Fault, Hub, Registry, Repo, TOKEN, bytes, repo};
 use pondera::quant::Format;
+use serde_json::json;
 use std::fs;
 use support::{Folder, Ran, command, write_gguf, write_repository};
 
@@ -168,4 +169,62 @@ fn a_model_of_ollamas_is_used_where_it_lies() {
     bad[100] ^= 1;
     fs::write(&blob, bad).unwrap();
     assert_eq!(run(&hub, &folder, &["pull", "ollama:tiny:1b"]).code, 3);
+}
+
+/// An artefact of an OCI registry: fetched, listed, run, inspected, judged and removed as what comes from a hub.
+#[test]
+fn an_artefact_of_a_registry_runs() {
+    let (hub, folder) = (Hub::new(), Folder::new());
+    write_gguf(&folder, "a.gguf", Format::Q8_0);
+    let (weights, card) =
+        (fs::read(folder.join("a.gguf")).unwrap(), b"# A model that says nothing of its licence\n".to_vec());
+    let mut registry = Registry::default();
+    let layers: Vec<_> = [("weight", "m.gguf", &weights), ("doc", "README.md", &card)]
+        .into_iter()
+        .map(|(kind, path, content)| {
+            let digest = registry.blob("org/m", content);
+            json!({ "mediaType": format!("application/vnd.cncf.model.{kind}.v1.raw"), "digest": digest,
+                "size": content.len(), "annotations": { "org.cncf.model.filepath": path } })
+        })
+        .collect();
+    let licensed = br#"{"descriptor":{"licenses":["MIT"]}}"#;
+    let config = registry.blob("org/m", licensed);
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({ "schemaVersion": 2, "mediaType": kind, "layers": layers,
+        "config": { "mediaType": "application/vnd.cncf.model.config.v1+json", "digest": config, "size": licensed.len() } });
+    let digest = registry.manifest("org/m", &["v1"], kind, manifest.to_string().as_bytes());
+    hub.registry(registry);
+    let name = format!("oci://{}/org/m", hub.address.trim_start_matches("http://"));
+    let (tagged, pinned) = (format!("{name}:v1"), format!("{name}@{digest}"));
+    let before = run(&hub, &folder, &["run", &tagged, "--tokens", "1,2", "-n", "2"]);
+    assert!(before.code == 3 && before.err.contains(&format!("pondera pull {tagged}")), "{before:?}");
+    let offline = run(&hub, &folder, &["--offline", "pull", &tagged]);
+    assert!(offline.code == 1 && hub.log().is_empty(), "{offline:?}");
+    let seen = run(&hub, &folder, &["inspect", &tagged, "--json"]).json();
+    assert!(seen.to_string().contains("llama"), "a look at it takes no pull: {seen}");
+    let policy = folder.write("policy.toml", "deny = [\"mit\"]\n");
+    let policed = run(&hub, &folder, &["--policy", policy.to_str().unwrap(), "pull", &tagged]);
+    assert!(policed.code == 4 && policed.err.contains(&name), "{policed:?}");
+    assert_eq!(run(&hub, &folder, &["show", &tagged]).code, 3, "what was refused is not here");
+    let pulled = run(&hub, &folder, &["pull", &tagged, "--json"]).json();
+    assert_eq!(format!("sha256:{}", pulled["commit"].as_str().unwrap()), digest);
+    assert_eq!(pulled["files"].as_array().unwrap().len(), 4, "{pulled}");
+    hub.forget();
+    for reference in [&tagged, &pinned] {
+        let ran =
+            run(&hub, &folder, &["run", reference, "--tokens", "1,2", "-n", "2", "--ignore-eos", "--json"]).json();
+        assert_eq!(ran["tokens"].as_array().unwrap().len(), 2);
+        assert_eq!(run(&hub, &folder, &["verify", reference, "--json"]).json()["good"], 4);
+        assert_eq!(run(&hub, &folder, &["inspect", reference, "--json"]).code, 0);
+        assert_eq!(run(&hub, &folder, &["license", reference, "--json"]).json()["id"], "MIT");
+        assert_eq!(run(&hub, &folder, &["audit", reference]).code, 0);
+    }
+    let policed = run(&hub, &folder, &["--policy", policy.to_str().unwrap(), "run", &tagged, "hello"]);
+    assert!(policed.code == 4 && policed.err.contains(&name), "{policed:?}");
+    let shown = run(&hub, &folder, &["show", &name, "--json"]).json();
+    assert_eq!(shown["revisions"][0]["names"][0], "v1", "{shown}");
+    assert!(run(&hub, &folder, &["list"]).out.contains(&name));
+    assert!(hub.log().is_empty(), "what is here asks nobody");
+    assert_eq!(run(&hub, &folder, &["rm", &tagged]).code, 0);
+    assert!(!run(&hub, &folder, &["list"]).out.contains("oci://"));
 }

@@ -8,7 +8,7 @@ use crate::{
     model::{PEBBLE_NAME, Source},
 };
 use pondera_audit::license::{self, Origin, Policy, Report, Verdict};
-use pondera_store::{Early, ErrorKind};
+use pondera_store::{Early, ErrorKind, Reference};
 use pondera_weights::Weights;
 use std::{
     fs::{self, File},
@@ -77,8 +77,8 @@ impl Guard {
     }
 
     /// What a pull of `reference` asks: at first of its documents, then of all of it.
-    pub fn early(&self, reference: &str, early: &Early) -> pondera_store::Result<()> {
-        let name = plain(reference);
+    pub fn early(&self, reference: &Reference, early: &Early) -> pondera_store::Result<()> {
+        let name = &reference.repository();
         let report = license::report_of_files(&early.files).named(name);
         let verdict = self.policy.judge(name, &report);
         // What documents leave open, the files of the weights may yet say.
@@ -173,14 +173,17 @@ pub fn origin(source: &Source, weights: &Weights, alone: bool, global: &Global) 
     Ok(if alone { origin.with_texts(path, weights)? } else { origin })
 }
 
-/// `org/name` and the commit of a path in the hub's cache (`models--org--name/snapshots/commit`).
+/// `org/name` (`oci://host/org/name` of a registry's) and the commit of a path in the hub's cache
+/// (`models--org--name/snapshots/commit`).
 pub fn hub_name(path: &Path) -> Option<(String, String)> {
     let whole = std::path::absolute(path).ok()?;
     let parts: Vec<&str> = whole.components().filter_map(|c| c.as_os_str().to_str()).collect();
     let found = |parts: &[&str]| {
         parts.windows(3).rev().find_map(|w| {
             let name = w[0].strip_prefix("models--").filter(|_| w[1] == "snapshots")?;
-            name.split_once("--").map(|(org, name)| (format!("{org}/{name}"), w[2].to_string()))
+            let registry = Reference::from_folder(w[0]).filter(|r| r.registry().is_some());
+            let plain = || name.split_once("--").map(|(org, name)| format!("{org}/{name}"));
+            registry.map(|r| r.repository()).or_else(plain).map(|name| (name, w[2].to_string()))
         })
     };
     // A name in the store is a link into the cache.
@@ -189,11 +192,6 @@ pub fn hub_name(path: &Path) -> Option<(String, String)> {
         let parts: Vec<&str> = led.components().filter_map(|c| c.as_os_str().to_str()).collect();
         found(&parts)
     })
-}
-
-/// `org/name` of a reference with a revision or a type.
-fn plain(reference: &str) -> &str {
-    reference.split(['@', ':']).next().unwrap_or(reference)
 }
 
 #[cfg(test)]
@@ -205,13 +203,16 @@ mod tests {
         for (path, want) in [
             ("/c/hub/models--org--name/snapshots/abc", Some(("org/name", "abc"))),
             ("/c/hub/models--org--a--b/snapshots/abc/x-Q8_0.gguf", Some(("org/a--b", "abc"))),
+            (
+                "/c/hub/models--oci--r.example+5000--a--m/snapshots/abc/m.gguf",
+                Some(("oci://r.example:5000/a/m", "abc")),
+            ),
             ("/c/hub/models--org--name/blobs/abc", None),
             ("model.gguf", None),
         ] {
             let found = hub_name(Path::new(path));
             assert_eq!(found.as_ref().map(|(n, c)| (&**n, &**c)), want, "{path}");
         }
-        assert_eq!(plain("org/name@v1:Q8_0"), "org/name");
         assert_eq!(places(Path::new("nosuch.gguf")), [Path::new("nosuch.gguf")]);
     }
 }

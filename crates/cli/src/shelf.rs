@@ -84,6 +84,11 @@ impl Library for Shelf {
 
     fn pull(&self, name: &str, progress: &mut Progress<'_>) -> Result<(), LibraryError> {
         let reference = reference(name).map_err(|e| told(&e))?;
+        if reference.registry().is_some() {
+            // Clients would choose whom this machine connects to.
+            let message = "models of OCI registries are fetched with `pondera pull`, not by clients".into();
+            return Err(LibraryError { kind: LibraryErrorKind::Invalid, message });
+        }
         let _one = match self.pulling.try_lock() {
             Ok(one) => one,
             Err(TryLockError::Poisoned(one)) => one.into_inner(),
@@ -98,7 +103,7 @@ impl Library for Shelf {
             let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
             progress(&Pulling::File { name: p.file.to_string(), done: p.bytes_done, total: p.bytes })
         };
-        let approve = |early: &Early| self.guard.as_ref().map_or(Ok(()), |g| g.early(&reference.to_string(), early));
+        let approve = |early: &Early| self.guard.as_ref().map_or(Ok(()), |g| g.early(&reference, early));
         let pulled = self.store.pull_approved(&reference, &PullOptions::default(), &watch, &approve);
         pulled.map(drop).map_err(|e| told(&e))
     }

@@ -37,6 +37,8 @@ pub(crate) struct Job {
     pub url: String,
     pub size: u64,
     pub digest: Digest,
+    /// Whether its bytes are an archive, whose files are what is wanted.
+    pub archive: bool,
 }
 
 /// What fetching needs to know.
@@ -121,13 +123,13 @@ impl Fetch<'_> {
                 partial::remove_dead(&folder, &job.digest, lock.works);
                 return Ok(true);
             }
-            tracing::warn!("{}: the bytes that came are not those that the hub promises", quoted(&job.path));
+            tracing::warn!("{}: the bytes that came are not those that were promised", quoted(&job.path));
             target.take_back();
             target.partial.discard();
         }
         Err(Error::new(
             ErrorKind::Corrupt,
-            format!("{}: not the bytes that the hub promises ({})", quoted(&job.path), job.digest),
+            format!("{}: not the bytes that were promised ({})", quoted(&job.path), job.digest),
         )
         .hint("they were fetched twice and thrown away: a proxy or mirror on the way changes them"))
     }
@@ -307,9 +309,7 @@ pub(crate) fn check_head(
     }
     let length: Option<u64> = reply.header("content-length").and_then(|v| v.trim().parse().ok());
     match reply.status {
-        200 if length.is_some_and(|l| l != size) => {
-            Err(wrong_length("the file has another length than the hub promises"))
-        }
+        200 if length.is_some_and(|l| l != size) => Err(wrong_length("the file has another length than was promised")),
         200 => Ok(end),
         206 if ranged => {
             let (first, last, total) = reply
@@ -317,7 +317,7 @@ pub(crate) fn check_head(
                 .and_then(content_range)
                 .ok_or_else(|| Trouble::passing("the server does not say which bytes it gives"))?;
             if total.is_some_and(|t| t != size) {
-                return Err(wrong_length("the file has another length than the hub promises"));
+                return Err(wrong_length("the file has another length than was promised"));
             }
             if first != at || last >= end || last < first {
                 return Err(Trouble::passing("the server gives other bytes than were asked for"));

@@ -4,6 +4,7 @@ use crate::{
     digest::Digest,
     error::{Error, ErrorKind, Result, quoted},
     names::check_portable,
+    oci,
 };
 use glob::{MatchOptions, Pattern};
 use serde_json::Value;
@@ -177,7 +178,8 @@ fn is_document(path: &str) -> bool {
 
 /// Whether a file says what the model is and under which terms: documents, and configurations that name base models.
 pub(crate) fn says_what_it_is(path: &str) -> bool {
-    is_document(path) || ["config.json", "adapter_config.json", "mergekit_config.json"].contains(&path)
+    const NAMES: [&str; 4] = ["config.json", "adapter_config.json", "mergekit_config.json", oci::CONFIG];
+    is_document(path) || NAMES.contains(&path)
 }
 
 /// What lies beside tensors and is read with them: config, vocabulary, templates, signature.

@@ -1,11 +1,14 @@
 //! One request and what may go wrong with it: redirects followed here, so that the token stays with its host; answers told
 //! apart into those worth another try and those that are final. Does not own: what is asked for (`hub`, `blob`).
 use crate::{
-    config::Config,
+    config::{Config, Token},
     error::{At, Error, ErrorKind, Result, quoted},
+    oci::{self, Challenge},
+    reference::{Reference, is_loopback},
 };
 use std::{
     fs,
+    sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 use ureq::{
@@ -60,26 +63,55 @@ impl Reply {
     }
 }
 
+impl Registry {
+    fn token(&self) -> Option<Token> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Connections to the hub and to where it sends us.
+/// Connections to the hub or registry and to where it sends us.
 pub(crate) struct Client<'a> {
     config: &'a Config,
     endpoint: Uri,
+    /// Where the endpoint is an OCI registry: how it lets us in.
+    registry: Option<Registry>,
     plain: Agent,
     secure: Agent,
 }
 
+/// What a registry asks for before it gives anything: a token for one repository, which holds for some minutes.
+struct Registry {
+    /// What is asked for where the registry does not say.
+    scope: String,
+    token: Mutex<Option<Token>>,
+}
+
+/// What goes with a request.
+#[derive(Clone, Copy, Default)]
+struct Ask<'a> {
+    range: Option<(u64, u64)>,
+    /// Whether a redirect to another host is followed.
+    away: bool,
+    /// A request for a token, which itself has none.
+    stranger: bool,
+    token: Option<&'a Token>,
+}
+
 impl<'a> Client<'a> {
-    /// A client as `config` says; opens nothing yet. `Offline` where the network is switched off.
-    pub fn new(config: &'a Config) -> Result<Client<'a>> {
+    /// A client for the hub that `config` names, or the registry that `reference` names; opens nothing yet. `Offline` where
+    /// the network is switched off.
+    pub fn new(config: &'a Config, reference: &Reference) -> Result<Client<'a>> {
         if config.offline {
             return Err(Error::new(ErrorKind::Offline, "the network is switched off")
                 .hint("leave out --offline, and unset HF_HUB_OFFLINE"));
         }
-        let endpoint = uri(&config.endpoint)?;
+        let endpoint = uri(&oci::endpoint(reference).unwrap_or_else(|| config.endpoint.clone()))?;
+        let scope = || format!("repository:{}:pull", reference.path());
+        let registry = reference.registry().map(|_| Registry { scope: scope(), token: Mutex::default() });
         let roots = match &config.roots {
             Some(file) => {
                 let bytes = fs::read(file).at(file)?;
@@ -114,7 +146,7 @@ impl<'a> Client<'a> {
                 .new_agent())
         };
         let (plain, secure) = (agent(&config.proxies.http)?, agent(&config.proxies.https)?);
-        Ok(Client { config, endpoint, plain, secure })
+        Ok(Client { config, endpoint, registry, plain, secure })
     }
 
     /// Whether `url` is at the endpoint itself.
@@ -125,28 +157,33 @@ impl<'a> Client<'a> {
     /// One `GET` with its redirects; `range` is the first and last byte wanted. The token goes along as long as every
     /// hop so far was the endpoint itself: scheme, host and port.
     pub fn get(&self, url: &str, range: Option<(u64, u64)>) -> std::result::Result<Reply, Trouble> {
-        self.follow(Method::GET, url, range, true)
+        self.follow(Method::GET, url, Ask { range, away: true, ..Ask::default() })
     }
 
     /// One `HEAD` to where `url` itself answers: headers of the hub, not of where it sends us.
     pub fn head(&self, url: &str) -> std::result::Result<Reply, Trouble> {
-        self.follow(Method::HEAD, url, None, false)
+        self.follow(Method::HEAD, url, Ask::default())
     }
 
-    fn follow(
-        &self,
-        method: Method,
-        url: &str,
-        range: Option<(u64, u64)>,
-        away: bool,
-    ) -> std::result::Result<Reply, Trouble> {
+    fn follow(&self, method: Method, url: &str, ask: Ask<'_>) -> std::result::Result<Reply, Trouble> {
         let mut at = uri(url)?;
-        let mut home = true;
+        let (mut home, mut asked) = (!ask.stranger, false);
         for _ in 0..=REDIRECTS_MAX {
             // Once it has left, it gets no token any more, even where it is sent back.
             home &= same_origin(&at, &self.endpoint);
-            let reply = self.once(&method, &at, range, home)?;
+            let own = self.registry.as_ref().and_then(Registry::token);
+            // The hub's token is no registry's business.
+            let token = own.as_ref().or(self.config.token.as_ref().filter(|_| self.registry.is_none()));
+            let reply = self.once(&method, &at, Ask { token: token.filter(|_| home), ..ask })?;
             let status = reply.status();
+            if let (401, true, false, Some(registry)) = (status.as_u16(), home, asked, &self.registry) {
+                asked = true;
+                if let Some(challenge) = Challenge::read(reply.headers()) {
+                    *registry.token.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(self.let_in(registry, &challenge)?);
+                    continue;
+                }
+            }
             let location =
                 text(reply.headers(), "location").filter(|_| matches!(status.as_u16(), 301..=303 | 307 | 308));
             let Some(location) = location else {
@@ -154,7 +191,7 @@ impl<'a> Client<'a> {
                 return answer(status, parts.headers, body, at.to_string(), home);
             };
             let next = join(&at, location)?;
-            if !away && !same_origin(&next, &self.endpoint) {
+            if !ask.away && !same_origin(&next, &self.endpoint) {
                 let (parts, body) = reply.into_parts();
                 return Ok(Reply { status: status.as_u16(), headers: parts.headers, body, url: at.to_string(), home });
             }
@@ -167,23 +204,49 @@ impl<'a> Client<'a> {
         Err(Trouble::passing(format!("{}: more than {REDIRECTS_MAX} redirects", host(&at))))
     }
 
+    /// A token from where the registry says that tokens are given. No other goes there.
+    fn let_in(&self, registry: &Registry, challenge: &Challenge) -> std::result::Result<Token, Trouble> {
+        let place = uri(&challenge.realm)?;
+        let near = |u: &Uri| u.host().is_some_and(is_loopback);
+        if place.scheme_str() != Some("https") && !(near(&place) && near(&self.endpoint)) {
+            let what = format!("{} sends us to {} for a token without encryption", host(&self.endpoint), host(&place));
+            return Err(Error::new(ErrorKind::Unsafe, what).hint("do not use files from this source").into());
+        }
+        let url = challenge.url(&registry.scope);
+        let ask = Ask { away: true, stranger: true, ..Ask::default() };
+        let reply = self.follow(Method::GET, &url, ask).map_err(|trouble| match trouble {
+            // Who says no to a stranger will go on saying it.
+            Trouble::Passing { error, .. } if error.kind() == ErrorKind::Denied => {
+                let what = format!("{} gives no token for {}", host(&place), registry.scope);
+                Error::new(ErrorKind::Denied, what)
+                    .hint("only repositories that are open to everybody can be fetched")
+                    .into()
+            }
+            other => other,
+        })?;
+        oci::token(reply, &host(&place))
+    }
+
     fn once(
         &self,
         method: &Method,
         at: &Uri,
-        range: Option<(u64, u64)>,
-        home: bool,
+        ask: Ask<'_>,
     ) -> std::result::Result<ureq::http::Response<Body>, Trouble> {
+        let range = ask.range;
         let mut request = Request::builder().method(method.clone()).uri(at.clone());
         if let Some((first, last)) = range {
             request = request.header(header::RANGE, format!("bytes={first}-{last}"));
         }
-        if let Some(token) = self.config.token.as_ref().filter(|_| home) {
+        if self.registry.is_some() && !ask.stranger {
+            request = request.header(header::ACCEPT, oci::ACCEPT);
+        }
+        if let Some(token) = ask.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.secret()));
         }
         let request = request.body(()).map_err(|e| Error::new(ErrorKind::Invalid, format!("{}: {e}", host(at))))?;
         let agent = if at.scheme_str() == Some("https") { &self.secure } else { &self.plain };
-        tracing::debug!(method = %method, host = %host(at), path = at.path(), range = ?range, token = home, "request");
+        tracing::debug!(method = %method, host = %host(at), path = at.path(), range = ?range, token = ask.token.is_some(), "request");
         agent.run(request).map_err(|e| trouble(at, &e))
     }
 }
@@ -206,14 +269,14 @@ fn answer(
         return Err(Trouble::Passing { error, after: retry_after(&headers) });
     }
     if code == 416 {
-        let error = Error::new(ErrorKind::Corrupt, "the file is shorter than the hub promises");
+        let error = Error::new(ErrorKind::Corrupt, "the file is shorter than was promised");
         return Err(Trouble::Passing { error: error.hint("a mirror or proxy changes it"), after: None });
     }
     if !home {
         // Addresses that the hub signs hold for a while only: it may give another one.
         let kind = if code == 404 { ErrorKind::Remote } else { ErrorKind::Denied };
-        let error = Error::new(kind, format!("{place}, where the hub sends us, answers {code}"));
-        return Err(Trouble::Passing { error: error.hint("run it again later, or ask the hub"), after: None });
+        let error = Error::new(kind, format!("{place}, where we were sent, answers {code}"));
+        return Err(Trouble::Passing { error: error.hint("run it again later"), after: None });
     }
     let own = |name: &str| quoted(text(&headers, name).unwrap_or_default());
     Err(Trouble::Refused { status: code, code: own("x-error-code"), message: own("x-error-message") })

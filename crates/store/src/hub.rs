@@ -7,11 +7,13 @@ use crate::{
     error::{Error, ErrorKind, Result, quoted},
     http::{Client, Reply, Trouble},
     names::{check_path, is_commit},
+    oci,
     pull::Watcher,
     reference::Reference,
 };
 use serde::Deserialize;
 use std::{
+    collections::BTreeSet,
     thread,
     time::{Duration, Instant},
 };
@@ -29,6 +31,10 @@ pub(crate) struct Listing {
     /// The commit that the revision is at the moment.
     pub commit: String,
     pub files: Vec<RemoteFile>,
+    /// Paths of those that are fetched only where they are named: code and data of an OCI artefact.
+    pub extra: BTreeSet<String>,
+    /// Paths of those that are archives, whose files are what is wanted.
+    pub archives: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -100,6 +106,9 @@ pub(crate) fn list(
     reference: &Reference,
     watcher: &Watcher<'_>,
 ) -> Result<Listing> {
+    if reference.registry().is_some() {
+        return oci::list(client, config, reference, watcher);
+    }
     let (repository, revision) = (reference.repository(), reference.revision_or_main());
     let url = format!("{}/api/models/{repository}/revision/{}?blobs=true", config.endpoint, escape(revision, false));
     let mut tries = Tries::new(config);
@@ -164,7 +173,7 @@ fn read_answer(answer: Answer, repository: &str) -> Result<Listing> {
     {
         return Err(Error::new(ErrorKind::Unsafe, format!("{repository}: {} stands twice in the list", quoted(twice))));
     }
-    Ok(Listing { commit: answer.sha, files })
+    Ok(Listing { commit: answer.sha, files, extra: BTreeSet::new(), archives: BTreeSet::new() })
 }
 
 /// Size and digest from a file's own headers, where the list lacks them: mirrors leave them out.
@@ -176,7 +185,7 @@ pub(crate) fn complete(
     file: &mut RemoteFile,
     watcher: &Watcher<'_>,
 ) -> Result<()> {
-    let url = file_url(config, reference, commit, &file.path);
+    let url = file_url(config, reference, commit, file);
     let mut tries = Tries::new(config);
     let reply: Reply = loop {
         match client.head(&url) {
@@ -208,12 +217,15 @@ pub(crate) fn complete(
 }
 
 /// Where a file of a commit is fetched.
-pub(crate) fn file_url(config: &Config, reference: &Reference, commit: &str, path: &str) -> String {
-    format!("{}/{}/resolve/{commit}/{}", config.endpoint, reference.repository(), escape(path, true))
+pub(crate) fn file_url(config: &Config, reference: &Reference, commit: &str, file: &RemoteFile) -> String {
+    if let Some(url) = oci::file_url(reference, file) {
+        return url;
+    }
+    format!("{}/{}/resolve/{commit}/{}", config.endpoint, reference.repository(), escape(&file.path, true))
 }
 
 /// Percent-encoding of a path's components; `slashes` keeps those between them.
-fn escape(text: &str, slashes: bool) -> String {
+pub(crate) fn escape(text: &str, slashes: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for b in text.bytes() {
         match b {
@@ -228,6 +240,9 @@ fn escape(text: &str, slashes: bool) -> String {
 /// What a status that says no means for the user.
 pub(crate) fn refused(config: &Config, reference: &Reference, status: u16, code: &str, message: &str) -> Error {
     let repository = reference.repository();
+    if reference.registry().is_some() {
+        return oci::refused(reference, status);
+    }
     let page = format!("{}/{repository}", config.endpoint);
     let known = config.token.is_some();
     let (kind, what, hint) = match (status, code) {

@@ -1,6 +1,7 @@
-//! The local store of models, in the cache layout that the hub's own tools use, so that a model is on the disk once.
+//! The local store of models, in the cache layout that the hub's own tools use, so that a model is on the disk once; from a
+//! hub or from an OCI registry.
 //!
-//! Owns: references ([`Reference`]), the hub's API, downloads that are verified before anybody sees them
+//! Owns: references ([`Reference`]), the hub's API and that of OCI registries, downloads that are verified before anybody sees them
 //! ([`Store::pull`]), parts of files without a download ([`Store::peek`]), and everything about what is on the disk ([`Store::list`], [`Store::resolve`],
 //! [`Store::verify`], [`Store::remove`], [`Store::clean`]). The only room that opens outbound connections.
 //! Does not own: what the files mean (`pondera-weights` and above), the environment (the command line reads it and hands
@@ -25,12 +26,14 @@ mod layout;
 mod local;
 mod lock;
 mod names;
+mod oci;
 mod ollama;
 mod partial;
 mod peek;
 mod pull;
 mod reference;
 mod remove;
+mod unpack;
 
 pub use choose::{Choice, RemoteFile, choose};
 pub use config::{Config, Proxies, Token};

@@ -146,7 +146,9 @@ impl Store {
         let mut all = names_in(&layout.root().join("snapshots"))?;
         // The hub's commits are long; caches that were made by hand may have others.
         all.retain(|c| plain(c));
-        if reference.revision().is_some() {
+        if reference.is_tag() {
+            all.clear();
+        } else if reference.revision().is_some() {
             all.retain(|c| c.starts_with(revision));
         }
         // Without a named revision, a cache with a single snapshot leaves no doubt.

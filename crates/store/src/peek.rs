@@ -11,6 +11,7 @@ use crate::{
     error::{Error, ErrorKind, Result, quoted},
     http::{Client, Reply, Trouble},
     hub::{self, Tries},
+    oci,
     pull::{INDEX_MAX, Watch, Watcher},
     reference::Reference,
 };
@@ -47,16 +48,24 @@ impl Store {
     /// `Offline` where the network is switched off; otherwise errors as those of [`Store::pull`].
     pub fn peek<'a>(&'a self, reference: &'a Reference, watch: Watch<'a>) -> Result<Peek<'a>> {
         let config = self.config();
-        let client = Client::new(config)?;
+        let client = Client::new(config, reference)?;
         let watcher = Watcher::new(watch);
         let listing = hub::list(&client, config, reference, &watcher)?;
+        if !listing.archives.is_empty() {
+            let what = format!("{reference}: its layers are archives, into which only a pull can look");
+            return Err(Error::new(ErrorKind::Choice, what).hint(format!("pondera pull {reference}")));
+        }
         Ok(Peek {
             config,
             reference,
             client,
             watcher,
             commit: listing.commit,
-            files: listing.files,
+            files: if reference.registry().is_some() {
+                oci::shown(listing.files, &listing.extra)
+            } else {
+                listing.files
+            },
             locations: Mutex::default(),
             index: Mutex::default(),
             requests: AtomicU64::new(1),
@@ -131,7 +140,7 @@ impl Peek<'_> {
                 return Ok(bytes);
             }
         }
-        let what = format!("{}: its bytes are not those that the hub promises", quoted(&file.path));
+        let what = format!("{}: its bytes are not those that were promised", quoted(&file.path));
         Err(Error::new(ErrorKind::Corrupt, what).hint("a mirror or proxy on the way changes the file"))
     }
 
@@ -139,7 +148,7 @@ impl Peek<'_> {
     pub fn part(&self, file: &RemoteFile, range: Range<u64>) -> Result<Vec<u8>> {
         let size = size_of(file)?;
         let (start, end) = (range.start.min(size), range.end.min(size));
-        let url = hub::file_url(self.config, self.reference, &self.commit, &file.path);
+        let url = hub::file_url(self.config, self.reference, &self.commit, file);
         let (mut bytes, mut tries) = (Vec::new(), Tries::new(self.config));
         loop {
             let at = start + bytes.len() as u64;

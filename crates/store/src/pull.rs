@@ -9,11 +9,12 @@ use crate::{
     hub,
     layout::Layout,
     lock::Lock,
-    partial,
+    oci, partial,
     reference::Reference,
+    unpack::{self, Member},
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -224,7 +225,7 @@ impl Store {
         approve: Approve<'_>,
     ) -> Result<Pulled> {
         let config = self.config();
-        let client = Client::new(config)?;
+        let client = Client::new(config, reference)?;
         let watcher = Watcher::new(watch);
         let layout = Layout::new(&config.cache, reference);
         let mut listing = hub::list(&client, config, reference, &watcher)?;
@@ -240,7 +241,11 @@ impl Store {
         let fetch =
             Fetch { client: &client, config, reference, layout: &layout, watcher: &watcher, recheck: options.recheck };
         let about = |e: Error| e.about(&reference.to_string());
-        let paths = match choose(&listing.files, reference.quant(), &options.include, None).map_err(about)? {
+        let chosen = match reference.registry() {
+            Some(_) => oci::choose(&listing, &options.include),
+            None => choose(&listing.files, reference.quant(), &options.include, None),
+        };
+        let paths = match chosen.map_err(about)? {
             Choice::Files(paths) => paths,
             Choice::Index(path) => {
                 let index = index(&fetch, &listing.commit, &mut listing.files, &path)?;
@@ -252,24 +257,104 @@ impl Store {
         };
         let mut jobs = Vec::with_capacity(paths.len());
         for path in &paths {
-            jobs.push(job(&fetch, &listing.commit, &mut listing.files, path)?);
+            let mut job = job(&fetch, &listing.commit, &mut listing.files, path)?;
+            job.archive = listing.archives.contains(path);
+            jobs.push(job);
         }
-        let held = |wanted: &dyn Fn(&Job) -> bool| {
-            let place = |j: &Job| (j.path.clone(), layout.blob(j.digest.as_str()));
-            jobs.iter().filter(|j| wanted(j)).map(place).collect()
-        };
-        let fetched = fetch_all(&fetch, &jobs, &|| approve(&Early { files: held(&is_early), whole: false }))?;
-        approve(&Early { files: held(&|_| true), whole: true })?;
-        let links: Vec<(String, Digest)> = jobs.iter().map(|j| (j.path.clone(), j.digest.clone())).collect();
+        let archives = Archives::new(&fetch, &jobs)?;
+        let needed: Vec<Job> = jobs.iter().filter(|j| !archives.known(j)).cloned().collect();
+        let early = || approve(&Early { files: archives.held(&jobs, &is_early)?, whole: false });
+        let fetched = fetch_all(&fetch, &needed, &early)?;
+        approve(&Early { files: archives.held(&jobs, &|_| true)?, whole: true })?;
+        let files = archives.files(jobs.clone(), &fetched)?;
+        let links: Vec<(String, Digest)> = files.iter().map(|f| (f.path.clone(), f.digest.clone())).collect();
         layout.publish_snapshot(&listing.commit, &links)?;
         layout.publish_reference(reference.revision_or_main(), &listing.commit)?;
         watcher.call("");
         let snapshot = layout.snapshot(&listing.commit);
         let path = self.in_snapshot(reference, &snapshot).unwrap_or(snapshot);
-        let file =
-            |j: Job| PulledFile { fetched: fetched.contains(&j.path), path: j.path, size: j.size, digest: j.digest };
-        let files = jobs.into_iter().map(file).collect();
+        archives.put_away(&jobs, &files);
         Ok(Pulled { commit: listing.commit, path, files, fetched: watcher.fetched() })
+    }
+}
+
+/// What came of the archives of a pull, by their digests.
+struct Archives<'a> {
+    fetch: &'a Fetch<'a>,
+    unpacked: Mutex<BTreeMap<Digest, Vec<Member>>>,
+}
+
+impl<'a> Archives<'a> {
+    /// With those that an earlier pull unpacked.
+    fn new(fetch: &'a Fetch<'a>, jobs: &[Job]) -> Result<Archives<'a>> {
+        let mut unpacked = BTreeMap::new();
+        for job in jobs.iter().filter(|j| j.archive) {
+            if let Some(members) = unpack::known(fetch, &job.digest)? {
+                unpacked.insert(job.digest.clone(), members);
+            }
+        }
+        Ok(Archives { fetch, unpacked: Mutex::new(unpacked) })
+    }
+
+    fn known(&self, job: &Job) -> bool {
+        self.unpacked.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&job.digest)
+    }
+
+    /// The files of an archive that is here.
+    fn members(&self, job: &Job) -> Result<Vec<Member>> {
+        let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(members) = unpacked.get(&job.digest) {
+            return Ok(members.clone());
+        }
+        let members = unpack::unpack(self.fetch, job)?;
+        unpacked.insert(job.digest.clone(), members.clone());
+        Ok(members)
+    }
+
+    /// Paths and places of the files that came of those jobs that are `wanted`.
+    fn held(&self, jobs: &[Job], wanted: &dyn Fn(&Job) -> bool) -> Result<Vec<(String, PathBuf)>> {
+        let mut held = Vec::new();
+        let place = |digest: &Digest| self.fetch.layout.blob(digest.as_str());
+        for job in jobs.iter().filter(|j| wanted(j)) {
+            match job.archive {
+                true => held
+                    .extend(self.members(job)?.into_iter().map(|m| (place(&m.digest()), m.path)).map(|(p, m)| (m, p))),
+                false => held.push((job.path.clone(), place(&job.digest))),
+            }
+        }
+        Ok(held)
+    }
+
+    /// All that the snapshot shows: files, those of archives, and a record of each archive.
+    fn files(&self, jobs: Vec<Job>, came: &BTreeSet<String>) -> Result<Vec<PulledFile>> {
+        let mut files = Vec::with_capacity(jobs.len());
+        let unpacks = jobs.iter().any(|j| j.archive);
+        for job in jobs {
+            let fetched = came.contains(&job.path);
+            if !job.archive {
+                files.push(PulledFile { path: job.path, size: job.size, digest: job.digest, fetched });
+                continue;
+            }
+            let members = self.members(&job)?;
+            let (size, digest) = unpack::record(self.fetch.layout, &members)?;
+            files.push(PulledFile { path: unpack::record_path(&job.digest), size, digest, fetched });
+            let file = |m: Member| PulledFile { digest: m.digest(), path: m.path, size: m.size, fetched };
+            files.extend(members.into_iter().map(file));
+        }
+        if unpacks {
+            files.sort_by(|a, b| a.path.cmp(&b.path));
+            oci::apart(&files.iter().map(|f| (f.path.as_str(), f.size, &f.digest)).collect::<Vec<_>>())?;
+        }
+        Ok(files)
+    }
+
+    /// Takes the archives off the disk: their files are there. What cannot be taken off is left to `gc`.
+    fn put_away(&self, jobs: &[Job], files: &[PulledFile]) {
+        // One that is also a file of the model stays.
+        let spent = |j: &&Job| j.archive && !files.iter().any(|f| f.digest == j.digest);
+        for job in jobs.iter().filter(spent) {
+            let _ = fs::remove_file(self.fetch.layout.blob(job.digest.as_str()));
+        }
     }
 }
 
@@ -281,7 +366,13 @@ fn job(fetch: &Fetch<'_>, commit: &str, files: &mut [RemoteFile], path: &str) ->
         hub::complete(fetch.client, fetch.config, fetch.reference, commit, file, fetch.watcher)?;
     }
     let (Some(size), Some(digest)) = (file.size, file.digest.clone()) else { return Err(absent()) };
-    Ok(Job { path: path.into(), url: hub::file_url(fetch.config, fetch.reference, commit, path), size, digest })
+    Ok(Job {
+        path: path.into(),
+        url: hub::file_url(fetch.config, fetch.reference, commit, file),
+        size,
+        digest,
+        archive: false,
+    })
 }
 
 /// Fetches the shard index and reads it.
@@ -368,8 +459,15 @@ fn side_by_side(jobs: &[&Job], connections: usize, one: &(dyn Fn(&Job, usize) ->
 /// Refuses what the disk cannot hold, before anything is fetched.
 fn room(fetch: &Fetch<'_>, needed: &[&Job]) -> Result<()> {
     let folder = fetch.layout.private();
+    // The files of an archive are beside it until it goes.
+    let beside = |j: &&Job| if j.archive { j.size } else { 0 };
     let left = |j: &&Job| {
-        j.size.saturating_sub(partial::bytes_left(&folder, &j.digest, j.size, fetch.config.chunk_bytes.max(1)))
+        j.size.saturating_add(beside(j)).saturating_sub(partial::bytes_left(
+            &folder,
+            &j.digest,
+            j.size,
+            fetch.config.chunk_bytes.max(1),
+        ))
     };
     let wanted = needed.iter().map(left).fold(0, u64::saturating_add);
     match available(&folder) {

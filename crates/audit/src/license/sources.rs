@@ -21,6 +21,9 @@ const ENTRIES_MAX: usize = 20_000;
 /// Most licence files of a folder that are read.
 const LICENSES_MAX: usize = 16;
 
+/// The configuration of an artefact of the ModelPack specification, where a pull from an OCI registry keeps it.
+const ARTEFACT: &str = ".oci/config.json";
+
 /// Most base models that a file names.
 pub(super) const BASES_MAX: usize = 64;
 
@@ -60,7 +63,8 @@ pub(super) fn find(path: &Path) -> Result<Found> {
 /// What these files say under the names of their repository. Those of weights are opened for their metadata alone.
 pub(super) fn of_files(files: &[(String, PathBuf)]) -> Found {
     let mut found = Found::default();
-    let mut files: Vec<&(String, PathBuf)> = files.iter().filter(|(name, _)| !name.contains('/')).collect();
+    let mut files: Vec<&(String, PathBuf)> =
+        files.iter().filter(|(name, _)| !name.contains('/') || name == ARTEFACT).collect();
     files.sort();
     found.texts(&files.iter().map(|(name, path)| (name.clone(), path.as_path())).collect::<Vec<_>>());
     let weights = |end: &str| files.iter().find(|(name, _)| name.to_lowercase().ends_with(end));
@@ -203,8 +207,12 @@ impl Found {
 
     /// Licence files, card and configs of a folder.
     fn folder_texts(&mut self, folder: &Path) -> Result<()> {
-        let files = listed(folder)?;
-        self.texts(&files.iter().map(|p| (file_name(p), p.as_path())).collect::<Vec<_>>());
+        let (files, artefact) = (listed(folder)?, folder.join(ARTEFACT));
+        let mut named: Vec<(String, &Path)> = files.iter().map(|p| (file_name(p), p.as_path())).collect();
+        if artefact.is_file() {
+            named.push((ARTEFACT.into(), &artefact));
+        }
+        self.texts(&named);
         Ok(())
     }
 
@@ -227,6 +235,7 @@ impl Found {
                 "config.json" | "adapter_config.json" | "mergekit_config.json" => {
                     self.config(name, &read_text(path).unwrap_or_default());
                 }
+                ARTEFACT => self.artefact(name, &read_text(path).unwrap_or_default()),
                 _ => {}
             }
         }
@@ -280,6 +289,17 @@ impl Found {
         }
         if let Some(model) = string("base_model_name_or_path").filter(|m| !m.is_empty()) {
             self.bases.push(Base::new(model, "adapter", name));
+        }
+    }
+
+    /// The licences that an artefact's description names: `descriptor.licenses`, SPDX expressions.
+    fn artefact(&mut self, name: &str, text: &str) {
+        let Ok(json) = serde_json::from_str::<serde_json::Value>(text) else { return };
+        let licenses = json.pointer("/descriptor/licenses").and_then(|v| v.as_array());
+        let texts = licenses.into_iter().flatten().filter_map(|v| v.as_str()).map(str::to_string);
+        let id = names::declared(&texts.take(LICENSES_MAX).collect::<Vec<_>>(), None);
+        if id.is_some() {
+            self.sources.push(Source::declared(name, How::Config, id));
         }
     }
 

@@ -1,4 +1,5 @@
-//! `pull`: a model from the hub into the cache that the hub's own tools use, verified; or one that Ollama has, by name.
+//! `pull`: a model from the hub or an OCI registry into the cache that the hub's own tools use, verified; or one that Ollama
+//! has, by name.
 use crate::{
     Context,
     error::Result,
@@ -10,17 +11,19 @@ use crate::{
 use pondera_store::{Early, PullOptions, Pulled, Reference};
 use serde_json::json;
 
-/// Fetch a model from a hub, or name one that Ollama has
+/// Fetch a model from a hub or an OCI registry, or name one that Ollama has
 #[derive(clap::Args)]
 #[command(
     after_help = "What it takes to run is fetched: safetensors (PyTorch's files where there are none), configuration, \
     vocabulary, templates, card and licence; of a GGUF repository one type, Q4_K_M unless named. A pull that was stopped \
-    goes on where it was. Every file is verified before it is seen. A GGUF blob of Ollama's is verified and used where it \
+    goes on where it was. Every file is verified before it is seen. Of an OCI artefact (ModelPack, Docker Model Runner) all \
+    layers are fetched but code and data, which --include names. A GGUF blob of Ollama's is verified and used where it \
     lies.\n\nExamples:\n  pondera pull org/name\n  pondera pull org/name:Q8_0\n  pondera pull org/name@v1.0 --include \
-    'onnx/*'\n  pondera pull ollama:llama3.2:3b --as llama"
+    'onnx/*'\n  pondera pull oci://registry.example/org/name:tag\n  pondera pull ollama:llama3.2:3b --as llama"
 )]
 pub struct Args {
-    /// org/name[@revision][:quant], a short name that `pondera models` lists, or ollama:name[:tag]
+    /// org/name[@revision][:quant], a short name that `pondera models` lists, oci://host/org/name[:tag|@sha256:digest], or
+    /// ollama:name[:tag]
     #[arg(value_name = "REF")]
     reference: String,
     /// Files to fetch (`*` also matches `/`): added to a quant, alone where none is named
@@ -63,7 +66,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     }
     let options = PullOptions { include: args.include.clone(), recheck: args.recheck };
     let watching = Watching::new(context, "fetched");
-    let approve = |early: &Early| guard.as_ref().map_or(Ok(()), |g| g.early(&reference.to_string(), early));
+    let approve = |early: &Early| guard.as_ref().map_or(Ok(()), |g| g.early(&reference, early));
     let pulled = store.pull_approved(&reference, &options, &|p| watching.see(p), &approve)?;
     drop(watching);
     if context.out.json() { context.out.object(&as_json(&reference, &pulled)) } else { report(&pulled, context) }

@@ -1,5 +1,5 @@
 //! A hub for tests: real HTTP/1.1 over real sockets, with a second server that large files are redirected to, and a hook that
-//! makes any answer wrong in a way of its own.
+//! makes any answer wrong in a way of its own. At `/v2/` it is an OCI registry.
 #![allow(dead_code)] // each test program uses a part of it
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
@@ -39,7 +39,7 @@ impl Request {
 
     /// Whether it asks for a file's bytes, where they are.
     pub fn is_body(&self) -> bool {
-        self.method == "GET" && (self.away || self.path.contains("/resolve/"))
+        self.method == "GET" && (self.away || ["/resolve/", "/blobs/"].iter().any(|p| self.path.contains(p)))
     }
 }
 
@@ -88,7 +88,35 @@ impl Repo {
     }
 }
 
+/// What the registry holds: manifests by tag and digest, blobs by digest; a token is asked for unless it is `open`.
+#[derive(Clone, Default)]
+pub struct Registry {
+    pub open: bool,
+    /// `name/manifests/reference` and `name/blobs/digest` with media type and bytes.
+    pub held: BTreeMap<String, (String, Arc<Vec<u8>>)>,
+}
+
+impl Registry {
+    /// Holds the bytes under each of these references; their digest.
+    pub fn manifest(&mut self, name: &str, tags: &[&str], media_type: &str, bytes: &[u8]) -> String {
+        let digest = format!("sha256:{}", sha256(bytes));
+        for reference in tags.iter().copied().chain([digest.as_str()]) {
+            let held = (media_type.to_string(), Arc::new(bytes.to_vec()));
+            self.held.insert(format!("{name}/manifests/{reference}"), held);
+        }
+        digest
+    }
+
+    pub fn blob(&mut self, name: &str, bytes: &[u8]) -> String {
+        let digest = format!("sha256:{}", sha256(bytes));
+        let held = ("application/octet-stream".into(), Arc::new(bytes.to_vec()));
+        self.held.insert(format!("{name}/blobs/{digest}"), held);
+        digest
+    }
+}
+
 struct State {
+    registry: Mutex<Registry>,
     repos: Mutex<BTreeMap<String, Repo>>,
     hook: Mutex<Arc<Hook>>,
     log: Mutex<Vec<Request>>,
@@ -115,6 +143,7 @@ impl Hub {
         let at = |l: &TcpListener| format!("http://{}", l.local_addr().unwrap());
         let (address, second) = (at(&home), at(&away));
         let state = Arc::new(State {
+            registry: Mutex::default(),
             repos: Mutex::default(),
             hook: Mutex::new(Arc::new(|_| None)),
             log: Mutex::default(),
@@ -138,6 +167,10 @@ impl Hub {
 
     pub fn put(&self, name: &str, repo: Repo) {
         self.state.repos.lock().unwrap().insert(name.into(), repo);
+    }
+
+    pub fn registry(&self, registry: Registry) {
+        *self.state.registry.lock().unwrap() = registry;
     }
 
     pub fn hook(&self, hook: impl Fn(&Request) -> Option<Fault> + Send + Sync + 'static) {
@@ -302,6 +335,9 @@ fn respond(state: &State, request: &Request, fault: Option<Fault>, stream: &mut 
         _ => {}
     }
     let path = request.path.split('?').next().unwrap_or("");
+    if path == "/token" || path.starts_with("/v2/") {
+        return registry(state, request, fault, stream);
+    }
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let repos = state.repos.lock().unwrap().clone();
     let none = |stream: &mut TcpStream, code: &str| head(stream, 404, &[("X-Error-Code".into(), code.into())], 0);
@@ -344,6 +380,37 @@ fn respond(state: &State, request: &Request, fault: Option<Fault>, stream: &mut 
         return send_long(state, request, stream, bytes, *length, whole, headers);
     }
     send(state, request, fault, stream, bytes, headers)
+}
+
+/// The registry: tokens are given by the second server, which has the blobs too.
+fn registry(state: &State, request: &Request, fault: Option<Fault>, stream: &mut TcpStream) -> Option<()> {
+    let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+    if path == "/token" {
+        let right = query.contains("service=tests") && query.contains("scope=repository%3A");
+        let body = if right { format!(r#"{{"token":"{TOKEN}"}}"#) } else { "{}".into() };
+        return send(state, request, fault, stream, body.as_bytes(), vec![]);
+    }
+    let registry = state.registry.lock().unwrap().clone();
+    if !registry.open && !request.away && request.header("authorization") != Some(&format!("Bearer {TOKEN}")) {
+        return head(stream, 401, &[challenge(&state.away)], 0);
+    }
+    let Some((media_type, bytes)) = registry.held.get(path.trim_start_matches("/v2/")) else {
+        return head(stream, 404, &[], 0);
+    };
+    if path.contains("/blobs/") && !request.away {
+        return head(stream, 307, &[("Location".into(), format!("{}{path}?signed=1", state.away))], 0);
+    }
+    let mut headers = vec![("Content-Type".to_string(), media_type.clone())];
+    if path.contains("/manifests/") {
+        headers.push(("Docker-Content-Digest".into(), format!("sha256:{}", sha256(bytes))));
+    }
+    send(state, request, fault, stream, bytes, headers)
+}
+
+/// The header by which a registry asks for a token.
+pub fn challenge(away: &str) -> (String, String) {
+    let value = format!(r#"Bearer realm="{away}/token",service="tests",scope="repository:org/m:pull""#);
+    ("WWW-Authenticate".into(), value)
 }
 
 fn send(

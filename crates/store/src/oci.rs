@@ -27,9 +27,9 @@ const MANIFEST_MAX: u64 = 4 << 20;
 const CONFIG_MAX: u64 = 16 << 20;
 /// Longest answer that holds a token.
 const TOKEN_MAX: u64 = 1 << 20;
-/// Where a snapshot keeps the manifest and the artefact's configuration, to be verified with the rest.
-/// The folder of these.
+/// The folder of what a snapshot keeps of the registry itself.
 const OWN: &str = ".oci";
+/// Where the manifest and the artefact's configuration lie, to be verified with the rest.
 const MANIFEST: &str = ".oci/manifest.json";
 pub(crate) const CONFIG: &str = ".oci/config.json";
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

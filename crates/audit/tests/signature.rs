@@ -322,6 +322,11 @@ fn keys_are_read_as_tools_write_them() {
     }
 }
 
+/// An extended key usage.
+fn purpose(numbers: &[u32]) -> Vec<u8> {
+    pki::tlv(0x30, &[&pki::tlv(6, &[&pki::oid(numbers)])])
+}
+
 fn certs(all: &[Vec<u8>]) -> Vec<Cert> {
     Cert::from_pem(&all.iter().map(|c| pki::pem(c)).collect::<String>()).unwrap()
 }
@@ -362,6 +367,8 @@ fn a_chain_leads_from_the_signer_to_a_trusted_root() {
     let oid = pki::oid;
     let bad: &[(&str, bool, Change)] = &[
         ("the signer's use", true, |s| s.extensions.clear()),
+        ("a server's certificate", true, |s| s.extensions[1].2 = purpose(&[1, 3, 6, 1, 5, 5, 7, 3, 1])),
+        ("a key to certify with", true, |s| s.extensions[0].2 = vec![3, 2, 2, 0x04]),
         ("expired in between", false, |s| s.to = "250101000000Z"),
         ("not yet valid in between", false, |s| s.from = "260601000000Z"),
         ("no authority in between", false, |s| drop(s.extensions.remove(0))),
@@ -370,6 +377,12 @@ fn a_chain_leads_from_the_signer_to_a_trusted_root() {
         ("limits on names", false, |s| s.extensions.push((pki::oid(&[2, 5, 29, 30]), false, vec![0x30, 0]))),
         ("twice", false, |s| s.extensions.push(s.extensions[0].clone())),
     ];
+    for change in [|s: &mut Said| drop(s.extensions.remove(0)), |s| s.extensions[1].2 = purpose(&[2, 5, 29, 37, 0])] {
+        let mut good = Said::signer("between");
+        change(&mut good);
+        chain(&[good.certificate(&leaf, &between), between_cert.clone()]);
+        assert!(holds(&folder, &trust), "one of the two uses is enough, and any purpose");
+    }
     for (what, of_leaf, change) in bad {
         let (mut a, mut b) = (Said::authority("between", "root"), Said::signer("between"));
         change(if *of_leaf { &mut b } else { &mut a });

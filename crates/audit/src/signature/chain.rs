@@ -18,6 +18,8 @@ const CHECKS_MAX: usize = 64;
 pub const CERTIFICATES_MAX: usize = 64;
 /// The use that certificates for signing code have.
 pub const CODE_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.3");
+/// Any use.
+const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 /// Extensions that are understood, or bind nothing that is looked at: constraints, uses, names, identifiers.
 const UNDERSTOOD: [&str; 6] = ["2.5.29.19", "2.5.29.15", "2.5.29.37", "2.5.29.17", "2.5.29.35", "2.5.29.14"];
 /// Limits on the names below a certificate.
@@ -81,10 +83,13 @@ impl Cert {
         Ok(self.parsed.tbs_certificate().get_extension::<T>().map_err(|_| ())?.map(|(_, value)| value))
     }
 
-    /// Whether it may be used to sign with: as its key usage or its extended one says.
+    /// Whether it may be used to sign models with: its key usage or its extended one says so, and neither says otherwise
+    /// (RFC 5280, 4.2.1.12: a certificate with both is for what both allow).
     pub fn signs(&self) -> bool {
-        let usage = self.get::<KeyUsage>().ok().flatten().is_some_and(|u| u.digital_signature());
-        usage || self.signs_code()
+        let (Ok(usage), Ok(purposes)) = (self.get::<KeyUsage>(), self.get::<ExtendedKeyUsage>()) else { return false };
+        let usage = usage.map(|u| u.digital_signature());
+        let purpose = purposes.map(|p| p.0.iter().any(|oid| [CODE_SIGNING, ANY_PURPOSE].contains(oid)));
+        usage != Some(false) && purpose != Some(false) && (usage.is_some() || purpose.is_some())
     }
 
     /// Whether its extended key usage is signing code.

@@ -256,6 +256,7 @@ fn every_changed_field_is_caught() {
         ("file and folder", &[(".", "1"), ("a-b", "1")]),
         ("backslash", &[("..\\outside", "o")]),
         ("zero byte", &[("a\0b", "o")]),
+        ("nothing", &[]),
     ] {
         write(&list(resources));
         assert_eq!(found(&folder, &trusted(1)).1[0].0, "signature-invalid", "{what}");
@@ -373,6 +374,7 @@ fn a_chain_leads_from_the_signer_to_a_trusted_root() {
         ("not yet valid in between", false, |s| s.from = "260601000000Z"),
         ("no authority in between", false, |s| drop(s.extensions.remove(0))),
         ("an authority that may not certify", false, |s| s.extensions[1].2 = vec![3, 2, 7, 0x80]),
+        ("not yet valid, as all above it is", true, |s| (s.from, s.to) = ("390101000000Z", "391231000000Z")),
         ("unknown and critical", false, |s| s.extensions.push((pki::oid(&[1, 2, 3, 4]), true, vec![5, 0]))),
         ("limits on names", false, |s| s.extensions.push((pki::oid(&[2, 5, 29, 30]), false, vec![0x30, 0]))),
         ("twice", false, |s| s.extensions.push(s.extensions[0].clone())),

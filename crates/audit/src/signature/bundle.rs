@@ -354,6 +354,9 @@ impl Manifest {
         if seen.contains(".") && files.len() > 1 {
             return Err("the signed list is of a file and of a folder at once");
         }
+        if files.is_empty() {
+            return Err("the signed list holds no file");
+        }
         if unhex(&subject.digest.sha256) != Some(root(files.iter().map(|f| &f.1))) {
             return Err("the digest of the signed list is not that of its files");
         }

@@ -31,6 +31,7 @@ use std::{
     fs::File,
     io::{self, Read},
     path::Path,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// The signature of a folder, unless it is named.
@@ -194,7 +195,7 @@ fn check(text: &[u8], trust: &Trust) -> std::result::Result<(Signer, Manifest), 
 }
 
 /// Who signed with a certificate under a trusted root. It is looked at as of the moment that it became valid, for
-/// nothing in the bundle proves another one.
+/// nothing in the bundle proves another one; that moment must have come.
 fn certified(
     chain: &bundle::Chain,
     trusted: &[Cert],
@@ -211,6 +212,10 @@ fn certified(
         return Err("the bundle holds no certificate");
     }
     let leaf = certs.remove(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    if leaf.validity().0 > now {
+        return Err("the signer's certificate is not valid yet");
+    }
     let (roots, between): (Vec<Cert>, Vec<Cert>) = trusted.iter().cloned().partition(Cert::is_root);
     certs.extend(between);
     if chain::path(&leaf, &certs, &roots, leaf.validity().0).is_none() {

@@ -156,8 +156,12 @@ fn what_honest_templates_do_is_let_be() {
                      {{- raise_exception('Conversation roles must alternate') -}}{%- endif -%}";
     let default = "{%- if messages[0].role != 'system' -%}{{- '<|im_start|>system\nYou are a helpful assistant. Today is ' \
                    ~ strftime_now('%d %B %Y') ~ '.<|im_end|>\n' -}}{%- endif -%}";
+    let roles = "{{- bos_token -}}{%- for message in messages -%}\
+                 {{- 'Very Correct ' ~ message.role|capitalize ~ ': ' ~ message.content ~ '<|end|>' -}}{%- endfor -%}\
+                 {%- if add_generation_prompt -%}{{- 'Very Correct Assistant:' -}}{%- endif -%}";
     let cases = [
         chat("", SAYS),
+        roles.to_string(),
         chat("", "{{- message['content']|trim -}}"),
         every,
         chat(switch, SAYS),
@@ -374,6 +378,9 @@ fn hostile_files_end_in_findings() {
     assert!(!of(&found, "template-broken").is_empty() && !of(&found, "tokenizer-broken").is_empty(), "{found:#?}");
     let deep = template(&format!("{}{}", "{% if x %}".repeat(200), "{% endif %}".repeat(200)));
     assert!(deep.iter().any(|f| f.severity >= Severity::Medium), "{deep:?}");
+    // A long source is parsed for a few conversations only, and that is said.
+    let long = template(&chat("", &format!("{SAYS}{}", "{{- '' -}}".repeat(60_000))));
+    assert!(long.iter().any(|f| f.what.contains("not all of it was looked at")), "{long:?}");
 }
 
 /// A GGUF file: metadata entries that are encoded already, and tensors of eight numbers at these offsets.

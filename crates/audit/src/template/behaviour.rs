@@ -13,6 +13,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 /// Steps of work that one template may take in all, and conversations.
 const STEPS_MAX: u64 = 24_000_000;
 const RENDERS_MAX: usize = 4_000;
+/// Bytes of a source up to which a parse costs little; each beyond them is charged to every conversation.
+const ORDINARY: usize = 64 << 10;
 /// Texts that are tried as triggers, and how many of them in one message.
 const TRIED_MAX: usize = 400;
 const CHAIN_MAX: usize = 3;
@@ -154,6 +156,8 @@ struct Probe<'t> {
     template: &'t ChatTemplate,
     acts: Vec<Act>,
     steps: u64,
+    /// Steps that a thread and a parse are worth.
+    parse: u64,
     renders: usize,
     texts: Vec<String>,
     numbers: Vec<i64>,
@@ -172,12 +176,14 @@ enum Out {
     Stopped,
 }
 
-/// Looks at what `template` does. `outline` names the numbers that stand in it.
-pub(super) fn look(template: &ChatTemplate, outline: &Outline) -> Vec<Act> {
+/// Looks at what `template` does, whose source has so many `bytes`. `outline` names the numbers that stand in it.
+pub(super) fn look(template: &ChatTemplate, bytes: usize, outline: &Outline) -> Vec<Act> {
+    let beyond = bytes.saturating_sub(ORDINARY) as u64;
     let mut probe = Probe {
         template,
         acts: Vec::new(),
         steps: 0,
+        parse: 500 + 4 * beyond,
         renders: 0,
         texts: Vec::new(),
         numbers: outline.numbers.clone(),
@@ -223,8 +229,7 @@ impl Probe<'_> {
         }
         self.renders += 1;
         let (outcome, seen) = self.template.render_watched(input);
-        // A thread and a parse for each.
-        self.steps += seen.steps + 500;
+        self.steps += seen.steps + self.parse;
         self.asks_clock |= !seen.dates.is_empty();
         let mut said: Option<String> = None;
         for text in seen.texts {
@@ -356,7 +361,9 @@ impl Probe<'_> {
         // With a system message given, what comes behind the first user message is turns and their marks.
         if let Some(at) = base.find(if shape.turns { FIRST } else { LAST }) {
             let behind = own_words(&base[at..], &said);
-            if behind.len() >= 6 {
+            // The same few words in front of each turn are a role's name.
+            let distinct = behind.iter().collect::<HashSet<_>>().len();
+            if distinct >= 6 {
                 let what = format!("puts words of its own among the turns: \"{}\"", quote(&behind));
                 self.act(Kind::Rewrite, Severity::Medium, what, None);
             }

@@ -90,7 +90,7 @@ fn template(source: &Source, claims: &[String], findings: &mut Findings) {
         Ok(()) => {
             // What stands in the source is said with its line.
             let written = found.literals.iter().any(|l| !texts::marks(&l.text).is_empty());
-            for act in behaviour::look(&chat, &found) {
+            for act in behaviour::look(&chat, source.text.len(), &found) {
                 if act.kind == Kind::Text && written {
                     continue;
                 }

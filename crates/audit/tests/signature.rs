@@ -379,7 +379,9 @@ fn a_chain_leads_from_the_signer_to_a_trusted_root() {
         ("limits on names", false, |s| s.extensions.push((pki::oid(&[2, 5, 29, 30]), false, vec![0x30, 0]))),
         ("twice", false, |s| s.extensions.push(s.extensions[0].clone())),
     ];
-    for change in [|s: &mut Said| drop(s.extensions.remove(0)), |s| s.extensions[1].2 = purpose(&[2, 5, 29, 37, 0])] {
+    for change in
+        [|s: &mut Said| drop(s.extensions.remove(0)), |s: &mut Said| s.extensions[1].2 = purpose(&[2, 5, 29, 37, 0])]
+    {
         let mut good = Said::signer("between");
         change(&mut good);
         chain(&[good.certificate(&leaf, &between), between_cert.clone()]);

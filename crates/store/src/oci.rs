@@ -38,6 +38,9 @@ const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+j
 const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const MODEL_PACK: &str = "application/vnd.cncf.model.";
 const DOCKER_AI: &str = "application/vnd.docker.ai.";
+/// Names of weights that the manifest gives none.
+const GGUF: &str = "model.gguf";
+const SAFETENSORS: &str = "model.safetensors";
 /// Annotations that hold a layer's path: ModelPack's, and the one that tools for plain files write.
 const PATHS: [&str; 2] = ["org.cncf.model.filepath", "org.opencontainers.image.title"];
 
@@ -329,20 +332,31 @@ fn layer(media_type: &str) -> Result<Layer> {
             "code" | "dataset" => Role::Extra,
             _ => return Err(refused(format!("layers of type {} are not known here", quoted(media_type)))),
         };
-        return match form {
-            "raw" | "tar" => Ok(Layer::File { role, name: None, archive: form == "tar" }),
-            _ => Err(refused(format!("layers of type {} cannot be unpacked here", quoted(media_type)))),
+        let name = match (role, form) {
+            (_, "raw" | "tar") => None,
+            (Role::Weights, "gguf") => Some(GGUF),
+            (Role::Weights, "safetensors") => Some(SAFETENSORS),
+            _ => return Err(refused(format!("layers of type {} cannot be unpacked here", quoted(media_type)))),
         };
+        return Ok(Layer::File { role, name, archive: form == "tar" });
     }
     let Some(rest) = media_type.strip_prefix(DOCKER_AI) else { return Ok(Layer::Other) };
-    let name = match rest {
-        "gguf.v3" => "model.gguf",
-        "mmproj" => "mmproj.gguf",
-        "license" => "LICENSE",
-        _ => return Err(refused(format!("layers of type {} are not known here", quoted(media_type)))),
+    let (role, name, archive) = match rest {
+        "gguf.v3" => (Role::Weights, Some(GGUF), false),
+        "safetensors" => (Role::Weights, Some(SAFETENSORS), false),
+        "mmproj" | "gguf.v3.mmproj" => (Role::Beside, Some("mmproj.gguf"), false),
+        "license" => (Role::Beside, Some("LICENSE"), false),
+        "chat.template.jinja" => (Role::Beside, Some("chat_template.jinja"), false),
+        "model.file" => (Role::Beside, None, false),
+        "vllm.config.tar" => (Role::Beside, None, true),
+        "gguf.v3.lora" => (Role::Extra, Some("adapter.gguf"), false),
+        _ => {
+            let what = format!("layers of type {} are not known here", quoted(media_type));
+            return Err(Error::new(ErrorKind::Choice, what)
+                .hint("ask its owner for an artefact of the ModelPack specification, or for one of GGUF"));
+        }
     };
-    let role = if rest == "gguf.v3" { Role::Weights } else { Role::Beside };
-    Ok(Layer::File { role, name: Some(name), archive: false })
+    Ok(Layer::File { role, name, archive })
 }
 
 /// Refuses a file's path that leaves the folder, or that is where the store keeps what it writes itself.
@@ -365,7 +379,13 @@ fn files(document: &Document, digest: &str, size: u64) -> Result<Listing> {
     let mut files =
         vec![own(MANIFEST, size, Digest::Sha256(digest.into())), own(CONFIG, config.size, config.digest()?)];
     let layers = document.layers.as_deref().unwrap_or_default();
-    let ggufs = layers.iter().filter(|l| l.media_type == format!("{DOCKER_AI}gguf.v3")).count();
+    let path = |l: &Descriptor| PATHS.iter().find_map(|a| l.annotation(a)).map(str::to_string);
+    let mut nameless = BTreeMap::new();
+    for described in layers.iter().filter(|l| path(l).is_none()) {
+        if let Layer::File { name: Some(name), .. } = layer(&described.media_type)? {
+            *nameless.entry(name).or_insert(0usize) += 1;
+        }
+    }
     let (mut weights, mut extra, mut archives) = (0, BTreeSet::new(), BTreeSet::new());
     let (mut counts, mut others) = (BTreeMap::new(), Vec::new());
     for described in layers {
@@ -373,11 +393,15 @@ fn files(document: &Document, digest: &str, size: u64) -> Result<Listing> {
             others.push(quoted(&described.media_type));
             continue;
         };
-        let number = counts.entry(name).and_modify(|n| *n += 1).or_insert(1usize);
-        let named = PATHS.iter().find_map(|a| described.annotation(a)).map(str::to_string);
+        let named = path(described);
+        let number = counts.entry((named.is_none(), name)).and_modify(|n| *n += 1).or_insert(1usize);
+        let all = name.and_then(|name| nameless.get(name)).copied().unwrap_or_default();
         let path = match (named, name) {
             (Some(path), _) => path,
-            (None, Some("model.gguf")) if ggufs > 1 => format!("model-{number:05}-of-{ggufs:05}.gguf"),
+            (None, Some(whole @ (GGUF | SAFETENSORS))) if all > 1 => {
+                let ending = whole.trim_start_matches("model.");
+                format!("model-{number:05}-of-{all:05}.{ending}")
+            }
             (None, Some(name)) if *number > 1 => format!("{name}-{number}"),
             (None, Some(name)) => name.into(),
             (None, None) if archive => format!("layer-{}.tar", described.digest()?.as_str()),
@@ -487,6 +511,39 @@ mod tests {
             ("org/name", None),
         ] {
             assert_eq!(endpoint(&text.parse().unwrap()).as_deref(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn layers_without_paths_have_names_of_their_own() {
+        let digest = |i: usize| format!("sha256:{i:064}");
+        let list = |types: &[&str]| {
+            let layers: Vec<String> = (1..)
+                .zip(types)
+                .map(|(i, t)| match t.split_once(' ') {
+                    Some((t, path)) => format!(
+                        r#"{{"mediaType": "application/vnd.{t}", "digest": "{}", "size": 1, "annotations": {{"{}": "{path}"}}}}"#,
+                        digest(i), PATHS[0]
+                    ),
+                    None => format!(r#"{{"mediaType": "application/vnd.{t}", "digest": "{}", "size": 1}}"#, digest(i)),
+                })
+                .collect();
+            let config = format!(r#"{{"mediaType": "c", "digest": "{}", "size": 1}}"#, digest(0));
+            let text = format!(r#"{{"config": {config}, "layers": [{}]}}"#, layers.join(","));
+            let found = files(&read(text.as_bytes()).unwrap(), &"c".repeat(64), 9)?;
+            Ok::<_, Error>(found.files.into_iter().map(|f| f.path).filter(|p| !is_own(p)).collect::<Vec<_>>())
+        };
+        let docker =
+            ["docker.ai.gguf.v3", "docker.ai.license", "docker.ai.chat.template.jinja", "docker.ai.gguf.v3.mmproj"];
+        assert_eq!(list(&docker).unwrap(), ["LICENSE", "chat_template.jinja", "mmproj.gguf", "model.gguf"]);
+        let parts = ["docker.ai.safetensors", "docker.ai.safetensors", "docker.ai.model.file config.json"];
+        let named = ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+        assert_eq!(list(&parts).unwrap(), named);
+        let one = ["cncf.model.weight.v1.gguf a/b.gguf", "cncf.model.weight.v1.gguf", "docker.ai.gguf.v3.lora"];
+        assert_eq!(list(&one).unwrap(), ["a/b.gguf", "adapter.gguf", "model.gguf"]);
+        for bad in ["docker.ai.dduf", "cncf.model.doc.v1.gguf", "cncf.model.weight.v1.tar+zstd", "docker.ai.model.file"]
+        {
+            assert!(list(&["docker.ai.gguf.v3", bad]).is_err(), "{bad}");
         }
     }
 

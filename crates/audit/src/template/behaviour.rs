@@ -183,7 +183,7 @@ pub(super) fn look(template: &ChatTemplate, bytes: usize, outline: &Outline) -> 
         template,
         acts: Vec::new(),
         steps: 0,
-        parse: 500 + 4 * beyond,
+        parse: 500 + 24 * beyond,
         renders: 0,
         texts: Vec::new(),
         numbers: outline.numbers.clone(),

@@ -16,6 +16,8 @@
 )]
 
 mod blob;
+#[cfg(test)]
+mod changes;
 mod choose;
 mod config;
 mod digest;

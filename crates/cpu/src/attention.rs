@@ -11,7 +11,7 @@
 //! of a span go together; masked positions are never read as values. Latent rows (MLA) are transposed once per span
 //! and piece for the scores of all heads. Does not own: the cache's layout ([`crate::kv`]).
 use crate::{
-    gemm::{self, Code, Elem, F16e, F32e, Fetch, I8e, Pack, STRIP, Tile},
+    gemm::{self, Code, Elem, F16e, F32e, Fetch, I8e, NOTHING, Pack, STRIP, Tile},
     kv::Cache,
     product::{Engine, PerThread, Ptr},
     simd::{Level, MAX_LANES, Simd, kernel},
@@ -205,10 +205,6 @@ unsafe fn piece<E: Elem>(w: &Work<'_>, piece: &Piece, b: &mut Buffers) {
     let last = (a.mask.end(position(rows.end - 1), length) - 1) / PAGE;
     for span in a.mask.first(position(rows.start)) / PAGE..=last {
         let mut transposed = false;
-        // What the next span reads is fetched meanwhile.
-        let next = (span < last).then(|| s.pages[span + 1] as usize);
-        next.inspect(|page| cache.prefetch(w.level, *page, piece.kv_head, false));
-        next.inspect(|page| cache.prefetch(w.level, *page, piece.kv_head, true));
         let mut r = rows.start;
         while r < rows.end {
             let seen = |t: usize| visible(a, position(t), length, span).filter(|_| w.looks(t, span) != 0);
@@ -304,6 +300,9 @@ unsafe fn span_of<E: Elem>(
     let page = s.pages[span] as usize;
     let pad = a.v_dim.next_multiple_of(STRIP);
     let columns = seen.start / STRIP * STRIP..seen.end.next_multiple_of(STRIP);
+    // Values are asked for while scores are computed, and the next span's keys meanwhile.
+    let next = s.pages.get(span + 1).map_or(NOTHING, |page| w.cache.keys_ahead(*page as usize, head));
+    let values = w.cache.rows_ahead(page, head);
     let scores = &mut b.scores[queries.start * PAGE..queries.end * PAGE];
     let mut tile = Tile {
         panel: b.keys.as_ptr().cast(),
@@ -320,11 +319,11 @@ unsafe fn span_of<E: Elem>(
     // SAFETY: the panel has k_dim rows of PAGE keys; the buffers hold these queries.
     unsafe {
         if w.cache.spec.v_dim.is_none() {
-            gemm::strips::<F32e>(level, columns, tile, n);
+            gemm::strips::<F32e>(level, columns, tile, n, NOTHING);
         } else {
             tile.panel = w.cache.keys(page, head);
             tile.ld = PAGE * E::SIZE;
-            gemm::strips::<E>(level, columns, tile, n);
+            gemm::strips::<E>(level, columns, tile, n, values);
         }
     }
     let mut scales = w.cache.scales(page, head);
@@ -369,7 +368,7 @@ unsafe fn span_of<E: Elem>(
             first: true,
             fetch: Fetch::NONE,
         };
-        gemm::strips::<E>(level, 0..pad, tile, n);
+        gemm::strips::<E>(level, 0..pad, tile, n, next);
         let at = queries.start * pad;
         let join = Join {
             state: b.state.each_mut().map(|v| &mut v[queries.clone()]),
@@ -476,68 +475,132 @@ unsafe fn softmaxes_body<S: Simd>(
     scales: Option<[&[f32]; 2]>,
     spans: &mut [Vec<f32>; 2],
 ) {
-    for (i, w) in scores.chunks_exact_mut(PAGE).enumerate() {
-        // SAFETY: handed on.
-        (spans[0][i], spans[1][i]) = unsafe { softmax_body(s, w, seen, scale, cap, scales) };
+    let scaled = Scaled { seen, scale, cap, keys: scales.map(|[keys, _]| keys) };
+    // As many queries at once as a vector has lanes: the folding of lanes then goes over vectors.
+    for (i, some) in scores.chunks_mut(S::LANES * PAGE).enumerate() {
+        let n = some.len() / PAGE;
+        let mut lanes = [[0.0f32; MAX_LANES]; MAX_LANES];
+        let mut out = [0.0f32; MAX_LANES];
+        // SAFETY: whole rows of PAGE, a whole number of vectors, as are the scales'.
+        unsafe {
+            for (w, lanes) in some.chunks_exact_mut(PAGE).zip(&mut lanes) {
+                match *seen == (0..PAGE) {
+                    true => scale_row::<S, true>(s, w, &scaled, lanes),
+                    false => scale_row::<S, false>(s, w, &scaled, lanes),
+                }
+            }
+            s.store(out.as_mut_ptr(), fold::<S, true>(s, &lanes));
+            spans[0][i * S::LANES..][..n].copy_from_slice(&out[..n]);
+            for ((w, lanes), max) in some.chunks_exact_mut(PAGE).zip(&mut lanes).zip(out) {
+                weigh_row(s, w, max, scales.map(|[_, values]| values), lanes);
+            }
+            s.store(out.as_mut_ptr(), fold::<S, false>(s, &lanes));
+            spans[1][i * S::LANES..][..n].copy_from_slice(&out[..n]);
+        }
     }
 }
 
+/// The greater, or a NaN.
 #[inline(always)]
-unsafe fn softmax_body<S: Simd>(
-    s: S,
-    w: &mut [f32],
-    seen: &Range<usize>,
+fn greater<S: Simd>(s: S, a: S::F, b: S::F) -> S::F {
+    let top = s.select(s.lt(a, b), b, a);
+    s.select(s.ordered(b), top, b)
+}
+
+/// Each row's lanes folded in halves, to the greatest or to their sum: lane `r` of the result is row `r`'s.
+#[inline(always)]
+unsafe fn fold<S: Simd, const GREATEST: bool>(s: S, rows: &[[f32; MAX_LANES]; MAX_LANES]) -> S::F {
+    let mut pointers = [std::ptr::null::<u8>(); MAX_LANES];
+    for (p, row) in pointers.iter_mut().zip(rows) {
+        *p = row.as_ptr().cast();
+    }
+    let mut lanes = [s.splat(0.0); MAX_LANES];
+    for (quarter, lanes) in lanes.chunks_exact_mut(4).enumerate() {
+        // SAFETY: four floats of each row.
+        let words = unsafe { s.tile(pointers.as_ptr(), quarter * 16) };
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane = s.floats(word);
+        }
+    }
+    let mut half = MAX_LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            let (a, b) = (lanes[i], lanes[i + half]);
+            lanes[i] = if GREATEST { greater(s, a, b) } else { s.add(a, b) };
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// How products become scores.
+struct Scaled<'a> {
+    seen: &'a Range<usize>,
     scale: f32,
     cap: Option<f32>,
-    scales: Option<[&[f32]; 2]>,
-) -> (f32, f32) {
+    keys: Option<&'a [f32]>,
+}
+
+/// A row's products to scores, and their greatest by lane; `ALL`: all positions are seen.
+#[inline(always)]
+unsafe fn scale_row<S: Simd, const ALL: bool>(s: S, w: &mut [f32], how: &Scaled<'_>, lanes: &mut [f32; MAX_LANES]) {
+    let mut tops = [s.splat(f32::NEG_INFINITY); 4];
+    let (w, scale) = (&mut w[..PAGE], s.splat(how.scale));
     // SAFETY: PAGE is a whole number of vectors, and w and the scales hold PAGE.
     unsafe {
-        let w = &mut w[..PAGE];
-        for i in (0..PAGE).step_by(S::LANES) {
-            let v = s.load(w.as_ptr().add(i));
-            let v = match scales {
-                Some([keys, _]) => s.mul(v, s.load(keys.as_ptr().add(i))),
+        for i in 0..PAGE / S::LANES {
+            let at = i * S::LANES;
+            let v = s.load(w.as_ptr().add(at));
+            let v = match how.keys {
+                Some(keys) => s.mul(v, s.load(keys.as_ptr().add(at))),
                 None => v,
             };
-            let v = s.mul(v, s.splat(scale));
-            let v = match cap {
+            let v = s.mul(v, scale);
+            let v = match how.cap {
                 Some(cap) => vmath::softcap(s, v, cap),
                 None => v,
             };
-            s.store(w.as_mut_ptr().add(i), v);
-        }
-        // Their exponential is 0 (or the row is broken anyway: then all that is visible is NaN).
-        w[..seen.start].fill(f32::NEG_INFINITY);
-        w[seen.end..].fill(f32::NEG_INFINITY);
-        let mut top = s.splat(f32::NEG_INFINITY);
-        for i in (0..PAGE).step_by(S::LANES) {
-            let v = s.load(w.as_ptr().add(i));
-            top = s.select(s.lt(top, v), v, top);
-            top = s.select(s.ordered(v), top, v);
-        }
-        let mut lanes = [f32::NEG_INFINITY; MAX_LANES];
-        s.store(lanes.as_mut_ptr(), top);
-        let mut half = MAX_LANES / 2;
-        while half > 0 {
-            for i in 0..half {
-                let v = lanes[i + half];
-                lanes[i] = if v > lanes[i] || v.is_nan() { v } else { lanes[i] };
-            }
-            half /= 2;
-        }
-        let max = lanes[0];
-        for i in (0..PAGE).step_by(S::LANES) {
-            let v = s.sub(s.load(w.as_ptr().add(i)), s.splat(max));
-            s.store(w.as_mut_ptr().add(i), vmath::exp(s, v));
-        }
-        let sum = vmath::lanes::<S, false>(s, w, 0.0);
-        if let Some([_, values]) = scales {
-            for i in (0..PAGE).step_by(S::LANES) {
-                let v = s.mul(s.load(w.as_ptr().add(i)), s.load(values.as_ptr().add(i)));
-                s.store(w.as_mut_ptr().add(i), v);
+            s.store(w.as_mut_ptr().add(at), v);
+            if ALL {
+                let top = &mut tops[i % (MAX_LANES / S::LANES)];
+                *top = greater(s, *top, v);
             }
         }
-        (max, sum)
+        if !ALL {
+            // Their exponential is 0 (or the row is broken anyway: then all that is visible is NaN).
+            w[..how.seen.start].fill(f32::NEG_INFINITY);
+            w[how.seen.end..].fill(f32::NEG_INFINITY);
+            for i in 0..PAGE / S::LANES {
+                let top = &mut tops[i % (MAX_LANES / S::LANES)];
+                *top = greater(s, *top, s.load(w.as_ptr().add(i * S::LANES)));
+            }
+        }
+        for (v, top) in tops.iter().enumerate().take(MAX_LANES / S::LANES) {
+            s.store(lanes.as_mut_ptr().add(v * S::LANES), *top);
+        }
+    }
+}
+
+/// A row's scores to weights, times the values' scales, and by lane the sums of what they were before.
+#[inline(always)]
+unsafe fn weigh_row<S: Simd>(s: S, w: &mut [f32], max: f32, values: Option<&[f32]>, lanes: &mut [f32; MAX_LANES]) {
+    let mut sums = [s.splat(0.0); 4];
+    let (w, max) = (&mut w[..PAGE], s.splat(max));
+    // SAFETY: as in `scale_row`.
+    unsafe {
+        for i in 0..PAGE / S::LANES {
+            let at = i * S::LANES;
+            let v = vmath::exp(s, s.sub(s.load(w.as_ptr().add(at)), max));
+            let sum = &mut sums[i % (MAX_LANES / S::LANES)];
+            *sum = s.add(*sum, v);
+            let v = match values {
+                Some(values) => s.mul(v, s.load(values.as_ptr().add(at))),
+                None => v,
+            };
+            s.store(w.as_mut_ptr().add(at), v);
+        }
+        for (v, sum) in sums.iter().enumerate().take(MAX_LANES / S::LANES) {
+            s.store(lanes.as_mut_ptr().add(v * S::LANES), *sum);
+        }
     }
 }

@@ -339,23 +339,39 @@ pub struct Tile {
     pub fetch: Fetch,
 }
 
-/// The next block of the rows that a panel was packed from. Chains are bound by latency and packing by memory: without
-/// this the one waits for the other.
+/// What is read next: the next block of the rows that a panel was packed from, or a run of memory. Chains are bound by
+/// latency and reading by memory: without this the one waits for the other.
 #[derive(Clone, Copy)]
 pub struct Fetch {
     /// Of the first row.
     pub at: *const u8,
+    /// Where to stop.
+    pub end: *const u8,
     /// Bytes from a row to the next.
     pub stride: usize,
     /// Cache lines per step of k, `jump` bytes apart.
     pub lines: usize,
     /// See `lines`.
     pub jump: usize,
+    /// After a panel's rows comes the next line of the first.
+    pub rows: bool,
 }
 
 impl Fetch {
     /// Nothing.
-    pub const NONE: Fetch = Fetch { at: std::ptr::null(), stride: 0, lines: 0, jump: 0 };
+    pub const NONE: Fetch =
+        Fetch { at: std::ptr::null(), end: std::ptr::null(), stride: 0, lines: 0, jump: 0, rows: false };
+
+    /// `bytes` bytes that lie side by side, in so many steps of k.
+    pub fn run(at: *const u8, bytes: usize, steps: usize) -> Fetch {
+        let lines = bytes.div_ceil(LINE).div_ceil(steps.max(1));
+        Fetch { at, end: at.wrapping_add(bytes), stride: lines * LINE, lines, jump: LINE, rows: false }
+    }
+
+    /// What is left after so many steps of a run.
+    fn after(self, steps: usize) -> Fetch {
+        Fetch { at: self.at.wrapping_add(steps * self.stride), ..self }
+    }
 
     /// For rows `o ..` at `k0`: the next block of k, or the start of the next panel's rows.
     fn next(p: &Product, plan: &Plan, o: usize, k0: usize) -> Fetch {
@@ -367,7 +383,8 @@ impl Fetch {
             base.wrapping_add((o + plan.r * plan.panels) * stride)
         };
         let lines = (code.bytes(plan.kb) * plan.r / plan.kb / LINE).max(1);
-        Fetch { at, stride, lines, jump: plan.kb / plan.r * LINE }
+        let end = std::ptr::null::<u8>().wrapping_sub(1);
+        Fetch { at, end, stride, lines, jump: plan.kb / plan.r * LINE, rows: true }
     }
 }
 
@@ -446,12 +463,13 @@ unsafe fn tile_body<S: Simd, E: Elem, const RV: usize, const NT: usize>(s: S, t:
         let mut panel = t.panel;
         let mut fetch = t.fetch.at;
         for k in 0..t.kn {
-            if t.fetch.lines > 0 {
+            if fetch < t.fetch.end {
                 for line in 0..t.fetch.lines {
-                    s.prefetch(fetch.wrapping_add(line * t.fetch.jump));
+                    let at = fetch.wrapping_add(line * t.fetch.jump);
+                    if t.fetch.rows { s.prefetch(at) } else { s.prefetch_far(at) }
                 }
                 fetch = fetch.wrapping_add(t.fetch.stride);
-                if (k + 1) % (RV * S::LANES) == 0 {
+                if t.fetch.rows && (k + 1) % (RV * S::LANES) == 0 {
                     fetch = t.fetch.at.wrapping_add((k + 1) / (RV * S::LANES) * LINE);
                 }
             }
@@ -562,18 +580,28 @@ unsafe fn sweep<E: Elem>(level: Level, rv: usize, mut t: Tile, n: usize) {
 /// Outputs that [`strips`] works on at once: panels there are padded to it.
 pub const STRIP: usize = 2 * MAX_LANES;
 
-/// Chains over a panel in place: outputs `columns` (ends at multiples of [`STRIP`]) for `n` tokens.
+/// Nothing to ask for.
+pub const NOTHING: (*const u8, usize) = (std::ptr::null(), 0);
+
+/// Chains over a panel in place: outputs `columns` (ends at multiples of [`STRIP`]) for `n` tokens. Meanwhile asks for the
+/// `ahead.1` bytes at `ahead.0`, which are read next, where the loop leaves room for it.
 ///
 /// # Safety
 /// As [`sweep`], for these columns of panel and `y`.
-pub unsafe fn strips<E: Elem>(level: Level, columns: Range<usize>, t: Tile, n: usize) {
+pub unsafe fn strips<E: Elem>(level: Level, columns: Range<usize>, t: Tile, n: usize, ahead: (*const u8, usize)) {
     let wide = RV_FEW * level.lanes();
     let few = n <= tile_tokens(level, RV_FEW).min(FEW_WIDE);
     let rv = if few && columns.len().is_multiple_of(wide) { RV_FEW } else { many_rv(level) };
-    for c in columns.step_by(rv * level.lanes()) {
+    let width = rv * level.lanes();
+    let fetch = match E::SIZE {
+        4 if !few => Fetch::NONE,
+        _ => Fetch::run(ahead.0, ahead.1, columns.len() / width * t.kn),
+    };
+    for (i, c) in columns.step_by(width).enumerate() {
+        let fetch = fetch.after(i * t.kn);
         // SAFETY: the caller's promise.
         unsafe {
-            sweep::<E>(level, rv, Tile { panel: t.panel.wrapping_add(c * E::SIZE), y: t.y.add(c), ..t }, n);
+            sweep::<E>(level, rv, Tile { panel: t.panel.wrapping_add(c * E::SIZE), y: t.y.add(c), fetch, ..t }, n);
         }
     }
 }

@@ -104,16 +104,17 @@ impl Cache {
         self.bytes(page)[at..].as_ptr()
     }
 
-    /// Asks for the keys (or latents) of a head, and for its values, in the second level of cache.
-    pub fn prefetch(&self, level: Level, page: usize, head: usize, values: bool) {
-        let rows = PAGE * self.row_pad() * self.kv.bytes();
-        let (at, bytes) = match (values, self.spec.v_dim) {
-            (false, Some(_)) => (self.keys_at(head), PAGE * self.spec.k_dim * self.kv.bytes()),
-            (true, None) => return,
-            _ => (self.rows_at(head), rows),
-        };
-        // SAFETY: a hint at any address.
-        unsafe { vmath::prefetch(level, self.pages[page].wrapping_add(at), bytes) };
+    /// Where the keys of a head (or its latents) lie, and how many bytes they take, to be asked for ahead.
+    pub fn keys_ahead(&self, page: usize, head: usize) -> (*const u8, usize) {
+        if self.spec.v_dim.is_none() {
+            return self.rows_ahead(page, head);
+        }
+        (self.pages[page].wrapping_add(self.keys_at(head)), PAGE * self.spec.k_dim * self.kv.bytes())
+    }
+
+    /// The same of its values or latents.
+    pub fn rows_ahead(&self, page: usize, head: usize) -> (*const u8, usize) {
+        (self.pages[page].wrapping_add(self.rows_at(head)), PAGE * self.row_pad() * self.kv.bytes())
     }
 
     fn bytes(&self, page: usize) -> &[u8] {

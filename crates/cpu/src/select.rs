@@ -2,7 +2,7 @@
 //! Does not own: the attention over them ([`crate::attention`]).
 use crate::{
     attention::page_columns,
-    gemm::{self, F32e, Fetch, Tile},
+    gemm::{self, F32e, Fetch, NOTHING, Tile},
     kv::Cache,
     product::{Engine, PerThread, Ptr},
     simd::{Simd, kernel},
@@ -62,7 +62,7 @@ pub fn run(engine: &Engine, threads: &PerThread<Buffers>, work: &Work<'_>, y: &A
                             first: true,
                             fetch: Fetch::NONE,
                         };
-                        gemm::strips::<F32e>(level, 0..PAGE, tile, i.heads);
+                        gemm::strips::<F32e>(level, 0..PAGE, tile, i.heads, NOTHING);
                         let keys = cache.scales(page, 0).map(|s| s[0]);
                         let scores = &mut b.scores[span * PAGE..][..PAGE];
                         gather(level, scores, &b.products, &ws[r * i.heads..][..i.heads], keys, i.scale);

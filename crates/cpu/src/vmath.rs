@@ -238,18 +238,6 @@ kernel!(/// [`math::exp`] of one number.
 kernel!(/// `y = x / sum of e^(x - max)`: the softmax of `reference::moe`.
     pub unsafe fn softmax(y: &mut [f32]) = softmax_body);
 
-kernel!(/// Asks for `bytes` bytes at `p` in the second level of cache.
-    pub unsafe fn prefetch(p: *const u8, bytes: usize) = prefetch_body);
-
-#[inline(always)]
-unsafe fn prefetch_body<S: Simd>(s: S, p: *const u8, bytes: usize) {
-    let mut at = 0;
-    while at < bytes {
-        s.prefetch_far(p.wrapping_add(at));
-        at += 64;
-    }
-}
-
 kernel!(/// Rounds to half precision, ties to even.
     pub unsafe fn halves(x: &[f32], y: &mut [u16]) = halves_body);
 

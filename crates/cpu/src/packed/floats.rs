@@ -486,7 +486,7 @@ unsafe fn many<P: Decoded, I: Int>(s: I, w: Weights, range: Range<usize>, x: Flo
                             first: k == 0,
                             fetch: Fetch::NONE,
                         };
-                        gemm::strips::<F32e>(s.level(), 0..ROWS, tile, end - first);
+                        gemm::strips::<F32e>(s.level(), 0..ROWS, tile, end - first, gemm::NOTHING);
                     }
                 }
             }

@@ -20,14 +20,28 @@ pub struct Backend {
 /// What this machine can do at most on `threads` (0: one per core), measured in about half a second. Takes a quarter of
 /// the free memory, at most 1 GiB, until it returns.
 pub fn ceiling(threads: usize) -> Ceiling {
-    let threads = if threads == 0 { default_threads() } else { threads };
+    Ceiling::measure(number(threads), room())
+}
+
+/// Bytes that this machine reads per second now, on `threads` (0: one per core). Takes memory as [`ceiling`] does.
+pub fn read_speed(threads: usize) -> f64 {
+    Ceiling::measure_read(number(threads), room())
+}
+
+/// Threads that are meant: one per core for 0.
+fn number(threads: usize) -> usize {
+    if threads == 0 { default_threads() } else { threads }
+}
+
+/// Bytes that are read to measure how fast that goes.
+fn room() -> usize {
     let free = crate::memory::available_bytes().and_then(|n| usize::try_from(n / 4).ok()).unwrap_or(READ_BYTES);
-    Ceiling::measure(threads, free.min(READ_BYTES))
+    free.min(READ_BYTES)
 }
 
 /// The backend for `threads` (0: one per core) and `isa` (none: the fastest).
 pub(crate) fn open(threads: usize, isa: Option<Isa>) -> Result<(Box<dyn Ops>, Backend)> {
-    let threads = if threads == 0 { default_threads() } else { threads };
+    let threads = number(threads);
     let isa = isa.unwrap_or_else(Isa::detect);
     let cpu = Cpu::new(Options { isa, threads }).map_err(|e| {
         let kind = match e {

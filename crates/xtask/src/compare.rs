@@ -159,6 +159,7 @@ fn phases(o: &Options) -> Vec<Phase> {
 fn alternate(engines: &mut [Engine], phase: Phase, rounds: usize) -> Vec<Vec<f64>> {
     let mut speeds = vec![Vec::new(); engines.len()];
     let mut out = vec![false; engines.len()];
+    engines.iter_mut().for_each(|e| e.reached.clear());
     for round in 0..=rounds {
         for (i, engine) in engines.iter_mut().enumerate() {
             if out[i] || (round == 0 && engine.warms_itself()) {
@@ -236,6 +237,8 @@ pub struct Engine {
     pub name: String,
     /// What it says of itself: versions, the machine's roofs.
     pub about: Value,
+    /// The part of its bound that each run of this phase reached.
+    pub reached: Vec<f64>,
     way: Way,
 }
 
@@ -260,7 +263,7 @@ impl Drop for Engine {
 impl Engine {
     fn pondera(binary: &Path, file: &Path, o: &Options) -> Engine {
         let way = Way::Pondera { binary: binary.into(), file: file.into(), threads: o.threads };
-        Engine { name: "pondera".into(), about: Value::Null, way }
+        Engine { name: "pondera".into(), about: Value::Null, reached: Vec::new(), way }
     }
 
     fn serve(python: &Path, server: &Path, file: &Path, o: &Options, repack: bool) -> Done<Engine> {
@@ -269,7 +272,7 @@ impl Engine {
         let mut child = child.map_err(|e| format!("{}: {e}", python.display()))?;
         let answers = BufReader::new(child.stdout.take().ok_or("no pipe from the peer")?);
         let name = format!("llama.cpp {}", if repack { "default" } else { "no repack" });
-        let mut engine = Engine { name, about: Value::Null, way: Way::Served { child, answers } };
+        let mut engine = Engine { name, about: Value::Null, reached: Vec::new(), way: Way::Served { child, answers } };
         let request = json!({ "op": "open", "model": file, "repack": repack, "threads": o.threads });
         engine.about = engine.ask(&request).map_err(|e| format!("{}: {e}", engine.name))?;
         Ok(engine)
@@ -286,7 +289,7 @@ impl Engine {
             return Err(format!("--peer {peer}: names no program"));
         }
         let way = Way::Bench { program, file: file.into(), threads: o.threads };
-        Ok(Engine { name, about: Value::Null, way })
+        Ok(Engine { name, about: Value::Null, reached: Vec::new(), way })
     }
 
     /// Whether each measurement has a run before it that is not counted.
@@ -312,6 +315,7 @@ impl Engine {
             Way::Pondera { binary, file, threads } => {
                 let report = run_json(Command::new(binary).args(own_args(file, *threads, phase)))?;
                 let tps = report["rows"][0]["tps"]["median"].clone();
+                self.reached.extend(report["rows"][0]["fraction"].as_f64());
                 self.about = report;
                 tps
             }

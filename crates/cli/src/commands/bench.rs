@@ -22,7 +22,7 @@ use crate::{
 };
 use bound::{Bound, Phase, Work};
 use pondera_arch::{FAMILIES, Mix, SHAPES, more_bits};
-use pondera_engine::{Ceiling, EngineOptions, Event, KvType, Request, RequestId, Settled, Source, ceiling};
+use pondera_engine::{Ceiling, EngineOptions, Event, KvType, Request, RequestId, Settled, Source, ceiling, read_speed};
 use pondera_quant::{FORMATS, Format};
 use roofline::{Page, Point};
 use serde::Serialize;
@@ -94,6 +94,8 @@ struct Row {
     work: Work,
     #[serde(flatten)]
     bound: Bound,
+    /// What the machine could read beside it.
+    read_gb_per_s: f64,
     /// Read at the median speed.
     gb_per_s: f64,
     /// Computed at the median speed.
@@ -125,7 +127,7 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     args.html.as_ref().map_or(Ok(()), |file| report::free("--html", file, &[report::PAGE]))?;
     let options = options(args, context)?;
     // Before the model takes its memory.
-    let ceiling = ceiling(options.threads);
+    let mut ceiling = ceiling(options.threads);
     let mut loaded = open(args, &options, context)?;
     let listening = interrupt::listen();
     let prefills = (args.prompt > 0).then_some(Test::Prefill);
@@ -135,11 +137,16 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut rows = Vec::new();
     let mut runs = 0;
     let mut settled = Settled::default();
+    let mut all_reads = Vec::new();
     for test in tests {
-        let mut speeds = Vec::new();
+        let (mut speeds, mut reads) = (Vec::new(), Vec::new());
         // The first run pages weights in and fills the arenas: it is not counted, nor what is still to be laid out then.
         for n in 0..=args.repeat {
             listening.check()?;
+            if n > 0 {
+                // Beside each run: where others use the memory too, it is another from second to second.
+                reads.push(read_speed(options.threads));
+            }
             let tps = match test {
                 Test::Prefill => prefill(&mut loaded, args, n as usize, &listening)?,
                 Test::Decode { batch } => decode(&mut loaded, args, batch as usize, &listening)?,
@@ -152,9 +159,12 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             runs += 1;
             bar.set(runs);
         }
+        all_reads.extend_from_slice(&reads);
+        ceiling.read = spread(reads).median;
         rows.push(row(args, &loaded, &ceiling, spread(speeds), test)?);
     }
     drop(bar);
+    ceiling.read = spread(all_reads).median;
     let ahead = ahead(args, &mut loaded, &listening, context)?;
     if let Some(file) = &args.html {
         fs::write(file, page(&loaded, &ceiling, &rows)).map_err(|e| Error::output(file.display(), &e))?;
@@ -428,6 +438,7 @@ fn row(args: &Args, loaded: &Loaded, ceiling: &Ceiling, tps: Spread, test: Test)
         tps,
         work,
         bound: Bound::new(&work, ceiling, tps.median),
+        read_gb_per_s: ceiling.read / 1e9,
         gb_per_s: work.bytes_per_token * tps.median / 1e9,
         gop_per_s: work.operations() * tps.median / 1e9,
         threads: backend.threads,

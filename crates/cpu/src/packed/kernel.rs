@@ -699,6 +699,38 @@ unsafe fn wide_tile<P: Packed>(s: Vnni512, tokens: usize, panel: *const u8, t: T
     }
 }
 
+/// The lines of the words that are unpacked next, from two rows of vectors.
+struct Next {
+    from: [*const u8; ROWS],
+    scales: [*const u8; ROWS],
+    lines: usize,
+}
+
+impl Next {
+    /// From block `b` on, or where there are no more, of the next rows, which lie `step` bytes on.
+    #[inline(always)]
+    fn new<P: Packed>(bases: [(*const u8, *const u8); ROWS], b: usize, blocks: usize, step: usize) -> Next {
+        let l = P::LAYOUT;
+        let (b, step) = if b < blocks { (b, 0) } else { (0, step) };
+        let last = (b + CHUNK / l.block).min(blocks) - 1;
+        let ((scales, words), end) = (l.at(b), l.at(last).1 + l.body());
+        Next {
+            from: bases.map(|(_, base)| base.wrapping_add(step + words)),
+            scales: bases.map(|(base, _)| base.wrapping_add(step + scales)),
+            lines: (end - words).div_ceil(LINE) + 1,
+        }
+    }
+
+    /// Asks for line `i` of each row.
+    #[inline(always)]
+    fn fetch<I: Int>(&self, s: I, i: usize) {
+        for (from, scales) in self.from.iter().zip(self.scales) {
+            let at = if i + 1 == self.lines { scales } else { from.wrapping_add(i * LINE) };
+            s.simd().prefetch(at);
+        }
+    }
+}
+
 /// The rows of `range` for many tokens.
 #[inline(always)]
 pub unsafe fn many<P: Packed, I: Int, T: Tiles<I>>(
@@ -736,7 +768,12 @@ pub unsafe fn many<P: Packed, I: Int, T: Tiles<I>>(
                     let some = (CHUNK / l.block).min(blocks - b);
                     unpack::<P, I>(s, T::WORDS, bases, b..b + some, panel);
                     let tiles = n.div_ceil(T::tokens::<P>());
+                    // What is unpacked next is fetched meanwhile, by the time that three quarters of the tiles are done.
+                    let next = Next::new::<P>(bases, b + some, blocks, ROWS * lanes / GROUP * w.group_bytes);
+                    let spread = tiles - tiles / 4;
                     for i in 0..tiles {
+                        (i * next.lines / spread..next.lines.min((i + 1) * next.lines / spread))
+                            .for_each(|l| next.fetch(s, l));
                         let (from, to) = (i * n / tiles, (i + 1) * n / tiles);
                         let t = t0 + from;
                         if b + some == blocks {

@@ -34,7 +34,7 @@ impl Report {
         self.engines = engines.iter().map(|e| e.name.clone()).collect();
         let model = file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         let own = &engines[0].about;
-        let bound = match (own["rows"][0]["bound"].as_str(), own["rows"][0]["fraction"].as_f64()) {
+        let bound = match (own["rows"][0]["bound"].as_str(), median(&engines[0].reached)) {
             (Some(bound), Some(fraction)) => format!("{:.0} % of {bound}", fraction * 100.0),
             _ => "—".into(),
         };

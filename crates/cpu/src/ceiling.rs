@@ -4,7 +4,7 @@
 //! are the roofs that `bench` holds the engine's kernels against. Does not know a model or a format.
 use std::{
     hint::black_box,
-    sync::Barrier,
+    sync::{Barrier, Mutex},
     time::{Duration, Instant},
 };
 
@@ -46,13 +46,7 @@ impl Ceiling {
         let threads = threads.max(1);
         let int8 = int8_loops().iter().map(|l| Roof { name: l.name, per_second: operations(threads, l) }).collect();
         let f32 = operations(threads, &f32_loop());
-        Ceiling { threads, read: read(threads, bytes.min(READ_BYTES), TRIES), int8, f32 }
-    }
-
-    /// Bytes read per second now, in one try: where others share the memory it moves from second to second, and a speed is
-    /// best held against what was measured beside it.
-    pub fn measure_read(threads: usize, bytes: usize) -> f64 {
-        read(threads.max(1), bytes.min(READ_BYTES), 1)
+        Ceiling { threads, read: Reading::new(threads, bytes).best(TRIES), int8, f32 }
     }
 
     /// The highest of [`Ceiling::int8`].
@@ -102,25 +96,40 @@ fn operations(threads: usize, l: &Loop) -> f64 {
     (rounds * l.operations * threads as u64) as f64 / best.as_secs_f64()
 }
 
-/// Bytes per second that all threads read together, each from its own part; the best of so many tries.
-fn read(threads: usize, bytes: usize, tries: usize) -> f64 {
-    // Whole steps of four streams of 256 bytes.
-    let part = (bytes / threads).next_multiple_of(HUGE);
-    let parts: Vec<std::sync::Mutex<Option<Pages>>> = (0..threads).map(|_| std::sync::Mutex::new(None)).collect();
-    let with = |t: usize, f: &dyn Fn(&mut Option<Pages>)| {
-        if let Ok(mut guard) = parts[t].lock() {
-            f(&mut guard);
-        }
-    };
-    // Each thread writes what it will read: its pages lie near it.
-    together(threads, &|t| with(t, &|p| *p = Some(Pages::new(part))));
-    let sum = |t: usize| {
-        with(t, &|p| {
-            black_box(p.as_ref().map(|p| read_sum(p.bytes())));
+/// Memory that all threads read together, each its own part. Where others use the memory too, its speed moves from second to
+/// second: a speed is best held against what was measured beside it.
+pub struct Reading {
+    parts: Vec<Pages>,
+}
+
+impl Reading {
+    /// For `threads` threads, `bytes` of memory, at most [`READ_BYTES`] of use.
+    pub fn new(threads: usize, bytes: usize) -> Reading {
+        let threads = threads.max(1);
+        // Whole steps of four streams of 256 bytes.
+        let part = (bytes.min(READ_BYTES) / threads).next_multiple_of(HUGE);
+        let parts: Vec<Mutex<Option<Pages>>> = (0..threads).map(|_| Mutex::new(None)).collect();
+        // Each thread writes what it will read: its pages lie near it.
+        together(threads, &|t| {
+            if let Ok(mut place) = parts[t].lock() {
+                *place = Some(Pages::new(part));
+            }
         });
-    };
-    let best = (0..tries).map(|_| together(threads, &sum)).min().unwrap_or(Duration::MAX);
-    (part * threads) as f64 / best.as_secs_f64()
+        Reading { parts: parts.into_iter().filter_map(|p| p.into_inner().ok().flatten()).collect() }
+    }
+
+    /// Bytes per second now, in one try.
+    pub fn measure(&self) -> f64 {
+        self.best(1)
+    }
+
+    fn best(&self, tries: usize) -> f64 {
+        let sum = |t: usize| {
+            black_box(read_sum(self.parts[t].bytes()));
+        };
+        let best = (0..tries).map(|_| together(self.parts.len(), &sum)).min().unwrap_or(Duration::MAX);
+        self.parts.iter().map(|p| p.bytes().len()).sum::<usize>() as f64 / best.as_secs_f64()
+    }
 }
 
 /// Written memory, in huge pages where the system grants them.

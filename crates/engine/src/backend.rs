@@ -5,7 +5,7 @@ use pondera_ops::Ops;
 
 pub use pondera_cpu::{
     Isa,
-    ceiling::{Ceiling, Roof},
+    ceiling::{Ceiling, Reading, Roof},
 };
 
 /// What was chosen.
@@ -23,9 +23,9 @@ pub fn ceiling(threads: usize) -> Ceiling {
     Ceiling::measure(number(threads), room())
 }
 
-/// Bytes that this machine reads per second now, on `threads` (0: one per core). Takes memory as [`ceiling`] does.
-pub fn read_speed(threads: usize) -> f64 {
-    Ceiling::measure_read(number(threads), room())
+/// What measures how fast this machine reads now, on `threads` (0: one per core). Keeps as much memory as [`ceiling`] takes.
+pub fn reading(threads: usize) -> Reading {
+    Reading::new(number(threads), room())
 }
 
 /// Threads that are meant: one per core for 0.

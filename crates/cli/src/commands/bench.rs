@@ -22,7 +22,7 @@ use crate::{
 };
 use bound::{Bound, Phase, Work};
 use pondera_arch::{FAMILIES, Mix, SHAPES, more_bits};
-use pondera_engine::{Ceiling, EngineOptions, Event, KvType, Request, RequestId, Settled, Source, ceiling, read_speed};
+use pondera_engine::{Ceiling, EngineOptions, Event, KvType, Request, RequestId, Settled, Source, Reading, ceiling, reading};
 use pondera_quant::{FORMATS, Format};
 use roofline::{Page, Point};
 use serde::Serialize;
@@ -140,13 +140,12 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut all_reads = Vec::new();
     for test in tests {
         let (mut speeds, mut reads) = (Vec::new(), Vec::new());
+        // Where others use the memory too, its speed is another from second to second: measured beside each run.
+        let reading = matches!(test, Test::Decode { .. }).then(|| reading(options.threads));
         // The first run pages weights in and fills the arenas: it is not counted, nor what is still to be laid out then.
         for n in 0..=args.repeat {
             listening.check()?;
-            if n > 0 {
-                // Beside each run: where others use the memory too, it is another from second to second.
-                reads.push(read_speed(options.threads));
-            }
+            reads.extend(reading.iter().filter(|_| n > 0).map(Reading::measure));
             let tps = match test {
                 Test::Prefill => prefill(&mut loaded, args, n as usize, &listening)?,
                 Test::Decode { batch } => decode(&mut loaded, args, batch as usize, &listening)?,
@@ -160,11 +159,15 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             bar.set(runs);
         }
         all_reads.extend_from_slice(&reads);
-        ceiling.read = spread(reads).median;
+        if !reads.is_empty() {
+            ceiling.read = spread(reads).median;
+        }
         rows.push(row(args, &loaded, &ceiling, spread(speeds), test)?);
     }
     drop(bar);
-    ceiling.read = spread(all_reads).median;
+    if !all_reads.is_empty() {
+        ceiling.read = spread(all_reads).median;
+    }
     let ahead = ahead(args, &mut loaded, &listening, context)?;
     if let Some(file) = &args.html {
         fs::write(file, page(&loaded, &ceiling, &rows)).map_err(|e| Error::output(file.display(), &e))?;

@@ -33,7 +33,7 @@ const CHUNK: usize = 256;
 const ROWS: usize = 2;
 /// Bytes of activations that all pairs of groups read again and again: they stay in the second level of cache.
 const RESIDENT: usize = 1 << 20;
-/// Bytes ahead that lines are asked for in the first level of cache.
+/// Bytes ahead that lines are asked for in the first level of cache; see [`Tiles::NEAR`].
 const NEAR: usize = 1024;
 
 /// Bytes ahead that lines are asked for in the second level: blocks with several spans are not read in order, so beyond a
@@ -167,7 +167,7 @@ unsafe fn start<P: Packed, I: Int>(s: I, side: Sides, j: usize) -> U<I> {
 
 /// The integer sums of a block for `N` tokens as floats, and those of the minimum.
 #[inline(always)]
-unsafe fn sums<P: Packed, I: Int, const N: usize>(
+unsafe fn sums<P: Packed, I: Int, T: Tiles<I>, const N: usize>(
     s: I,
     p: *const u8,
     x: [*const i8; N],
@@ -194,7 +194,7 @@ unsafe fn sums<P: Packed, I: Int, const N: usize>(
                 // A few at a time: a burst of them fills the buffers that loads wait for.
                 for line in span * lines + i * lines / P::PER..span * lines + (i + 1) * lines / P::PER {
                     let at = p.wrapping_add(line * LINE);
-                    s.prefetch(at.wrapping_add(NEAR), at.wrapping_add(far::<P>()));
+                    s.prefetch(at.wrapping_add(T::NEAR), at.wrapping_add(far::<P>()));
                 }
                 let j = P::sub(span, i);
                 for n in 0..N {
@@ -249,19 +249,19 @@ pub unsafe fn run<P: Packed, I: Int, T: Tiles<I>>(
             for i in 0..half {
                 let two = [from + i, from + half + i];
                 match n {
-                    1 => few::<P, I, 2, 1>(s, w, two, range.end, tokens, sides, out),
-                    2 => few::<P, I, 2, 2>(s, w, two, range.end, tokens, sides, out),
-                    3 => few::<P, I, 2, 3>(s, w, two, range.end, tokens, sides, out),
-                    _ => few::<P, I, 2, 4>(s, w, two, range.end, tokens, sides, out),
+                    1 => few::<P, I, T, 2, 1>(s, w, two, range.end, tokens, sides, out),
+                    2 => few::<P, I, T, 2, 2>(s, w, two, range.end, tokens, sides, out),
+                    3 => few::<P, I, T, 2, 3>(s, w, two, range.end, tokens, sides, out),
+                    _ => few::<P, I, T, 2, 4>(s, w, two, range.end, tokens, sides, out),
                 }
             }
             if groups.len() % 2 == 1 {
                 let one = [groups.end - 1];
                 match n {
-                    1 => few::<P, I, 1, 1>(s, w, one, range.end, tokens, sides, out),
-                    2 => few::<P, I, 1, 2>(s, w, one, range.end, tokens, sides, out),
-                    3 => few::<P, I, 1, 3>(s, w, one, range.end, tokens, sides, out),
-                    _ => few::<P, I, 1, 4>(s, w, one, range.end, tokens, sides, out),
+                    1 => few::<P, I, T, 1, 1>(s, w, one, range.end, tokens, sides, out),
+                    2 => few::<P, I, T, 1, 2>(s, w, one, range.end, tokens, sides, out),
+                    3 => few::<P, I, T, 1, 3>(s, w, one, range.end, tokens, sides, out),
+                    _ => few::<P, I, T, 1, 4>(s, w, one, range.end, tokens, sides, out),
                 }
             }
         } else {
@@ -272,7 +272,7 @@ pub unsafe fn run<P: Packed, I: Int, T: Tiles<I>>(
 
 /// `G` groups for `N` tokens.
 #[inline(always)]
-unsafe fn few<P: Packed, I: Int, const G: usize, const N: usize>(
+unsafe fn few<P: Packed, I: Int, T: Tiles<I>, const G: usize, const N: usize>(
     s: I,
     w: Weights,
     groups: [usize; G],
@@ -300,7 +300,7 @@ unsafe fn few<P: Packed, I: Int, const G: usize, const N: usize>(
                 let base = w.base.add(g * w.group_bytes);
                 for (part, acc) in acc.iter_mut().enumerate().take(GROUP / lanes) {
                     let d = halves::<P, I>(s, base.add(scales + part * 2 * lanes));
-                    let sums = sums::<P, I, N>(s, base.add(words + part * 4 * lanes), x, side);
+                    let sums = sums::<P, I, T, N>(s, base.add(words + part * 4 * lanes), x, side);
                     for (n, acc) in acc.iter_mut().enumerate() {
                         let dx = f.splat(*tokens.d.as_ptr().add(n * blocks + b));
                         *acc = step::<P, I>(s, *acc, d, dx, sums[n][0], sums[n][1]);
@@ -486,6 +486,9 @@ pub trait Tiles<I: Int>: 'static {
     /// Whether scales of sub-blocks are words whatever [`Packed::JOIN`] says: all their sums are exact.
     const WORDS: bool = false;
 
+    /// Bytes ahead that lines are asked for in the first level of cache where few tokens wait for them.
+    const NEAR: usize = NEAR;
+
     /// Most tokens of a tile.
     fn tokens<P: Packed>() -> usize;
 
@@ -558,6 +561,8 @@ pub struct Kept;
 
 impl Tiles<Vnni512> for Kept {
     const WORDS: bool = true;
+    /// On Zen 4 a third more than 1024 where memory is quick (docs/log.md).
+    const NEAR: usize = 1536;
 
     #[inline(always)]
     fn tokens<P: Packed>() -> usize {

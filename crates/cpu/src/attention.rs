@@ -21,7 +21,7 @@ use pondera_ops::{Act, Attention, Batch, KvType, PAGE, Sequence};
 use std::ops::Range;
 
 /// Queries of a piece, about.
-const QUERIES: usize = 32;
+const QUERIES: usize = 64;
 
 /// Memory kept between steps.
 pub struct Scratch {
@@ -205,6 +205,9 @@ unsafe fn piece<E: Elem>(w: &Work<'_>, piece: &Piece, b: &mut Buffers) {
     let last = (a.mask.end(position(rows.end - 1), length) - 1) / PAGE;
     for span in a.mask.first(position(rows.start)) / PAGE..=last {
         let mut transposed = false;
+        // The next span's keys are asked for once, unless nobody looks at them.
+        let mut next =
+            (span < last && rows.clone().any(|r| w.looks(r, span + 1) != 0)).then(|| s.pages[span + 1] as usize);
         let mut r = rows.start;
         while r < rows.end {
             let seen = |t: usize| visible(a, position(t), length, span).filter(|_| w.looks(t, span) != 0);
@@ -219,7 +222,7 @@ unsafe fn piece<E: Elem>(w: &Work<'_>, piece: &Piece, b: &mut Buffers) {
                         transposed = true;
                     }
                     let place = |i: usize| (rows.start + i / heads, head + i % heads);
-                    span_of::<E>(w, s, span, piece.kv_head, k_dim, queries, from..to, &place, b);
+                    span_of::<E>(w, s, span, next.take(), piece.kv_head, k_dim, queries, from..to, &place, b);
                 }
             }
             r += same;
@@ -283,12 +286,14 @@ pub unsafe fn page_columns(level: Level, cache: &Cache, page: usize, head: usize
     unsafe { gemm::pack_rows(level, code, &pack) }
 }
 
-/// One span for queries that all see its positions `seen`; `place` gives a query's row and head.
+/// One span for queries that all see its positions `seen`; `place` gives a query's row and head, `next` is the page whose keys
+/// are asked for meanwhile.
 #[allow(clippy::too_many_arguments)]
 unsafe fn span_of<E: Elem>(
     w: &Work<'_>,
     s: &Sequence,
     span: usize,
+    next: Option<usize>,
     head: usize,
     k_dim: usize,
     queries: Range<usize>,
@@ -300,9 +305,9 @@ unsafe fn span_of<E: Elem>(
     let page = s.pages[span] as usize;
     let pad = a.v_dim.next_multiple_of(STRIP);
     let columns = seen.start / STRIP * STRIP..seen.end.next_multiple_of(STRIP);
-    // Values are asked for while scores are computed, and the next span's keys meanwhile.
-    let next = s.pages.get(span + 1).map_or(NOTHING, |page| w.cache.keys_ahead(*page as usize, head));
-    let values = w.cache.rows_ahead(page, head);
+    // Values are asked for while scores are computed, the next span's keys while values are summed.
+    let next = next.map_or(NOTHING, |page| w.cache.keys_ahead(page, head));
+    let values = w.cache.rows_ahead(page, head, seen.clone());
     let scores = &mut b.scores[queries.start * PAGE..queries.end * PAGE];
     let mut tile = Tile {
         panel: b.keys.as_ptr().cast(),
@@ -507,6 +512,8 @@ fn greater<S: Simd>(s: S, a: S::F, b: S::F) -> S::F {
     s.select(s.ordered(b), top, b)
 }
 
+const _: () = assert!(MAX_LANES == pondera_ops::math::LANES && PAGE.is_multiple_of(MAX_LANES));
+
 /// Each row's lanes folded in halves, to the greatest or to their sum: lane `r` of the result is row `r`'s.
 #[inline(always)]
 unsafe fn fold<S: Simd, const GREATEST: bool>(s: S, rows: &[[f32; MAX_LANES]; MAX_LANES]) -> S::F {
@@ -601,6 +608,59 @@ unsafe fn weigh_row<S: Simd>(s: S, w: &mut [f32], max: f32, values: Option<&[f32
         }
         for (v, sum) in sums.iter().enumerate().take(MAX_LANES / S::LANES) {
             s.store(lanes.as_mut_ptr().add(v * S::LANES), *sum);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Lanes;
+
+    /// Scores of some queries, among them a NaN, infinities and a row that is all the same.
+    fn scores(queries: usize) -> Vec<f32> {
+        let mut seed = 7u32;
+        let mut next = || {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as f32 / (1 << 20) as f32 - 8.0
+        };
+        let mut all: Vec<f32> = (0..queries * PAGE).map(|_| next()).collect();
+        all[PAGE + 5] = f32::NAN;
+        all[2 * PAGE + 63] = f32::INFINITY;
+        all[3 * PAGE] = f32::NEG_INFINITY;
+        all[4 * PAGE..5 * PAGE].fill(-0.0);
+        all
+    }
+
+    #[test]
+    fn lanes_change_no_bit_of_weights() {
+        let (keys, values) = (scores(9)[6 * PAGE..7 * PAGE].to_vec(), scores(9)[8 * PAGE..].to_vec());
+        for queries in [5, 16, 37] {
+            for seen in [0..PAGE, 3..PAGE, 0..1, 17..50] {
+                for scales in [None, Some([&keys[..], &values[..]])] {
+                    let cap = (queries == 16).then_some(3.0);
+                    let run = |lanes: usize| {
+                        let (mut w, mut spans) = (scores(queries), [vec![0.0; queries], vec![0.0; queries]]);
+                        // SAFETY: whole rows of a page, and as many spans.
+                        unsafe {
+                            match lanes {
+                                4 => softmaxes_body(Lanes::<4>, &mut w, &seen, 0.7, cap, scales, &mut spans),
+                                8 => softmaxes_body(Lanes::<8>, &mut w, &seen, 0.7, cap, scales, &mut spans),
+                                _ => softmaxes_body(Lanes::<16>, &mut w, &seen, 0.7, cap, scales, &mut spans),
+                            }
+                        }
+                        let bits = |v: &[f32]| -> Vec<u32> {
+                            v.iter().map(|x| if x.is_nan() { u32::MAX } else { x.to_bits() }).collect()
+                        };
+                        (bits(&w), spans.map(|s| bits(&s)))
+                    };
+                    let want = run(8);
+                    assert!(run(4) == want && run(16) == want, "{queries} queries, {seen:?}");
+                    let sum: f32 = want.0[..PAGE].iter().map(|b| f32::from_bits(*b)).sum();
+                    let whole = f32::from_bits(want.1[1][0]);
+                    assert!(scales.is_some() || (sum - whole).abs() < 1e-4 * whole, "weights of the first are {sum}");
+                }
+            }
         }
     }
 }

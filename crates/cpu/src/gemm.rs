@@ -362,9 +362,10 @@ impl Fetch {
     pub const NONE: Fetch =
         Fetch { at: std::ptr::null(), end: std::ptr::null(), stride: 0, lines: 0, jump: 0, rows: false };
 
-    /// `bytes` bytes that lie side by side, in so many steps of k.
-    pub fn run(at: *const u8, bytes: usize, steps: usize) -> Fetch {
-        let lines = bytes.div_ceil(LINE).div_ceil(steps.max(1));
+    /// `bytes` bytes that lie side by side, in so many steps of k; no more of them than a few a step, since many at once hold up
+    /// the loads that are waited for.
+    fn run(at: *const u8, bytes: usize, steps: usize) -> Fetch {
+        let lines = bytes.div_ceil(LINE).div_ceil(steps.max(1)).min(4);
         Fetch { at, end: at.wrapping_add(bytes), stride: lines * LINE, lines, jump: LINE, rows: false }
     }
 
@@ -463,7 +464,8 @@ unsafe fn tile_body<S: Simd, E: Elem, const RV: usize, const NT: usize>(s: S, t:
         let mut panel = t.panel;
         let mut fetch = t.fetch.at;
         for k in 0..t.kn {
-            if fetch < t.fetch.end {
+            // The first is the same for all steps: a loop without it is made where there is nothing to ask for.
+            if t.fetch.lines > 0 && fetch < t.fetch.end {
                 for line in 0..t.fetch.lines {
                     let at = fetch.wrapping_add(line * t.fetch.jump);
                     if t.fetch.rows { s.prefetch(at) } else { s.prefetch_far(at) }
@@ -584,7 +586,8 @@ pub const STRIP: usize = 2 * MAX_LANES;
 pub const NOTHING: (*const u8, usize) = (std::ptr::null(), 0);
 
 /// Chains over a panel in place: outputs `columns` (ends at multiples of [`STRIP`]) for `n` tokens. Meanwhile asks for the
-/// `ahead.1` bytes at `ahead.0`, which are read next, where the loop leaves room for it.
+/// `ahead.1` bytes at `ahead.0`, which are read next, in place of the tile's own `fetch`; not where the loop that is written
+/// out takes the tile.
 ///
 /// # Safety
 /// As [`sweep`], for these columns of panel and `y`.
@@ -593,8 +596,9 @@ pub unsafe fn strips<E: Elem>(level: Level, columns: Range<usize>, t: Tile, n: u
     let few = n <= tile_tokens(level, RV_FEW).min(FEW_WIDE);
     let rv = if few && columns.len().is_multiple_of(wide) { RV_FEW } else { many_rv(level) };
     let width = rv * level.lanes();
-    let fetch = match E::SIZE {
-        4 if !few => Fetch::NONE,
+    let fetch = match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(_) if E::SIZE == 4 && rv == 2 => Fetch::NONE,
         _ => Fetch::run(ahead.0, ahead.1, columns.len() / width * t.kn),
     };
     for (i, c) in columns.step_by(width).enumerate() {

@@ -18,6 +18,7 @@ use crate::{
 use pondera_ops::{CACHE_ROW, CacheSpec, KvType, PAGE};
 use std::{
     alloc::{Layout, handle_alloc_error},
+    ops::Range,
     ptr, slice,
     sync::Arc,
 };
@@ -107,14 +108,15 @@ impl Cache {
     /// Where the keys of a head (or its latents) lie, and how many bytes they take, to be asked for ahead.
     pub fn keys_ahead(&self, page: usize, head: usize) -> (*const u8, usize) {
         if self.spec.v_dim.is_none() {
-            return self.rows_ahead(page, head);
+            return self.rows_ahead(page, head, 0..PAGE);
         }
         (self.pages[page].wrapping_add(self.keys_at(head)), PAGE * self.spec.k_dim * self.kv.bytes())
     }
 
-    /// The same of its values or latents.
-    pub fn rows_ahead(&self, page: usize, head: usize) -> (*const u8, usize) {
-        (self.pages[page].wrapping_add(self.rows_at(head)), PAGE * self.row_pad() * self.kv.bytes())
+    /// The same of its values or latents at the positions `seen` of the page.
+    pub fn rows_ahead(&self, page: usize, head: usize, seen: Range<usize>) -> (*const u8, usize) {
+        let row = self.row_pad() * self.kv.bytes();
+        (self.pages[page].wrapping_add(self.rows_at(head) + seen.start * row), seen.len() * row)
     }
 
     fn bytes(&self, page: usize) -> &[u8] {

@@ -171,6 +171,7 @@ fn alternate(engines: &mut [Engine], phase: Phase, rounds: usize) -> Vec<Vec<f64
                 Err(e) => {
                     eprintln!("{}: {phase:?}: {e}", engine.name);
                     (out[i], speeds[i]) = (true, Vec::new());
+                    engine.reached.clear();
                 }
             }
         }
@@ -237,8 +238,8 @@ pub struct Engine {
     pub name: String,
     /// What it says of itself: versions, the machine's roofs.
     pub about: Value,
-    /// The part of its bound that each run of this phase reached.
-    pub reached: Vec<f64>,
+    /// The part of its bound that each run of this phase reached, and which bound.
+    pub reached: Vec<(f64, String)>,
     way: Way,
 }
 
@@ -315,7 +316,10 @@ impl Engine {
             Way::Pondera { binary, file, threads } => {
                 let report = run_json(Command::new(binary).args(own_args(file, *threads, phase)))?;
                 let tps = report["rows"][0]["tps"]["median"].clone();
-                self.reached.extend(report["rows"][0]["fraction"].as_f64());
+                let row = &report["rows"][0];
+                if let (Some(part), Some(bound)) = (row["fraction"].as_f64(), row["bound"].as_str()) {
+                    self.reached.push((part, bound.into()));
+                }
                 self.about = report;
                 tps
             }

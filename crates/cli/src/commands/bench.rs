@@ -94,7 +94,7 @@ struct Row {
     work: Work,
     #[serde(flatten)]
     bound: Bound,
-    /// What the machine could read beside it.
+    /// What the machine could read: the median beside the runs of decode, the best before the model was opened for prompts.
     read_gb_per_s: f64,
     /// Read at the median speed.
     gb_per_s: f64,
@@ -159,15 +159,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             bar.set(runs);
         }
         all_reads.extend_from_slice(&reads);
-        if !reads.is_empty() {
-            ceiling.read = spread(reads).median;
-        }
-        rows.push(row(args, &loaded, &ceiling, spread(speeds), test)?);
+        let beside = if reads.is_empty() { ceiling.read } else { spread(reads).median };
+        rows.push(row(args, &loaded, &Ceiling { read: beside, ..ceiling.clone() }, spread(speeds), test)?);
     }
     drop(bar);
-    if !all_reads.is_empty() {
-        ceiling.read = spread(all_reads).median;
-    }
+    ceiling.read = all_reads.into_iter().fold(ceiling.read, f64::max);
     let ahead = ahead(args, &mut loaded, &listening, context)?;
     if let Some(file) = &args.html {
         fs::write(file, page(&loaded, &ceiling, &rows)).map_err(|e| Error::output(file.display(), &e))?;

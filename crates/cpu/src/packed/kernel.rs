@@ -726,10 +726,11 @@ impl Next {
         }
     }
 
-    /// Asks for line `i` of each row.
+    /// Asks for line `i` of each row; narrow vectors share their lines.
     #[inline(always)]
     fn fetch<I: Int>(&self, s: I, i: usize) {
-        for (from, scales) in self.from.iter().zip(self.scales) {
+        let rows = if <I::S as Simd>::LANES == GROUP { ROWS } else { 1 };
+        for (from, scales) in self.from.iter().zip(self.scales).take(rows) {
             let at = if i + 1 == self.lines { scales } else { from.wrapping_add(i * LINE) };
             s.simd().prefetch(at);
         }

@@ -252,6 +252,8 @@ macro_rules! float_entry {
 #[cfg(target_arch = "x86_64")]
 entry!(vnni512, x86::Vnni512, kernel::Wide, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi1,bmi2");
 #[cfg(target_arch = "x86_64")]
+entry!(kept512, x86::Vnni512, kernel::Kept, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi1,bmi2");
+#[cfg(target_arch = "x86_64")]
 entry!(vnni256, x86::Vnni256, kernel::Plain, "avxvnni,avx2,fma,f16c,bmi1,bmi2");
 #[cfg(target_arch = "x86_64")]
 entry!(avx2, x86::Plain256, kernel::Plain, "avx2,fma,f16c,bmi1,bmi2");
@@ -259,33 +261,6 @@ entry!(avx2, x86::Plain256, kernel::Plain, "avx2,fma,f16c,bmi1,bmi2");
 float_entry!(float512, x86::Vnni512, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,bmi1,bmi2");
 #[cfg(target_arch = "x86_64")]
 float_entry!(float256, x86::Plain256, "avx2,fma,f16c,bmi1,bmi2");
-
-/// [`vnni512`], but for many tokens with sums that stay in registers.
-///
-/// # Safety
-/// As [`Kernel`].
-#[cfg(target_arch = "x86_64")]
-unsafe fn kept512<P: formats::Packed>(w: Weights, r: Range<usize>, t: Tokens<'_>, out: Out, s: &mut Scratch) {
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi1,bmi2")]
-    unsafe fn inner<P: formats::Packed>(
-        token: x86::Vnni512,
-        w: Weights,
-        range: Range<usize>,
-        tokens: Tokens<'_>,
-        out: Out,
-        scratch: &mut Scratch,
-    ) {
-        // SAFETY: handed on.
-        unsafe { kernel::many::<P, x86::Vnni512, kernel::Kept>(token, w, range, tokens, out, scratch) }
-    }
-    // SAFETY: the token is the proof of the instructions; the rest is handed on.
-    unsafe {
-        if t.n <= kernel::FEW {
-            return vnni512::<P>(w, r, t, out, s);
-        }
-        inner::<P>(x86::Vnni512::new().expect("the kernel was asked for"), w, r, t, out, s)
-    }
-}
 
 /// The table of formats with int8 activations: runs `$do` with each name, which is the same in [`Format`] and in
 /// [`formats`].

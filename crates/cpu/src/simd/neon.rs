@@ -105,6 +105,11 @@ unsafe impl Simd for Neon {
         // SAFETY: a hint; no address faults.
         unsafe { std::arch::asm!("prfm pldl1keep, [{}]", in(reg) p, options(nostack, preserves_flags, readonly)) }
     }
+    #[inline(always)]
+    fn prefetch_far(self, p: *const u8) {
+        // SAFETY: a hint; no address faults.
+        unsafe { std::arch::asm!("prfm pldl2keep, [{}]", in(reg) p, options(nostack, preserves_flags, readonly)) }
+    }
 
     #[inline(always)]
     fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {

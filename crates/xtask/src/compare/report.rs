@@ -34,10 +34,7 @@ impl Report {
         self.engines = engines.iter().map(|e| e.name.clone()).collect();
         let model = file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         let own = &engines[0].about;
-        let bound = match (own["rows"][0]["bound"].as_str(), median(&engines[0].reached)) {
-            (Some(bound), Some(fraction)) => format!("{:.0} % of {bound}", fraction * 100.0),
-            _ => "—".into(),
-        };
+        let bound = reached(&engines[0].reached);
         let medians: Vec<Option<f64>> = speeds.iter().map(|s| median(s)).collect();
         let mut cells = vec![model, name(phase)];
         cells.extend(speeds.iter().zip(&medians).map(|(s, m)| cell(s, *m)));
@@ -92,6 +89,13 @@ fn name(phase: Phase) -> String {
         Phase::Decode { tokens, depth, batch: 1 } => format!("tg{tokens}{}", at(depth)),
         Phase::Decode { tokens, depth, batch } => format!("tg{tokens}{} x{batch}", at(depth)),
     }
+}
+
+/// The run in the middle: its part of its bound.
+fn reached(runs: &[(f64, String)]) -> String {
+    let mut runs: Vec<_> = runs.iter().collect();
+    runs.sort_by(|a, b| a.0.total_cmp(&b.0));
+    runs.get(runs.len() / 2).map_or("—".into(), |(part, bound)| format!("{:.0} % of {bound}", part * 100.0))
 }
 
 /// `203 (198–205)`: the median and its spread.

@@ -200,6 +200,10 @@ impl Ops for Mutant<'_> {
         self.inner.settle(budget)
     }
 
+    fn read_weights(&self) -> Option<f64> {
+        self.inner.read_weights()
+    }
+
     fn embed(&self, table: &W, index: Index, scale: f32, batch: &Batch) -> Act {
         let scale = if self.breaks(EmbeddingScaleDropped, scale != 1.0) { 1.0 } else { scale };
         let index = match index {

@@ -46,7 +46,7 @@ impl Ceiling {
         let threads = threads.max(1);
         let int8 = int8_loops().iter().map(|l| Roof { name: l.name, per_second: operations(threads, l) }).collect();
         let f32 = operations(threads, &f32_loop());
-        Ceiling { threads, read: Reading::new(threads, bytes).best(TRIES), int8, f32 }
+        Ceiling { threads, read: read(threads, bytes), int8, f32 }
     }
 
     /// The highest of [`Ceiling::int8`].
@@ -96,40 +96,24 @@ fn operations(threads: usize, l: &Loop) -> f64 {
     (rounds * l.operations * threads as u64) as f64 / best.as_secs_f64()
 }
 
-/// Memory that all threads read together, each its own part. Where others use the memory too, its speed moves from second to
-/// second: a speed is best held against what was measured beside it.
-pub struct Reading {
-    parts: Vec<Pages>,
-}
-
-impl Reading {
-    /// For `threads` threads, `bytes` of memory, at most [`READ_BYTES`] of use.
-    pub fn new(threads: usize, bytes: usize) -> Reading {
-        let threads = threads.max(1);
-        // Whole steps of four streams of 256 bytes.
-        let part = (bytes.min(READ_BYTES) / threads).next_multiple_of(HUGE);
-        let parts: Vec<Mutex<Option<Pages>>> = (0..threads).map(|_| Mutex::new(None)).collect();
-        // Each thread writes what it will read: its pages lie near it.
-        together(threads, &|t| {
-            if let Ok(mut place) = parts[t].lock() {
-                *place = Some(Pages::new(part));
-            }
-        });
-        Reading { parts: parts.into_iter().filter_map(|p| p.into_inner().ok().flatten()).collect() }
-    }
-
-    /// Bytes per second now, in one try.
-    pub fn measure(&self) -> f64 {
-        self.best(1)
-    }
-
-    fn best(&self, tries: usize) -> f64 {
-        let sum = |t: usize| {
-            black_box(read_sum(self.parts[t].bytes()));
-        };
-        let best = (0..tries).map(|_| together(self.parts.len(), &sum)).min().unwrap_or(Duration::MAX);
-        self.parts.iter().map(|p| p.bytes().len()).sum::<usize>() as f64 / best.as_secs_f64()
-    }
+/// Bytes per second that all threads read together, each from its own part.
+fn read(threads: usize, bytes: usize) -> f64 {
+    // Whole steps of four streams of 256 bytes.
+    let part = (bytes.min(READ_BYTES) / threads).next_multiple_of(HUGE);
+    let parts: Vec<Mutex<Option<Pages>>> = (0..threads).map(|_| Mutex::new(None)).collect();
+    // Each thread writes what it will read: its pages lie near it.
+    together(threads, &|t| {
+        if let Ok(mut place) = parts[t].lock() {
+            *place = Some(Pages::new(part));
+        }
+    });
+    let sum = |t: usize| {
+        if let Ok(place) = parts[t].lock() {
+            black_box(place.as_ref().map(|p| read_sum(p.bytes())));
+        }
+    };
+    let best = (0..TRIES).map(|_| together(threads, &sum)).min().unwrap_or(Duration::MAX);
+    (part * threads) as f64 / best.as_secs_f64()
 }
 
 /// Written memory, in huge pages where the system grants them.
@@ -168,7 +152,7 @@ fn advise(memory: &mut [std::mem::MaybeUninit<u8>]) {
 }
 
 /// Touches every byte: four streams side by side.
-fn read_sum(bytes: &[u8]) -> u64 {
+pub(crate) fn read_sum(bytes: &[u8]) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the machine has AVX2.

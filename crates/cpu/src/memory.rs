@@ -45,6 +45,14 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// What was handed out, region by region: start and length.
+    pub fn used(&self) -> Vec<(*const u8, usize)> {
+        let regions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        regions.iter().map(|r| (r.start.cast_const(), r.used)).collect()
+    }
+}
+
 impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: mapped with this length; pieces are not used beyond their memory's life.

@@ -251,6 +251,10 @@ impl Ops for Cpu {
         self.engine.promoter.settle(&self.engine, budget)
     }
 
+    fn read_weights(&self) -> Option<f64> {
+        self.engine.promoter.read_speed(&self.engine)
+    }
+
     fn embed(&self, table: &W, index: Index, scale: f32, batch: &Batch) -> Act {
         self.engine.promoter.reading(table, batch.len());
         let (y, p) = self.make(batch.len(), table.inp);

@@ -13,6 +13,7 @@
 //! layout and its kernels ([`crate::packed`]), when a step ends (`pondera-engine`).
 use crate::{
     Isa,
+    ceiling::{READ_BYTES, read_sum},
     memory::Memory,
     packed::{self, GROUP},
     pool::Pulse,
@@ -22,6 +23,7 @@ use pondera_ops::{Layout, Settled, W, Weight};
 use pondera_quant::{Bytes, Matrix};
 use std::{
     cell::{Cell, RefCell},
+    hint::black_box,
     slice,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -43,6 +45,11 @@ const HELPER_SLICE: usize = 256 << 10;
 const CALM: Duration = Duration::from_millis(10);
 /// Rows read from a table whose product is packed, until its pages are dropped again.
 const TABLE_ROWS: usize = 512;
+
+/// Packed bytes below which caches may hold them all.
+const READ_LEAST: usize = 256 << 20;
+/// Bytes that a thread reads at a time to see how fast that goes.
+const READ_PIECE: usize = 4 << 20;
 
 /// Runs tasks `0 .. n`.
 type Run<'a> = &'a dyn Fn(usize, &(dyn Fn(usize) + Sync));
@@ -201,6 +208,29 @@ impl Promoter {
             queue.settled.seconds += start.elapsed().as_secs_f64();
         }
         queue.settled
+    }
+
+    /// Bytes per second at which all threads read packed memory now; none where there is less than [`READ_LEAST`] of it.
+    pub fn read_speed(&self, engine: &Engine) -> Option<f64> {
+        // Whoever packs holds the queue: nobody writes meanwhile.
+        let queue = self.shared.lock();
+        let mut pieces = Vec::new();
+        for (start, len) in queue.memory.used() {
+            for from in (0..len / READ_PIECE).map(|i| i * READ_PIECE) {
+                // SAFETY: within the piece, which lives as long as the queue's memory and is not written meanwhile.
+                pieces.push(unsafe { slice::from_raw_parts(start.add(from), READ_PIECE) });
+            }
+        }
+        pieces.truncate(READ_BYTES / READ_PIECE);
+        let bytes = pieces.len() * READ_PIECE;
+        if bytes < READ_LEAST {
+            return None;
+        }
+        let start = Instant::now();
+        engine.pool.run(pieces.len(), &|_, i| {
+            black_box(read_sum(pieces[i]));
+        });
+        Some(bytes as f64 / start.elapsed().as_secs_f64())
     }
 
     /// Rows of `table` are about to be read one by one. Where a packed product stands in for the rest of it, pages that

@@ -5,7 +5,7 @@ use pondera_ops::Ops;
 
 pub use pondera_cpu::{
     Isa,
-    ceiling::{Ceiling, Reading, Roof},
+    ceiling::{Ceiling, Roof},
 };
 
 /// What was chosen.
@@ -21,11 +21,6 @@ pub struct Backend {
 /// the free memory, at most 1 GiB, until it returns.
 pub fn ceiling(threads: usize) -> Ceiling {
     Ceiling::measure(number(threads), room())
-}
-
-/// What measures how fast this machine reads now, on `threads` (0: one per core). Keeps as much memory as [`ceiling`] takes.
-pub fn reading(threads: usize) -> Reading {
-    Reading::new(number(threads), room())
 }
 
 /// Threads that are meant: one per core for 0.

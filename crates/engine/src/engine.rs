@@ -184,6 +184,11 @@ impl Engine {
         self.runner.scheduler.ops.kernels()
     }
 
+    /// Bytes per second at which packed weights are read from memory now, measured; none where they are few.
+    pub fn read_weights(&self) -> Option<f64> {
+        self.runner.scheduler.ops.read_weights()
+    }
+
     /// Whether no request runs or waits.
     pub fn is_idle(&self) -> bool {
         self.runner.is_idle()

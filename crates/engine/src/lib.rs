@@ -38,7 +38,7 @@ mod tests;
 mod words;
 
 pub use adapters::AdapterId;
-pub use backend::{Backend, Ceiling, Isa, Reading, Roof, ceiling, reading};
+pub use backend::{Backend, Ceiling, Isa, Roof, ceiling};
 pub use embed::{Pooling, normalize};
 pub use engine::{Engine, plan};
 pub use error::{Error, ErrorKind, Result};

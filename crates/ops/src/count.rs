@@ -197,6 +197,10 @@ impl Ops for Count {
         Settled::default()
     }
 
+    fn read_weights(&self) -> Option<f64> {
+        None
+    }
+
     fn embed(&self, table: &W, index: Index, _: f32, batch: &Batch) -> Act {
         if matches!(index, Index::Positions(_)) {
             self.saw(Mechanism::LearntPositions);

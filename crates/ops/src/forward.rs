@@ -74,6 +74,9 @@ macro_rules! forward_plain {
         fn settle(&self, budget: std::time::Duration) -> Settled {
             self.$inner.settle(budget)
         }
+        fn read_weights(&self) -> Option<f64> {
+            self.$inner.read_weights()
+        }
         fn rotary(&self, rope: &Rope, batch: &Batch) -> Act {
             self.$inner.rotary(rope, batch)
         }

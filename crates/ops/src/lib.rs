@@ -77,6 +77,10 @@ pub trait Ops {
     /// Lays out more of the weights that were used so far, for about `budget`; with none it only tells how far they are.
     fn settle(&self, budget: Duration) -> Settled;
 
+    /// Bytes per second at which the weights that were laid out are read from memory now, measured in some tens of
+    /// milliseconds; none where there are too few of them to be read from there.
+    fn read_weights(&self) -> Option<f64>;
+
     /// Rows of `table` `[n, dim]` for the batch's tokens or positions, times `scale`: `[rows, dim]`.
     fn embed(&self, table: &W, index: Index, scale: f32, batch: &Batch) -> Act;
 

@@ -22,7 +22,7 @@ use crate::{
 };
 use bound::{Bound, Phase, Work};
 use pondera_arch::{FAMILIES, Mix, SHAPES, more_bits};
-use pondera_engine::{Ceiling, EngineOptions, Event, KvType, Request, RequestId, Settled, Source, Reading, ceiling, reading};
+use pondera_engine::{Ceiling, EngineOptions, Event, KvType, Request, RequestId, Settled, Source, ceiling};
 use pondera_quant::{FORMATS, Format};
 use roofline::{Page, Point};
 use serde::Serialize;
@@ -94,7 +94,7 @@ struct Row {
     work: Work,
     #[serde(flatten)]
     bound: Bound,
-    /// What the machine could read: the median beside the runs of decode, the best before the model was opened for prompts.
+    /// What memory can be read at: of decode the median over the weights' own beside its runs, else the best so far.
     read_gb_per_s: f64,
     /// Read at the median speed.
     gb_per_s: f64,
@@ -137,15 +137,15 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
     let mut rows = Vec::new();
     let mut runs = 0;
     let mut settled = Settled::default();
-    let mut all_reads = Vec::new();
     for test in tests {
         let (mut speeds, mut reads) = (Vec::new(), Vec::new());
-        // Where others use the memory too, its speed is another from second to second: measured beside each run.
-        let reading = matches!(test, Test::Decode { .. }).then(|| reading(options.threads));
         // The first run pages weights in and fills the arenas: it is not counted, nor what is still to be laid out then.
         for n in 0..=args.repeat {
             listening.check()?;
-            reads.extend(reading.iter().filter(|_| n > 0).map(Reading::measure));
+            if n > 0 && matches!(test, Test::Decode { .. }) {
+                // Where memory lies and who else uses it decide how fast it is read: the weights' own, beside each run.
+                reads.extend(loaded.engine.read_weights());
+            }
             let tps = match test {
                 Test::Prefill => prefill(&mut loaded, args, n as usize, &listening)?,
                 Test::Decode { batch } => decode(&mut loaded, args, batch as usize, &listening)?,
@@ -158,12 +158,11 @@ pub fn run(args: &Args, context: &Context) -> Result<()> {
             runs += 1;
             bar.set(runs);
         }
-        all_reads.extend_from_slice(&reads);
-        let beside = if reads.is_empty() { ceiling.read } else { spread(reads).median };
-        rows.push(row(args, &loaded, &Ceiling { read: beside, ..ceiling.clone() }, spread(speeds), test)?);
+        ceiling.read = reads.iter().copied().fold(ceiling.read, f64::max);
+        let read = if reads.is_empty() { ceiling.read } else { spread(reads).median };
+        rows.push(row(args, &loaded, &Ceiling { read, ..ceiling.clone() }, spread(speeds), test)?);
     }
     drop(bar);
-    ceiling.read = all_reads.into_iter().fold(ceiling.read, f64::max);
     let ahead = ahead(args, &mut loaded, &listening, context)?;
     if let Some(file) = &args.html {
         fs::write(file, page(&loaded, &ceiling, &rows)).map_err(|e| Error::output(file.display(), &e))?;

@@ -136,6 +136,10 @@ impl Ops for Reference {
         Settled::default()
     }
 
+    fn read_weights(&self) -> Option<f64> {
+        None
+    }
+
     fn embed(&self, table: &W, index: Index, scale: f32, batch: &Batch) -> Act {
         let y = self.arena.alloc(batch.len(), table.inp);
         for (r, y) in y.data_mut().chunks_exact_mut(table.inp).enumerate() {

@@ -157,8 +157,7 @@ pub fn html(page: &Page<'_>, ceiling: &Ceiling, points: &[Point]) -> String {
         <h1>{title}</h1>\n<p>{subtitle}</p>\n{svg}\n<div class=\"wide\">\n<table>\n<thead>\n{head}</thead>\n\
         <tbody>\n{body}</tbody>\n</table>\n</div>\n\
         <p>A point on a roof is all that the machine can do: left of the edge its memory is the bound, right of it its \
-        arithmetic. The roofs are the best that was measured on the same threads; decode's part of its bound is of the median read \
-        beside its runs.</p>\n</body>\n</html>\n",
+        arithmetic. The roofs are the best that was measured on the same threads.</p>\n</body>\n</html>\n",
         title = escape(page.title),
         subtitle = escape(page.subtitle),
         svg = svg(ceiling, points),

@@ -61,6 +61,8 @@ test('editing a message cuts what follows it', async ({ page }) => {
   await page.getByText('second', { exact: true }).hover();
   await page.getByRole('button', { name: 'Edit message' }).nth(1).click();
   await expect(page.locator('.editor')).toContainText('the message after it will be cut');
+  // The caret moves to the end when it gets there: not while the text is replaced.
+  await expect(page.getByLabel('Edit your message')).toBeFocused();
   await page.getByLabel('Edit your message').fill('echo');
   await page.locator('.editor').getByRole('button', { name: 'Send' }).click();
   await settled(page);
